@@ -1,0 +1,5 @@
+"""What a soft prompt says: decoders over the frozen model."""
+
+from engine.decoding.greedy import greedy
+
+__all__ = ["greedy"]

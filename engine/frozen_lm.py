@@ -1,0 +1,202 @@
+"""A frozen causal language model: what it reads, what it says, and proof that it did not change.
+
+Owns: loading, the embedding rule, the one alignment point, the fingerprint. Must not know: losses, slots, Ray.
+
+B rows, K soft-prompt vectors, T target tokens, S = K + T - 1 read positions, D hidden size, V vocabulary.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from engine.head import Head, Scores
+from engine.pocket import PATH as POCKET_PATH
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelError(ValueError):
+    """The model cannot be loaded or is not one this engine can invert."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a frozen model comes from.
+
+    Attributes:
+        name: local folder, hub name, or `pocket` for the embedded model.
+        revision: hub commit, tag or branch; None is the hub's default branch.
+    """
+
+    name: str = "pocket"
+    revision: str | None = None
+
+    @property
+    def path(self) -> str:
+        """What `from_pretrained` is given. Checks a local folder before anything heavy is loaded."""
+        if self.name == "pocket":
+            return str(POCKET_PATH)
+        folder = Path(self.name).expanduser()
+        looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
+        if looks_local and not (folder / "config.json").is_file():
+            raise ModelError(
+                f"--model {self.name}: no config.json there; give a folder saved by save_pretrained"
+            )
+        if looks_local and not any(folder.glob("*.safetensors")):
+            raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
+        return str(folder) if looks_local else self.name
+
+
+@dataclass(frozen=True)
+class TokenRule:
+    """The part of a model a text meets first: tokenizer, context and end-of-text id.
+
+    Attributes:
+        context: positions the model can read, soft prompt and target together.
+        end_id: token that ends a text, or None where the tokenizer has none.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    end_id: int | None
+
+    @classmethod
+    def load(cls, source: ModelSource) -> "TokenRule":
+        """Tokenizer and configuration only, no weights."""
+        config = _from_pretrained(AutoConfig, source)
+        return cls.of(_from_pretrained(AutoTokenizer, source), config)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any) -> "TokenRule":
+        text_config = config.get_text_config()
+        context = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
+        return cls(tokenizer, int(context), tokenizer.eos_token_id)
+
+
+class FrozenLM:
+    """A causal language model none of whose parameters takes a gradient.
+
+    Args:
+        model: a transformers causal LM in evaluation mode, on its device, in its dtype.
+        tokenizer: its tokenizer.
+    Raises:
+        ModelError: the model's head or embedding rule is not one `Head` and `embed` reproduce.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase):
+        self.model = model.eval().requires_grad_(False)
+        self.tokens = TokenRule.of(tokenizer, model.config)
+        embedding = model.get_input_embeddings()
+        self.embedding = embedding
+        self.device: torch.device = embedding.weight.device
+        self.dtype: torch.dtype = embedding.weight.dtype
+        self.vocab_size, self.hidden_size = embedding.weight.shape
+        self.embed_scale = _embed_scale(embedding)
+        self.embed_rms = embedding.weight.float().square().mean().sqrt().item() * self.embed_scale
+        self.head = _head_of(model)
+        self._check_rules()
+        self.fingerprint = fingerprint(model)
+
+    @classmethod
+    def load(cls, source: ModelSource, *, device: str = "cpu", dtype: str = "float32") -> "FrozenLM":
+        """Load from a folder or the hub: safetensors only, no remote code, no pickle."""
+        if dtype not in DTYPES:
+            raise ModelError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
+        model = _from_pretrained(AutoModelForCausalLM, source, dtype=DTYPES[dtype], use_safetensors=True)
+        return cls(model.to(device), _from_pretrained(AutoTokenizer, source))
+
+    def embed(self, token_ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
+        """Embeddings as the first layer's input rule expects them, scaling included (Gemma).
+
+        transformers >= 5 scales inside the embedding module and vLLM scales on lookup alone, so a soft prompt in
+        these units means the same to both. `_check_rules` refuses a model for which that does not hold.
+        """
+        return self.embedding(token_ids)
+
+    def hidden(self, read_BSD: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        """Last hidden states, final norm included. Rows shorter than S are padded on the right.
+
+        Causal attention never lets a position see what follows it, so right padding needs no mask.
+        """
+        return self.model.base_model(inputs_embeds=read_BSD, use_cache=False).last_hidden_state
+
+    def score_targets(self, prompts: list[Tensor], targets: list[Tensor]) -> tuple[Scores, list[int]]:
+        """Teacher-forced scores of B texts, aligned: the one place where logits meet targets.
+
+        Text b reads `[prompt_b, E[y_0] ... E[y_{T-2}]]`; target token t is predicted by read position K - 1 + t, so
+        y_0 comes from the last soft-prompt vector and the last target token is never read.
+
+        Args:
+            prompts: B tensors (K_b, D), float32; cast to the model's dtype here.
+            targets: B tensors (T_b,), token ids, T_b >= 1.
+        Returns:
+            Scores of all texts' positions one after the other, (sum of T_b,), and the lengths T_b.
+        """
+        reads = [
+            torch.cat([prompt_KD.to(self.dtype), self.embed(target_T[:-1])])
+            for prompt_KD, target_T in zip(prompts, targets, strict=True)
+        ]
+        hidden_BSD = self.hidden(torch.nn.utils.rnn.pad_sequence(reads, batch_first=True))
+        lengths = [len(target_T) for target_T in targets]
+        predicting = [
+            hidden_SD[len(read) - num_tokens : len(read)]
+            for hidden_SD, read, num_tokens in zip(hidden_BSD, reads, lengths, strict=True)
+        ]
+        return self.head.score(torch.cat(predicting), torch.cat(targets)), lengths
+
+    @torch.no_grad()
+    def _check_rules(self) -> None:
+        """Embedding and head rules against the model's own logits, on a handful of tokens."""
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)
+        theirs = self.model(input_ids=probe, use_cache=False).logits.float()
+        ours = self.head.logits(self.hidden(self.embed(probe))[0])[None]
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
+            raise ModelError(
+                f"{type(self.model).__name__}: its embedding or output rule is unknown here "
+                "(logits from input_ids and from inputs_embeds differ); this architecture is not supported"
+            )
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Hash of every parameter's name, dtype, shape and bytes: 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _embed_scale(embedding: torch.nn.Module) -> float:
+    """Factor the embedding module puts on its own rows: sqrt(D) for Gemma, 1 for most."""
+    rows = torch.arange(min(64, len(embedding.weight)), device=embedding.weight.device)
+    return (embedding(rows).float().norm() / embedding.weight[rows].float().norm()).item()
+
+
+def _head_of(model: Any) -> Head:
+    config = model.config.get_text_config()
+    output = model.get_output_embeddings()
+    if output is None:
+        raise ModelError(f"{type(model).__name__} has no output embedding; give a causal language model")
+    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(output.weight, getattr(output, "bias", None), scale=scale, softcap=softcap)
+
+
+def _from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(
+            source.path, revision=source.revision or "main", trust_remote_code=False, **kwargs
+        )
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"--model {source.name}: cannot be loaded ({reason})") from error

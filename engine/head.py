@@ -1,0 +1,130 @@
+"""The language-model head, scored in chunks.
+
+Owns: logits, and the four numbers a position needs from them. Must not know: losses, slots, success.
+
+N scored positions, D hidden size, V vocabulary. No tensor of N x V elements ever exists, only a chunk of rows.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 24
+"""Logits held at once: 64 MiB in float32. Assumption, small beside any model's weights."""
+
+
+class Scores(NamedTuple):
+    """What the head says about each target position. Float32, logits; any leading shape."""
+
+    log_sum_exp: Tensor
+    target_logit: Tensor
+    rival_logit: Tensor
+    rival_id: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        """Target logit minus the best other logit, in logits. Greedy decoding is right where it is positive."""
+        return self.target_logit - self.rival_logit
+
+    @property
+    def nll(self) -> Tensor:
+        """Cross-entropy of the target token, nats."""
+        return self.log_sum_exp - self.target_logit
+
+
+@dataclass(frozen=True)
+class Head:
+    """`softcap(scale * (hidden @ weight.T + bias))`, the output rule of a frozen causal language model.
+
+    Attributes:
+        weight_VD: frozen output embedding.
+        bias_V: added to the logits, or None.
+        scale: logit multiplier (Cohere, Granite); 1 elsewhere.
+        softcap: `cap * tanh(z / cap)` (Gemma 2), or None.
+    """
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Float32 logits of a few positions."""
+        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
+        if self.scale != 1.0:
+            logits_NV = logits_NV * self.scale
+        if self.softcap is not None:
+            logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
+        return logits_NV
+
+    def slope(self, logit: Tensor) -> Tensor:
+        """Derivative of the final logit by the raw inner product, same shape as `logit`."""
+        if self.softcap is None:
+            return torch.full_like(logit, self.scale)
+        return self.scale * (1 - (logit / self.softcap) ** 2)
+
+    def score(self, hidden_ND: Float[Tensor, "N D"], target_N: Int[Tensor, "N"]) -> Scores:
+        """Log-sum-exp, target logit, best rival and its id for every position, differentiable in `hidden_ND`.
+
+        Args:
+            hidden_ND: last hidden states, aligned so that row n predicts `target_N[n]`.
+            target_N: token ids in [0, V).
+        Returns:
+            Scores of shape (N,). Backward costs two gathered rows a position for the logits, and one chunked
+            product with the weights only where the log-sum-exp carries a gradient.
+        Source: ours; the chunking follows cut cross-entropy, Wijmans et al. 2024, 2411.09009.
+        """
+        return Scores(*_Score.apply(hidden_ND, target_N, self))
+
+
+class _Score(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden_ND: Tensor, target_N: Tensor, head: Head):
+        rows = max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])
+        parts = [
+            _score_chunk(head, h, y) for h, y in zip(hidden_ND.split(rows), target_N.split(rows), strict=True)
+        ]
+        log_sum_exp, target_logit, rival_logit, rival_id = (
+            torch.cat(column) for column in zip(*parts, strict=True)
+        )
+        ctx.head = head
+        ctx.save_for_backward(hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id)
+        ctx.mark_non_differentiable(rival_id)
+        ctx.set_materialize_grads(False)
+        return log_sum_exp, target_logit, rival_logit, rival_id
+
+    @staticmethod
+    def backward(ctx, grad_lse, grad_target, grad_rival, _):
+        hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id = ctx.saved_tensors
+        head: Head = ctx.head
+        grad_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
+        _add_rows(grad_ND, head, target_N, grad_target, target_logit)
+        _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)
+        if grad_lse is not None:
+            active_M = grad_lse.nonzero().squeeze(1)
+            for rows in active_M.split(max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])):
+                logits_MV = head.logits(hidden_ND[rows])
+                pull_MV = (logits_MV - log_sum_exp[rows, None]).exp() * head.slope(logits_MV)
+                pull_MV *= grad_lse[rows, None]
+                grad_ND[rows] += (pull_MV.to(head.weight_VD.dtype) @ head.weight_VD).float()
+        return grad_ND.to(hidden_ND.dtype), None, None
+
+
+def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits_NV = head.logits(hidden_ND)
+    log_sum_exp = logits_NV.logsumexp(-1)
+    target_logit = logits_NV.gather(1, target_N[:, None]).squeeze(1)
+    rival_logit, rival_id = logits_NV.scatter_(1, target_N[:, None], float("-inf")).max(-1)
+    return log_sum_exp, target_logit, rival_logit, rival_id
+
+
+def _add_rows(grad_ND: Tensor, head: Head, token_N: Tensor, grad_N: Tensor | None, logit_N: Tensor) -> None:
+    """Add `grad * slope * weight[token]` where the gradient is not zero: satisfied positions cost nothing."""
+    if grad_N is None:
+        return
+    active_M = grad_N.nonzero().squeeze(1)
+    pull_M = grad_N[active_M] * head.slope(logit_N[active_M])
+    grad_ND[active_M] += pull_M[:, None] * head.weight_VD[token_N[active_M]].float()

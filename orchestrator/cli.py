@@ -1,0 +1,163 @@
+"""The command line: one verb, one function.
+
+Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
+
+Exit codes: 0 all verified, 2 bad input or configuration, 3 some texts not verified, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.errors import UserError
+
+app = typer.Typer(
+    name="verbatim",
+    help="Make a frozen language model say exact texts: one soft prompt a text, proved by a second engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+SMALL_TABLE = 100
+"""Rows up to which a finished run prints its table."""
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")]
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """The user's mistakes as one line on standard error and exit code 2."""
+    from engine.frozen_lm import ModelError
+    from engine.recipe import RecipeError
+
+    try:
+        yield
+    except (UserError, ModelError, RecipeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def run(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt")],
+    model: Annotated[
+        str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")
+    ] = "pocket",
+    revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder; default runs/CORPUS-MODEL")] = None,
+    text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
+    id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")
+    ] = None,
+    solvers: Annotated[int | None, typer.Option(min=1, help="solver actors")] = None,
+    solver_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")] = None,
+    dtype: Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")] = None,
+    engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
+    verify_dtype: Annotated[
+        str | None, typer.Option(help="verifier's numerics; default the solver's")
+    ] = None,
+    dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
+) -> None:
+    """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
+    with told_in_one_line():
+        from engine.frozen_lm import ModelSource
+        from engine.recipe import load_recipe
+        from orchestrator import run as runner
+        from orchestrator.summary import print_summary, print_table
+
+        options = runner.RunOptions(
+            corpus=corpus,
+            out=out or Path("runs") / f"{corpus.stem}-{Path(model).name}",
+            recipe=load_recipe(recipe, set_),
+            source=ModelSource(model, revision),
+            text_column=text_column,
+            id_column=id_column,
+            address=address,
+            solvers=solvers,
+            solver_gpus=solver_gpus,
+            token_budget=token_budget,
+            dtype=dtype,
+            engine=engine,
+            engine_dtype=verify_dtype,
+            dashboard=dashboard,
+        )
+        summary = runner.run(runner.prepare(options), console)
+        if len(summary.rows) <= SMALL_TABLE:
+            print_table(summary.rows, console)
+        print_summary(summary, console)
+        console.print(f"results: {options.out}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(0 if summary.is_all_verified else 3)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    engine: Annotated[str, typer.Option(help="vllm or hf")] = "vllm",
+    dtype: Annotated[str | None, typer.Option(help="engine's numerics; default as in the run")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="verdicts as JSON")] = False,
+) -> None:
+    """Prove stored prompts again; changes nothing. Ends 0 if all are exact, 3 if not."""
+    with told_in_one_line():
+        from orchestrator.reproof import print_reproof, reprove
+
+        reproof = reprove(folder, engine=engine, dtype=dtype)
+        print_reproof(reproof, console, as_json=as_json)
+        raise typer.Exit(0 if reproof.is_all_exact else 3)
+
+
+@app.command()
+def decode(
+    folder: Folder,
+    id: Annotated[str, typer.Option("--id", help="id of the text")],
+    strategy: Annotated[str, typer.Option(help="greedy")] = "greedy",
+    dtype: Annotated[str | None, typer.Option(help="model's numerics; default as in the run")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Show what a stored prompt says, beside its target."""
+    with told_in_one_line():
+        from orchestrator.sight import look, print_sight
+
+        print_sight(look(folder, id, strategy=strategy, dtype=dtype), console, as_json=as_json)
+
+
+@app.command()
+def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
+    """How far a run is, from its files alone."""
+    with told_in_one_line():
+        from orchestrator.status import print_status, read_status
+
+        print_status(read_status(folder), console, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Option(help="model to look at")] = "pocket",
+    revision: Annotated[str | None, typer.Option(help="hub revision")] = None,
+) -> None:
+    """Look at this machine: packages, devices, model, engines. Ends 0 if a run would work."""
+    with told_in_one_line():
+        from orchestrator.doctor import examine, print_findings
+
+        findings = examine(model, revision)
+        print_findings(findings, console)
+        raise typer.Exit(0 if all(finding.is_fine for finding in findings) else 2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,180 @@
+"""Corpora: rows of (id, text) from Parquet, JSONL, CSV or plain text.
+
+Owns: file formats, column choice, row ids. Must not know: tokenizers, optimisation, results.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from orchestrator.errors import UserError
+
+TEXT_COLUMNS = ("text", "sentence", "content", "target")
+"""Columns taken for the text when none is named, in this order."""
+
+
+@dataclass(frozen=True)
+class CorpusRow:
+    """One input row.
+
+    Attributes:
+        row: 0-based position in the file.
+        id: the id column's value as a string, None where it is null; `row-N` where there is no id column.
+        text: the text column's value; anything but a string is for `make_target` to refuse.
+    """
+
+    row: int
+    id: str | None
+    text: object
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened corpus: its columns are known, its rows are read as they are asked for."""
+
+    path: Path
+    text_column: str
+    id_column: str | None
+    num_rows: int
+
+    def rows(self) -> Iterator[CorpusRow]:
+        """Rows in file order, a batch in memory at a time.
+
+        Raises:
+            UserError: the file turns out to be damaged on the way.
+        """
+        row = 0
+        try:
+            for batch in _batches(self.path, self.text_column, self.id_column):
+                for id, text in batch:
+                    yield CorpusRow(row, _row_id(row, id, self.id_column), text)
+                    row += 1
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"corpus {self.path}: damaged after row {row} ({_first_line(error)})") from error
+
+
+def open_corpus(path: Path, text_column: str | None = None, id_column: str | None = None) -> Corpus:
+    """Open a corpus and settle its columns.
+
+    Raises:
+        UserError: no such file, unknown kind, not readable, no such column, no rows.
+    """
+    if not path.is_file():
+        raise UserError(f"corpus {path}: no such file; give a .parquet, .jsonl, .csv or .txt file")
+    try:
+        columns, num_rows = _inspect(path)
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        kind = path.suffix.lstrip(".").upper() or "text"
+        raise UserError(f"corpus {path}: not a readable {kind} file ({_first_line(error)})") from error
+    if num_rows == 0:
+        raise UserError(f"corpus {path}: holds no rows; give at least one text")
+    text = _choose(path, columns, text_column, "--text-column", TEXT_COLUMNS)
+    if text is None:
+        raise UserError(
+            f"corpus {path}: no column named {' or '.join(TEXT_COLUMNS)}; "
+            f"choose one of {', '.join(columns)} with --text-column"
+        )
+    return Corpus(path, text, _choose(path, columns, id_column, "--id-column", ("id",)), num_rows)
+
+
+def _choose(
+    path: Path, columns: list[str], asked: str | None, flag: str, usual: tuple[str, ...]
+) -> str | None:
+    if asked is None:
+        return next((name for name in usual if name in columns), None)
+    if asked not in columns:
+        near = difflib.get_close_matches(asked, columns, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{flag} {asked}: {path} has no such column; {hint}it has {', '.join(columns)}")
+    return asked
+
+
+def _inspect(path: Path) -> tuple[list[str], int]:
+    """Column names and number of rows."""
+    match path.suffix:
+        case ".parquet":
+            with pq.ParquetFile(path) as file:
+                return file.schema_arrow.names, file.metadata.num_rows
+        case ".csv":
+            table = _read_csv(path)
+            return table.column_names, table.num_rows
+        case ".jsonl" | ".ndjson":
+            records = list(_json_records(path))
+            return list(dict.fromkeys(key for record in records for key in record)), len(records)
+        case ".txt" | ".text" | "":
+            return ["text"], sum(1 for _ in _text_lines(path))
+    raise UserError(f"corpus {path}: unknown kind {path.suffix}; give a .parquet, .jsonl, .csv or .txt file")
+
+
+def _batches(path: Path, text: str, id: str | None) -> Iterator[list[tuple[object, object]]]:
+    """Batches of (id, text); ids are None where there is no id column."""
+    match path.suffix:
+        case ".parquet":
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(1024, columns=[text] if id is None else [text, id]):
+                    yield _pairs(batch, text, id)
+        case ".csv":
+            yield _pairs(_read_csv(path), text, id)
+        case ".jsonl" | ".ndjson":
+            yield [(record.get(id) if id else None, record.get(text)) for record in _json_records(path)]
+        case _:
+            yield [(None, line) for line in _text_lines(path)]
+
+
+def _pairs(table: pa.Table | pa.RecordBatch, text: str, id: str | None) -> list[tuple[object, object]]:
+    texts = _values(table.column(text))
+    ids = _values(table.column(id)) if id else [None] * len(texts)
+    return list(zip(ids, texts, strict=True))
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Python values; strings that are not valid UTF-8 keep their bytes as lone surrogates for the target check."""
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        return column.to_pylist()
+    raw = column.cast(pa.large_binary()).to_pylist()
+    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Every column as a string: an empty cell is an empty text, and `007` stays `007`."""
+    with pa_csv.open_csv(path) as reader:
+        names = reader.schema.names
+    convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    return pa_csv.read_csv(
+        path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
+    )
+
+
+def _json_records(path: Path) -> Iterator[dict]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise UserError(f"corpus {path}: line {number} is not a JSON object; one object a line")
+                yield record
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    """One text a line; blank lines are separators, not texts."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        for line in lines:
+            text = line.rstrip("\r\n")
+            if text:
+                yield text
+
+
+def _row_id(row: int, id: object, id_column: str | None) -> str | None:
+    if id_column is None:
+        return f"row-{row}"
+    return None if id is None else str(id)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,183 @@
+"""The driver: the one visible loop of a run.
+
+Owns: who is fed, who is awaited, when rows are committed. Must not know: how texts are solved or judged.
+
+    intake -> queue -> solvers -> queue -> verifier -> queue -> ledger
+       (a window)  lease   attempts  candidates  verdicts   rows
+
+Bounded everywhere: a window of open texts, two table-fulls of leases a solver, one call in flight an actor, and no
+new leases while too many candidates wait for the verifier.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import ray
+from ray.exceptions import RayActorError
+
+from orchestrator.fleet import Worker
+from orchestrator.intake import Accepted, Taken
+from orchestrator.ledger import Ledger
+from orchestrator.progress import Reporter
+from orchestrator.rows import RowContext, result_row
+from orchestrator.solver_actor import Advance
+from orchestrator.verifier import Verdict
+from orchestrator.work_queue import State, WorkQueue
+
+SLICE_S = 2.0
+"""Seconds a solver computes before it reports."""
+
+OPEN_WINDOW = 2048
+"""Texts in the queue at once; a corpus may be larger than memory."""
+
+MAX_CANDIDATES = 512
+"""Candidates that may wait before solvers get no new leases."""
+
+JUDGE_BATCH = 256
+"""Most candidates judged in one call."""
+
+JUDGE_FILL = 32
+JUDGE_WAIT_S = 5.0
+"""A judging call starts with this many candidates, or when the first has waited this long."""
+
+COMMIT_ROWS = 64
+COMMIT_INTERVAL_S = 5.0
+
+
+@dataclass
+class Driver:
+    """Runs a queue to its end.
+
+    Attributes:
+        taken: rows still to come from the corpus.
+        solvers: started solver workers.
+        verifier: the started verifier worker.
+        token_budget: read positions of a solver's table.
+        on_commit: told after rows were committed.
+    """
+
+    taken: Iterator[Taken]
+    queue: WorkQueue
+    solvers: list[Worker]
+    verifier: Worker
+    ledger: Ledger
+    context: RowContext
+    reporter: Reporter
+    token_budget: int
+    on_commit: Callable[["Driver"], None]
+    num_done: int = 0
+    num_tokens: int = 0
+    num_slots: dict[str, int] = field(default_factory=dict)
+    _is_drained: bool = False
+    _oldest_candidate: float | None = None
+    _last_commit: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the loop's start."""
+        return time.monotonic() - self._started
+
+    def run(self) -> None:
+        """The loop: feed, wait for one answer, route it, commit what ended."""
+        while not (self._is_drained and self.queue.is_done):
+            self._fill_queue()
+            for solver in self.solvers:
+                self._feed_solver(solver)
+            self._feed_verifier()
+            self._route_one()
+            self.commit(COMMIT_ROWS)
+            self.reporter.update(self.num_done, self._detail())
+        self.commit()
+
+    def commit(self, at_least: int = 0) -> None:
+        """Commit ended rows: when there are `at_least` so many, or after a while, or unconditionally."""
+        if self.queue.num_ended < at_least and time.monotonic() - self._last_commit < COMMIT_INTERVAL_S:
+            return
+        rows = [result_row(item, self.context) for item in self.queue.drain()]
+        self.ledger.commit(rows)
+        self.num_done += len(rows)
+        self._last_commit = time.monotonic()
+        if rows:
+            self.on_commit(self)
+
+    def _fill_queue(self) -> None:
+        while not self._is_drained and self.queue.num_open < OPEN_WINDOW:
+            item = next(self.taken, None)
+            if item is None:
+                self._is_drained = True
+            elif isinstance(item, Accepted):
+                self.queue.add(item.row, item.job)
+            else:
+                self.queue.add_invalid(item.row, item.id, item.text, item.reason)
+
+    def _feed_solver(self, solver: Worker) -> None:
+        if solver.in_flight is not None:
+            return
+        room = 2 * self.token_budget - self.queue.leased_positions(solver.name)
+        if self.queue.num_candidates >= MAX_CANDIDATES:
+            room = 0
+        jobs = self.queue.lease(solver.name, room)
+        if jobs or self.queue.leased_positions(solver.name):
+            solver.in_flight = solver.actor.advance.remote(jobs, SLICE_S)
+
+    def _feed_verifier(self) -> None:
+        if self.queue.num_waiting_candidates == 0:
+            self._oldest_candidate = None
+            return
+        now = time.monotonic()
+        self._oldest_candidate = self._oldest_candidate or now
+        nothing_else = all(solver.in_flight is None for solver in self.solvers)
+        is_due = nothing_else or now - self._oldest_candidate >= JUDGE_WAIT_S
+        if self.verifier.in_flight is None and (is_due or self.queue.num_waiting_candidates >= JUDGE_FILL):
+            candidates = self.queue.take_candidates(JUDGE_BATCH)
+            self.verifier.load = [candidate.id for candidate in candidates]
+            self.verifier.in_flight = self.verifier.actor.judge.remote(candidates)
+            self._oldest_candidate = None
+
+    def _route_one(self) -> None:
+        by_ref = {
+            worker.in_flight: worker
+            for worker in [*self.solvers, self.verifier]
+            if worker.in_flight is not None
+        }
+        if not by_ref:
+            return
+        (ready_ref, *_), _ = ray.wait(list(by_ref), num_returns=1, timeout=None)
+        worker = by_ref[ready_ref]
+        worker.in_flight = None
+        try:
+            answer = ray.get(ready_ref)
+        except RayActorError as error:
+            self._replace(worker, error)
+            return
+        if worker is self.verifier:
+            self._take_verdicts(answer)
+        else:
+            self._take_attempts(worker, answer)
+
+    def _take_attempts(self, solver: Worker, advance: Advance) -> None:
+        self.num_tokens += advance.num_tokens
+        self.num_slots[solver.name] = advance.num_slots
+        for attempt in advance.attempts:
+            self.queue.finish(solver.name, attempt)
+
+    def _take_verdicts(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            self.queue.judge(verdict)
+
+    def _replace(self, worker: Worker, cause: RayActorError) -> None:
+        if worker is self.verifier:
+            self.queue.return_candidates(worker.load)
+        else:
+            self.queue.lose(worker.name)
+        self.reporter.say(f"{worker.name} died; starting it anew")
+        worker.replace(cause)
+
+    def _detail(self) -> str:
+        counts = self.queue.counts
+        return (
+            f"{counts[State.VERIFIED]} verified, {counts[State.CANDIDATE]} to judge, "
+            f"{sum(self.num_slots.values())} slots, {self.num_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
+        )

@@ -1,0 +1,109 @@
+"""From corpus rows to jobs: what becomes a target, with how many vectors, and what is refused.
+
+Owns: unique ids, skipping what a folder already holds, K for each text. Must not know: Ray, the solver.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from engine.capacity import VectorPlan
+from engine.frozen_lm import TokenRule
+from engine.recipe import Recipe
+from engine.slots import Job
+from engine.target import Invalid, make_target
+from orchestrator.corpus import Corpus, CorpusRow
+from orchestrator.errors import UserError
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that cannot be a target."""
+
+    row: int
+    id: str
+    text: object
+    reason: Invalid
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A row and the first attempt at it."""
+
+    row: int
+    job: Job
+
+
+Taken = Accepted | Refused
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Turns a corpus into jobs, lazily.
+
+    Attributes:
+        plan: vectors by text length, or None where the recipe fixes K.
+        skip: ids that have their row already.
+    """
+
+    corpus: Corpus
+    tokens: TokenRule
+    recipe: Recipe
+    plan: VectorPlan | None = None
+    skip: frozenset[str] = frozenset()
+
+    def taken(self) -> Iterator[Taken]:
+        """Every row that has no result yet, in corpus order."""
+        seen: set[str] = set()
+        for row in self.corpus.rows():
+            item = self._take(row, seen)
+            id = item.job.target.id if isinstance(item, Accepted) else item.id
+            seen.add(id)
+            if id not in self.skip:
+                yield item
+
+    def require_a_target(self) -> None:
+        """Stop early, with the first row's reason, where no row at all can be a target.
+
+        Raises:
+            UserError: nothing in the corpus can be inverted.
+        """
+        first: Refused | None = None
+        for item in replace(self, plan=None, skip=frozenset()).taken():
+            if isinstance(item, Accepted):
+                return
+            first = first or item
+        assert first is not None, "an opened corpus has rows"
+        raise UserError(
+            f"corpus {self.corpus.path}: none of its {self.corpus.num_rows} rows can be a target; "
+            f"row {first.row} is {first.reason}{self._remedy(first)}"
+        )
+
+    def _take(self, row: CorpusRow, seen: set[str]) -> Taken:
+        if row.id in seen:
+            return Refused(row.row, _unique(row, seen), row.text, Invalid.DUPLICATE_ID)
+        fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
+        target = make_target(
+            self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed
+        )
+        if isinstance(target, Invalid):
+            return Refused(row.row, row.id if row.id is not None else _unique(row, seen), row.text, target)
+        num_vectors = fixed
+        if self.plan is not None:
+            num_vectors = self.plan.num_vectors(len(target.token_ids), self.tokens.context)
+        return Accepted(row.row, Job(target, self.recipe, num_vectors))
+
+    def _remedy(self, refused: Refused) -> str:
+        if refused.reason is not Invalid.TOO_LONG:
+            return ""
+        return (
+            f": its tokens and the soft prompt need more than the model's context of {self.tokens.context}; "
+            "cut the text, lower num_vectors or take a model with a longer context"
+        )
+
+
+def _unique(row: CorpusRow, seen: set[str]) -> str:
+    """An id for a row that has none of its own: `ID#row`, unlike any seen."""
+    id = f"{row.id or ''}#{row.row}"
+    while id in seen:
+        id += "#"
+    return id

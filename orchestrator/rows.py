@@ -1,0 +1,64 @@
+"""From a queue item to a row of the results.
+
+Owns: which fact goes into which column. Must not know: files, Ray.
+"""
+
+from dataclasses import dataclass
+
+from orchestrator.ledger import Row
+from orchestrator.work_queue import Item
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """What every row of a run has in common."""
+
+    recipe_hash: str
+    model_fingerprint: str
+    solver_dtype: str
+
+
+def result_row(item: Item, context: RowContext) -> Row:
+    """The row of an item that has ended."""
+    attempt, verdict = item.attempt, item.verdict
+    certificate = attempt.certificate if attempt else None
+    judged = verdict is not None and attempt is not None and attempt.is_candidate
+    return {
+        "id": item.id,
+        "row": item.row,
+        "text": storable_text(item.text),
+        "token_ids": list(item.target.token_ids) if item.job else None,
+        "status": str(item.state),
+        "reason": item.reason,
+        "exact": verdict.exact if judged else False,
+        "engine": verdict.engine if judged else None,
+        "engine_dtype": verdict.engine_dtype if judged else None,
+        "generated_ids": list(verdict.generated_ids) if judged else None,
+        "num_vectors": len(attempt.prompt_KD) if attempt else None,
+        "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
+        "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
+        "min_margin": certificate.min_margin if certificate else None,
+        "first_mismatch": verdict.first_mismatch
+        if judged
+        else certificate.first_mismatch
+        if certificate
+        else None,
+        "steps": item.steps,
+        "tokens": item.tokens,
+        "attempts": item.num_attempts,
+        "recipe_hash": context.recipe_hash,
+        "model_fingerprint": context.model_fingerprint,
+        "solver_dtype": context.solver_dtype,
+        "seconds": item.seconds,
+    }
+
+
+def storable_text(text: object) -> str | None:
+    """The text if Parquet can hold it, else None."""
+    if not isinstance(text, str):
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return text

@@ -1,0 +1,291 @@
+"""`verbatim run`: from options to a finished folder.
+
+Owns: the order of a run's steps and their shutdown. Must not know: the loop (driver), optimisation (engine).
+
+    options -> checks that write nothing -> actors -> vector plan -> run.json -> driver -> summary
+
+Shutdown: on success and on an interrupt rows that ended are committed and `run.json` is written, then Ray goes down
+and takes every actor with it. A crash leaves what the manifest holds; the same command goes on from there.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from rich.console import Console
+
+from engine.capacity import VectorPlan
+from engine.frozen_lm import DTYPES, ModelError, ModelSource, TokenRule
+from engine.recipe import Recipe
+from orchestrator import fleet, run_record
+from orchestrator.corpus import Corpus, open_corpus
+from orchestrator.driver import Driver
+from orchestrator.errors import UserError
+from orchestrator.intake import Intake
+from orchestrator.ledger import SCHEMA_VERSION, Ledger
+from orchestrator.placement import Placement, place
+from orchestrator.progress import Reporter, make_reporter
+from orchestrator.retry import make_retry
+from orchestrator.rows import RowContext
+from orchestrator.run_record import ModelRecord, RunRecord
+from orchestrator.solver_actor import SolverInfo
+from orchestrator.summary import Summary, summarise
+from orchestrator.verifier_actor import ENGINES, EngineSpec
+from orchestrator.work_queue import State, WorkQueue
+
+PLAN_PATIENCE_S = 2.0
+"""Seconds after which a person is told that a calibration is under way."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for.
+
+    Attributes:
+        dtype: solver's numerics; None is float32 on a CPU and bfloat16 on a GPU.
+        engine_dtype: verifier's numerics; None is the solver's.
+        solvers: solver actors; None is one a GPU, or one.
+        solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
+        token_budget: read positions in a solver's table; None is chosen by device.
+    """
+
+    corpus: Path
+    out: Path
+    recipe: Recipe
+    source: ModelSource = ModelSource()
+    text_column: str | None = None
+    id_column: str | None = None
+    address: str | None = None
+    solvers: int | None = None
+    solver_gpus: float | None = None
+    token_budget: int | None = None
+    dtype: str | None = None
+    engine: str = "vllm"
+    engine_dtype: str | None = None
+    dashboard: bool = True
+
+
+@dataclass
+class Prepared:
+    """A run whose input and folder have been checked; nothing is started or written yet."""
+
+    options: RunOptions
+    corpus: Corpus
+    tokens: TokenRule
+    ledger: Ledger
+    record: RunRecord | None
+    committed: frozenset[str] = field(default_factory=frozenset)
+
+
+def prepare(options: RunOptions) -> Prepared:
+    """Check everything that can be checked without a model in memory.
+
+    Raises:
+        UserError, ModelError: bad input or configuration; nothing has been written.
+    """
+    if options.engine not in ENGINES:
+        raise UserError(f"--engine {options.engine}: must be one of {', '.join(ENGINES)}")
+    for flag, dtype in (("--dtype", options.dtype), ("--verify-dtype", options.engine_dtype)):
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"{flag} {dtype}: must be one of {', '.join(DTYPES)}")
+    record = run_record.read_record(options.out)
+    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
+    tokens = TokenRule.load(options.source)
+    if record is not None:
+        _require_same_run(record, options)
+    _require_room(options.recipe, tokens)
+    ledger = Ledger(options.out)
+    prepared = Prepared(options, corpus, tokens, ledger, record, frozenset(ledger.committed_ids()))
+    if not prepared.committed:
+        Intake(corpus, tokens, options.recipe).require_a_target()
+    return prepared
+
+
+def run(prepared: Prepared, console: Console) -> Summary:
+    """Invert every text that has no row yet; the folder's summary, texts of earlier calls included."""
+    options = prepared.options
+    if prepared.record is not None and prepared.record.is_finished:
+        console.print(
+            f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return summarise(prepared.ledger, prepared.record)
+    fleet.connect(options.address, dashboard=options.dashboard)
+    reporter = make_reporter(console, prepared.corpus.num_rows)
+    try:
+        return _run_on_ray(prepared, reporter)
+    finally:
+        reporter.close()
+        ray.shutdown()
+
+
+def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
+    options = prepared.options
+    placement = place(
+        ray.cluster_resources().get("GPU", 0),
+        num_solvers=options.solvers,
+        solver_gpus=options.solver_gpus,
+        token_budget=options.token_budget,
+    )
+    dtype = options.dtype or placement.dtype
+    spec = _engine_spec(options, placement, prepared.tokens.context, dtype)
+    reporter.say(
+        f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, "
+        f"verified by {spec.engine} in {spec.dtype}; loading"
+    )
+    verifier = fleet.verifier_worker(spec, placement)
+    solvers = [fleet.solver_worker(i, options.source, placement, dtype) for i in range(placement.num_solvers)]
+    infos: list[SolverInfo] = _get([worker.actor.describe.remote() for worker in solvers])
+    _require_one_model(infos, prepared.record)
+    plan = _vector_plan(options.recipe, solvers[0].actor, reporter)
+    engine = _get(verifier.actor.ready.remote())
+    record = _new_record(prepared, infos[0], plan, engine, spec.dtype)
+    record.write(options.out)
+    grows = options.recipe.num_vectors == "auto"
+    driver = Driver(
+        taken=Intake(prepared.corpus, prepared.tokens, options.recipe, plan, prepared.committed).taken(),
+        queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
+        solvers=solvers,
+        verifier=verifier,
+        ledger=prepared.ledger,
+        context=RowContext(options.recipe.hash, infos[0].fingerprint, dtype),
+        reporter=reporter,
+        token_budget=placement.token_budget,
+        on_commit=lambda driver: _touch(record, driver, prepared, "running"),
+        num_done=len(prepared.committed),
+    )
+    try:
+        driver.run()
+    except BaseException:
+        driver.commit()
+        _touch(record, driver, prepared, "interrupted")
+        raise
+    _touch(record, driver, prepared, "finished")
+    return summarise(prepared.ledger, record)
+
+
+def _require_same_run(record: RunRecord, options: RunOptions) -> None:
+    asked = record.differences(
+        options.recipe, options.source.name, options.source.revision, str(options.corpus.resolve())
+    )
+    if asked:
+        raise UserError(
+            f"--out {options.out}: holds another run ({'; '.join(asked)}); choose another folder, or ask for the same"
+        )
+
+
+def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
+    if recipe.num_vectors != "auto" and recipe.num_vectors >= tokens.context:
+        raise UserError(
+            f"num_vectors = {recipe.num_vectors}: leaves no room for a text in a context of {tokens.context}; lower it"
+        )
+    if recipe.end_of_text and tokens.end_id is None:
+        raise UserError(
+            "end_of_text = true: this model has no end-of-text token; give --set end_of_text=false"
+        )
+
+
+def _require_one_model(infos: list[SolverInfo], record: RunRecord | None) -> None:
+    prints = {info.fingerprint for info in infos}
+    if record is not None:
+        prints.add(record.model.fingerprint)
+    if len(prints) > 1:
+        raise UserError(
+            f"the model's weights differ ({' and '.join(sorted(prints))}): the folder or another solver holds other "
+            "weights of that name or dtype; pin --revision, or choose another --out"
+        )
+
+
+def _engine_spec(options: RunOptions, placement: Placement, context: int, dtype: str) -> EngineSpec:
+    return EngineSpec(
+        engine=options.engine,
+        model=options.source.path,
+        revision=options.source.revision,
+        dtype=options.engine_dtype or dtype,
+        context=context,
+        device=placement.device,
+        memory_frac=0.9 * placement.verifier_gpus if placement.verifier_gpus else 0.9,
+    )
+
+
+def _vector_plan(recipe: Recipe, solver: Any, reporter: Reporter) -> VectorPlan | None:
+    if recipe.num_vectors != "auto":
+        return None
+    plan_ref = solver.plan.remote(recipe)
+    ready, _ = ray.wait([plan_ref], timeout=PLAN_PATIENCE_S)
+    if not ready:
+        reporter.say("calibrating how many vectors this model needs; kept for the next run")
+    plan: VectorPlan = _get(plan_ref)
+    reporter.say("vectors for a text: " + ", ".join(f"{k} for {t} tokens" for t, k in plan.points))
+    return plan
+
+
+def _get(refs: Any) -> Any:
+    """`ray.get`, the user's mistakes inside an actor told as such."""
+    try:
+        return ray.get(refs)
+    except RayTaskError as error:
+        if isinstance(error.cause, (UserError, ModelError)):
+            raise error.cause from error
+        raise
+    except RayActorError as error:
+        for line in str(error).splitlines():
+            for kind in (UserError, ModelError):
+                if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
+                    raise kind(line.split(": ", 1)[1]) from error
+        raise
+
+
+def _new_record(
+    prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, engine_dtype: str
+) -> RunRecord:
+    options, earlier = prepared.options, prepared.record
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        state="running",
+        corpus=str(options.corpus.resolve()),
+        text_column=prepared.corpus.text_column,
+        id_column=prepared.corpus.id_column,
+        num_rows=prepared.corpus.num_rows,
+        model=ModelRecord(
+            name=options.source.name,
+            revision=options.source.revision,
+            fingerprint=info.fingerprint,
+            hidden_size=info.hidden_size,
+            context=prepared.tokens.context,
+            solver_dtype=info.dtype,
+            device=info.device_name,
+        ),
+        recipe=options.recipe,
+        recipe_hash=options.recipe.hash,
+        seed=options.recipe.seed,
+        vector_plan=list(plan.points) if plan else None,
+        engine=engine,
+        engine_dtype=engine_dtype,
+        versions=run_record.installed_versions(),
+        python=run_record.python_version(),
+        started=earlier.started if earlier else run_record.now(),
+        updated=run_record.now(),
+        counts=earlier.counts if earlier else {},
+        seconds=earlier.seconds if earlier else 0.0,
+    )
+
+
+def _touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) -> None:
+    """Bring `run.json` up to date: state, counts over all calls, seconds."""
+    earlier = prepared.record
+    counts = dict(earlier.counts) if earlier else {}
+    for status, count in driver.queue.counts.items():
+        if status in (State.PENDING, State.LEASED, State.CANDIDATE):
+            continue
+        counts[str(status)] = counts.get(str(status), 0) + count
+    record.state = state
+    record.counts = counts
+    record.updated = run_record.now()
+    record.seconds = (earlier.seconds if earlier else 0.0) + driver.seconds
+    record.write(prepared.options.out)

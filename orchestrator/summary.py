@@ -1,0 +1,111 @@
+"""What a results folder amounts to: counts, and the table a person reads.
+
+Owns: figures over committed rows, their rendering. Must not know: how rows came to be.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.ledger import Ledger, Row
+from orchestrator.run_record import RunRecord
+
+COLUMNS = ["id", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
+           "min_margin", "steps", "tokens", "attempts", "first_mismatch"]  # fmt: skip
+TEXT_WIDTH = 60
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one folder.
+
+    Attributes:
+        counts: rows by status.
+        rows: the committed rows without prompts, in corpus order of commits.
+        seconds: time spent in the run's loop.
+    """
+
+    record: RunRecord
+    rows: list[Row]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for row in self.rows:
+            counts[row["status"]] = counts.get(row["status"], 0) + 1
+        return counts
+
+    @property
+    def num_exact(self) -> int:
+        return sum(bool(row["exact"]) for row in self.rows)
+
+    @property
+    def is_all_verified(self) -> bool:
+        return len(self.rows) == self.record.num_rows and self.num_exact == len(self.rows)
+
+
+def summarise(ledger: Ledger, record: RunRecord) -> Summary:
+    """Read the committed rows of a folder, prompts left on disk."""
+    return Summary(record, list(ledger.read(COLUMNS)))
+
+
+def print_table(rows: list[Row], console: Console) -> None:
+    """One line a text: what was asked, what it took, what the verifier said."""
+    engines = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows if row["engine"]})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=TEXT_WIDTH)
+    for name in ("tokens", "vectors", "steps", "margin"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column(" and ".join(engines) or "verdict", no_wrap=True, min_width=22)
+    for row in rows:
+        num_tokens = len(row["token_ids"]) if row["token_ids"] is not None else None
+        table.add_row(
+            Text(printable(row["text"])), _cell(num_tokens), _cell(row["num_vectors"]), _cell(row["steps"]),
+            _cell(row["min_margin"], ".2f"), _verdict(row),
+        )  # fmt: skip
+    console.print(table)
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """The figures in a few lines."""
+    rows, record = summary.rows, summary.record
+    verdict = f"{summary.num_exact} of {record.num_rows} exact on {record.engine} ({record.engine_dtype})"
+    console.print(verdict, style="bold green" if summary.is_all_verified else "bold yellow", highlight=False)
+    exact = [row for row in rows if row["exact"]]
+    if exact:
+        steps = [row["steps"] for row in exact]
+        margins = [row["min_margin"] for row in exact]
+        rate = f", {len(rows) / record.seconds * 60:.0f} texts a minute" if record.seconds > 0 else ""
+        lines = (
+            f"steps: mean {statistics.mean(steps):.0f}, median {statistics.median(steps):.0f}, most {max(steps)}; "
+            f"attempts: {statistics.mean(row['attempts'] for row in exact):.2f} a text",
+            f"margin: smallest {min(margins):.2f}, median {statistics.median(margins):.2f} logits",
+            f"{record.seconds:.0f} s{rate}",
+        )
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True)
+    for row in [row for row in rows if not row["exact"]][:20]:
+        line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(text: str | None) -> str:
+    """A text on one line, with everything a terminal would act on or hide spelled out."""
+    if text is None:
+        return "(null)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cell(value: float | int | None, form: str = "d") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _verdict(row: Row) -> Text:
+    if row["exact"]:
+        return Text("exact", style="green")
+    if row["engine"]:
+        return Text(f"not exact from token {row['first_mismatch']}", style="red")
+    return Text(row["reason"] or row["status"], style="yellow")

@@ -1,0 +1,68 @@
+"""The verifier actor: one resident decoding engine behind one method.
+
+Owns: the choice of engine. Must not know: the solver, the queue.
+"""
+
+from dataclasses import dataclass
+
+import ray
+
+from orchestrator.verifier import Candidate, Verdict, Verifier
+
+ENGINES = ("vllm", "hf")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which engine judges, on which model, in which numerics.
+
+    Attributes:
+        engine: one of `ENGINES`.
+        model: local folder or hub name.
+        dtype: numerics the engine decodes in.
+        context: longest soft prompt and target together, in positions.
+        memory_frac: share of a GPU's memory vLLM may take.
+    """
+
+    engine: str
+    model: str
+    revision: str | None
+    dtype: str
+    context: int
+    device: str = "cpu"
+    memory_frac: float = 0.9
+
+
+def make_verifier(spec: EngineSpec) -> Verifier:
+    """Load the engine a spec asks for, in this process."""
+    if spec.engine == "vllm":
+        from orchestrator.vllm_verifier import VllmVerifier
+
+        return VllmVerifier(
+            spec.model,
+            revision=spec.revision,
+            dtype=spec.dtype,
+            context=spec.context,
+            memory_frac=spec.memory_frac,
+        )
+    from orchestrator.hf_verifier import HfVerifier
+
+    return HfVerifier(
+        spec.model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device
+    )
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class VerifierActor:
+    """Holds a decoding engine; judges candidates in the order they come."""
+
+    def __init__(self, spec: EngineSpec):
+        self._verifier = make_verifier(spec)
+
+    def ready(self) -> str:
+        """Name and version of the engine, once it is loaded."""
+        return self._verifier.engine
+
+    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
+        """One verdict for each candidate, in order."""
+        return self._verifier.judge(candidates)

@@ -1,0 +1,255 @@
+"""The work queue: every text's state, as a pure state machine.
+
+Owns: states, transitions, retries, what becomes a row. Must not know: Ray, vLLM, files, clocks, models.
+
+    pending -> leased -> candidate -> verified
+       ^         |  |        |
+       |         |  |        +-> pending (rejected: more margin), or rejected when attempts are spent
+       |         |  +-> pending (unsolved: more vectors), or unsolved when attempts are spent
+       +---------+-> poisoned when too many workers were lost with it
+    invalid: never could be a target
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.slots import Attempt, Job
+from engine.target import Invalid, Target
+from orchestrator.verifier import Candidate, Verdict
+
+MAX_LOST_WORKERS = 3
+"""Workers a text may take down before it is set aside as poisoned. Assumption."""
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    LEASED = "leased"
+    CANDIDATE = "candidate"
+    VERIFIED = "verified"
+    REJECTED = "rejected"
+    UNSOLVED = "unsolved"
+    INVALID = "invalid"
+    POISONED = "poisoned"
+
+
+TERMINAL = frozenset({State.VERIFIED, State.REJECTED, State.UNSOLVED, State.INVALID, State.POISONED})
+
+
+class TransitionError(AssertionError):
+    """An event that the item's state does not allow: a fault of ours, or a late duplicate."""
+
+
+@dataclass
+class Item:
+    """One text on its way through the run.
+
+    Attributes:
+        row: its position in the corpus.
+        job: the attempt that is next or under way; None for an invalid row.
+        worker: who holds the lease, while there is one.
+        attempt: the last attempt that came back.
+        verdict: the last verdict.
+        reason: why it ended without being verified.
+    """
+
+    row: int
+    id: str
+    text: object
+    state: State
+    job: Job | None = None
+    worker: str | None = None
+    attempt: Attempt | None = None
+    verdict: Verdict | None = None
+    reason: str | None = None
+    num_attempts: int = 0
+    num_lost: int = 0
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def target(self) -> Target:
+        assert self.job is not None, f"{self.id} is invalid and has no target"
+        return self.job.target
+
+
+@dataclass
+class WorkQueue:
+    """All open texts of a run.
+
+    Args:
+        retry: the job that follows a job that came to nothing: `(job, attempt, verdict or None) -> job`.
+    """
+
+    retry: Callable[[Job, Attempt, Verdict | None], Job]
+    _open: dict[str, Item] = field(default_factory=dict)
+    _pending: deque[str] = field(default_factory=deque)
+    _candidates: deque[str] = field(default_factory=deque)
+    _ended: list[Item] = field(default_factory=list)
+    _counts: Counter[State] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> Counter[State]:
+        """Texts by state, ended ones included."""
+        return Counter({state: count for state, count in self._counts.items() if count})
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing open; ended items may still wait in `drain`."""
+        return not self._open
+
+    @property
+    def num_open(self) -> int:
+        return len(self._open)
+
+    @property
+    def num_ended(self) -> int:
+        """Items that `drain` would give out."""
+        return len(self._ended)
+
+    @property
+    def num_waiting_candidates(self) -> int:
+        """Candidates that nobody judges yet."""
+        return len(self._candidates)
+
+    @property
+    def num_candidates(self) -> int:
+        """Texts whose candidate waits for a verdict or is being judged."""
+        return self._counts[State.CANDIDATE]
+
+    def add(self, row: int, job: Job) -> None:
+        """A new target, pending."""
+        id = job.target.id
+        assert id not in self._open, f"{id} is queued already"
+        self._open[id] = Item(row, id, job.target.text, State.PENDING, job)
+        self._pending.append(id)
+        self._counts[State.PENDING] += 1
+
+    def add_invalid(self, row: int, id: str, text: object, reason: Invalid) -> None:
+        """A row that cannot be a target, ended at once."""
+        self._ended.append(Item(row, id, text, State.INVALID, reason=str(reason)))
+        self._counts[State.INVALID] += 1
+
+    def lease(self, worker: str, max_positions: int) -> list[Job]:
+        """Jobs for a worker, in order, until their read positions reach `max_positions`; at least one if any."""
+        jobs: list[Job] = []
+        while self._pending and max_positions > 0:
+            item = self._open[self._pending.popleft()]
+            self._move(item, State.LEASED, {State.PENDING})
+            item.worker = worker
+            jobs.append(_job(item))
+            max_positions -= positions(_job(item))
+        return jobs
+
+    def leased_positions(self, worker: str) -> int:
+        """Read positions of all jobs a worker holds."""
+        return sum(positions(_job(item)) for item in self._held_by(worker))
+
+    def finish(self, worker: str, attempt: Attempt) -> State:
+        """A worker gives an attempt back: a candidate to judge, another try, or the end."""
+        item = self._item(attempt.job.target.id)
+        if item.worker != worker:
+            raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
+        self._require(item, {State.LEASED})
+        item.worker = None
+        item.attempt = attempt
+        item.num_attempts += 1
+        item.steps += attempt.steps
+        item.tokens += attempt.tokens
+        item.seconds += attempt.seconds
+        if attempt.is_candidate:
+            self._move(item, State.CANDIDATE, {State.LEASED})
+            self._candidates.append(item.id)
+        else:
+            self._try_again(item, State.UNSOLVED, "no certified prompt", None)
+        return item.state
+
+    def take_candidates(self, limit: int) -> list[Candidate]:
+        """Up to `limit` candidates that nobody judges yet, oldest first."""
+        taken = [self._open[self._candidates.popleft()] for _ in range(min(limit, len(self._candidates)))]
+        return [
+            Candidate(item.id, item.attempt.prompt_KD.numpy(), item.target.token_ids)
+            for item in taken
+            if item.attempt
+        ]
+
+    def return_candidates(self, ids: list[str]) -> None:
+        """Candidates whose judge was lost: to be judged again, nothing concluded."""
+        for id in reversed(ids):
+            self._require(self._item(id), {State.CANDIDATE})
+            self._candidates.appendleft(id)
+
+    def judge(self, verdict: Verdict) -> State:
+        """The verifier's word: verified, another try with more margin, or rejected."""
+        item = self._item(verdict.id)
+        self._require(item, {State.CANDIDATE})
+        item.verdict = verdict
+        if verdict.exact:
+            self._end(item, State.VERIFIED, None)
+        else:
+            self._try_again(
+                item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict
+            )
+        return item.state
+
+    def lose(self, worker: str) -> None:
+        """A worker is gone: its leases are pending again, first in line, or poisoned."""
+        for item in reversed(self._held_by(worker)):
+            item.worker = None
+            item.num_lost += 1
+            if item.num_lost >= MAX_LOST_WORKERS:
+                self._end(item, State.POISONED, f"{item.num_lost} workers were lost while they held it")
+            else:
+                self._move(item, State.PENDING, {State.LEASED})
+                self._pending.appendleft(item.id)
+
+    def drain(self) -> list[Item]:
+        """Items that ended since the last call, each given out once."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _try_again(self, item: Item, spent: State, reason: str, verdict: Verdict | None) -> None:
+        job, attempt = _job(item), item.attempt
+        assert attempt is not None
+        if item.num_attempts >= job.recipe.attempts:
+            self._end(item, spent, reason)
+            return
+        item.job = self.retry(job, attempt, verdict)
+        self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE})
+        # Straggling texts go first: they decide when a run ends.
+        self._pending.appendleft(item.id)
+
+    def _end(self, item: Item, state: State, reason: str | None) -> None:
+        self._move(item, state, {State.LEASED, State.CANDIDATE})
+        item.reason = reason
+        self._ended.append(self._open.pop(item.id))
+
+    def _move(self, item: Item, state: State, allowed: set[State]) -> None:
+        self._require(item, allowed)
+        self._counts[item.state] -= 1
+        self._counts[state] += 1
+        item.state = state
+
+    def _require(self, item: Item, allowed: set[State]) -> None:
+        if item.state not in allowed:
+            raise TransitionError(f"{item.id} is {item.state}; this needs {' or '.join(sorted(allowed))}")
+
+    def _item(self, id: str) -> Item:
+        if id not in self._open:
+            raise TransitionError(f"{id} is not open")
+        return self._open[id]
+
+    def _held_by(self, worker: str) -> list[Item]:
+        return [item for item in self._open.values() if item.worker == worker]
+
+
+def positions(job: Job) -> int:
+    """Read positions all siblings of a job take in a solver's table."""
+    return job.num_positions * job.recipe.siblings
+
+
+def _job(item: Item) -> Job:
+    assert item.job is not None, f"{item.id} is invalid and has no job"
+    return item.job
