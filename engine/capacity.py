@@ -69,9 +69,7 @@ class VectorPlan:
         return cls(tuple((int(length), int(vectors)) for length, vectors in value["points"]))
 
 
-def calibrate(
-    solver: Solver, recipe: Recipe, on_attempt: Callable[[Attempt], None] | None = None
-) -> VectorPlan:
+def calibrate(solver: Solver, recipe: Recipe, on_attempt: Callable[[Attempt], None] | None = None) -> VectorPlan:
     """Find the cheapest K that solves every sample, at each of `LENGTHS`.
 
     Cost is forward-backward positions to a certificate, steps x (K + T - 1). Where no K solves all samples the

@@ -45,9 +45,7 @@ class ModelSource:
         folder = Path(self.name).expanduser()
         looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
         if looks_local and not (folder / "config.json").is_file():
-            raise ModelError(
-                f"--model {self.name}: no config.json there; give a folder saved by save_pretrained"
-            )
+            raise ModelError(f"--model {self.name}: no config.json there; give a folder saved by save_pretrained")
         if looks_local and not any(folder.glob("*.safetensors")):
             raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
         return str(folder) if looks_local else self.name
@@ -76,7 +74,8 @@ class TokenRule:
     def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any) -> "TokenRule":
         text_config = config.get_text_config()
         context = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
-        return cls(tokenizer, int(context), tokenizer.eos_token_id)
+        end_id: Any = tokenizer.eos_token_id
+        return cls(tokenizer, int(context), end_id)
 
 
 class FrozenLM:
@@ -174,7 +173,7 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 @torch.no_grad()
-def _embed_scale(embedding: torch.nn.Module) -> float:
+def _embed_scale(embedding: Any) -> float:
     """Factor the embedding module puts on its own rows: sqrt(D) for Gemma, 1 for most."""
     rows = torch.arange(min(64, len(embedding.weight)), device=embedding.weight.device)
     return (embedding(rows).float().norm() / embedding.weight[rows].float().norm()).item()

@@ -84,12 +84,8 @@ class _Score(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, target_N: Tensor, head: Head):
         rows = max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])
-        parts = [
-            _score_chunk(head, h, y) for h, y in zip(hidden_ND.split(rows), target_N.split(rows), strict=True)
-        ]
-        log_sum_exp, target_logit, rival_logit, rival_id = (
-            torch.cat(column) for column in zip(*parts, strict=True)
-        )
+        parts = [_score_chunk(head, h, y) for h, y in zip(hidden_ND.split(rows), target_N.split(rows), strict=True)]
+        log_sum_exp, target_logit, rival_logit, rival_id = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.head = head
         ctx.save_for_backward(hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id)
         ctx.mark_non_differentiable(rival_id)

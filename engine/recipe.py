@@ -25,13 +25,11 @@ class LossRecipe(_Strict):
     """What an optimisation step descends."""
 
     name: Literal["violation_norm", "squared_hinge", "cross_entropy"] = Field(
-        "violation_norm", description="loss term, engine.losses.TERMS"
+        default="violation_norm", description="loss term, engine.losses.TERMS"
     )
-    margin: float = Field(
-        1.0, gt=0, description="logits the loss asks for between a target and its best rival"
-    )
+    margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
     p: float = Field(
-        4.0, ge=1, le=16, description="order of violation_norm: 2 minds the mean, 16 the worst position"
+        default=4.0, ge=1, le=16, description="order of violation_norm: 2 minds the mean, 16 the worst position"
     )
 
 
@@ -39,44 +37,40 @@ class OptimRecipe(_Strict):
     """Adam with a decaying rate. Source: Kingma & Ba 2015, 1412.6980."""
 
     lr: float = Field(
-        0.1, gt=0, le=100, description="step size in units of the embedding's root-mean-square entry"
+        default=2.0, gt=0, le=100, description="step size in units of the embedding's root-mean-square entry"
     )
-    beta1: float = Field(0.8, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(0.9, ge=0, lt=1, description="decay of the squared gradient's mean")
-    eps: float = Field(1e-8, gt=0, description="added to the root of the squared gradient")
+    beta1: float = Field(default=0.8, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.9, ge=0, lt=1, description="decay of the squared gradient's mean")
+    eps: float = Field(default=1e-8, gt=0, description="added to the root of the squared gradient")
     decay: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="shape of the rate over max_steps"
+        default="cosine", description="shape of the rate over max_steps"
     )
-    final_lr_frac: float = Field(0.05, ge=0, le=1, description="share of lr left at max_steps")
+    final_lr_frac: float = Field(default=0.05, ge=0, le=1, description="share of lr left at max_steps")
 
 
 class StartRecipe(_Strict):
     """Where a soft prompt starts."""
 
-    name: Literal["vocabulary", "random", "mean"] = Field(
-        "vocabulary", description="engine.soft_prompt.STARTS"
-    )
+    name: Literal["vocabulary", "random", "mean"] = Field(default="vocabulary", description="engine.soft_prompt.STARTS")
 
 
 class Recipe(_Strict):
     """One run's optimisation, whole."""
 
     num_vectors: int | Literal["auto"] = Field(
-        "auto", description="soft-prompt vectors K; auto: from the model's calibration and the text's length"
+        default="auto", description="soft-prompt vectors K; auto: from the model's calibration and the text's length"
     )
     end_of_text: bool = Field(
-        True, description="whether stopping, by the end-of-text token, is part of the target"
+        default=True, description="whether stopping, by the end-of-text token, is part of the target"
     )
-    seed: int = Field(0, ge=0, description="seed of every random stream")
-    max_steps: int = Field(500, ge=1, le=1_000_000, description="optimisation steps of one attempt")
-    attempts: int = Field(5, ge=1, le=100, description="attempts at a text before it is given up")
-    siblings: int = Field(
-        1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins"
-    )
-    stop_margin: float = Field(0.5, gt=0, description="smallest margin in logits at which an attempt is done")
-    growth: float = Field(1.5, ge=1, le=8, description="factor on K after an unsolved attempt; 1 keeps K")
+    seed: int = Field(default=0, ge=0, description="seed of every random stream")
+    max_steps: int = Field(default=500, ge=1, le=1_000_000, description="optimisation steps of one attempt")
+    attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
+    siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
+    stop_margin: float = Field(default=0.5, gt=0, description="smallest margin in logits at which an attempt is done")
+    growth: float = Field(default=1.5, ge=1, le=8, description="factor on K after an unsolved attempt; 1 keeps K")
     margin_growth: float = Field(
-        2.0, ge=1, le=16, description="factor on both margins after a rejected candidate"
+        default=2.0, ge=1, le=16, description="factor on both margins after a rejected candidate"
     )
     loss: LossRecipe = LossRecipe()
     optim: OptimRecipe = OptimRecipe()

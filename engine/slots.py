@@ -113,9 +113,7 @@ class Slot:
 
     def observe(self, certificate: Certificate) -> None:
         """Remember prompt and measurement together if this is the best yet, before any step moves the prompt."""
-        if math.isfinite(certificate.min_margin) and certificate.is_better_than(
-            self.best and self.best.certificate
-        ):
+        if math.isfinite(certificate.min_margin) and certificate.is_better_than(self.best and self.best.certificate):
             self.best = Snapshot(self.prompt_KD, certificate)
 
     def restart(self, prompt_KD: Float[Tensor, "K D"]) -> None:

@@ -87,9 +87,7 @@ class Solver:
             used += cost
 
     def _new_slot(self, job: Job, sibling: int) -> Slot:
-        generator = torch.Generator().manual_seed(
-            slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling)
-        )
+        generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
         if job.start_KD is not None and sibling == 0:
             prompt_KD = job.start_KD.to(self.lm.device, torch.float32)
         else:
@@ -133,9 +131,7 @@ class Solver:
         attempts = []
         for family in families.values():
             if any(slot.is_certified for slot in family) or all(slot.is_exhausted for slot in family):
-                winner = max(
-                    family, key=lambda slot: slot.best.certificate.min_margin if slot.best else float("-inf")
-                )
+                winner = max(family, key=lambda slot: slot.best.certificate.min_margin if slot.best else float("-inf"))
                 attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
                 self.active = [slot for slot in self.active if slot not in family]
         return attempts
@@ -143,7 +139,7 @@ class Solver:
 
 def text_losses(scores_N: Scores, lengths: list[int], slots: list[Slot]) -> Tensor:
     """Loss of each slot under its own recipe, (B,), from the scores of all their positions, (sum of T_b,)."""
-    padded = [torch.nn.utils.rnn.pad_sequence(column.split(lengths), batch_first=True) for column in scores_N]
+    padded = [torch.nn.utils.rnn.pad_sequence(list(column.split(lengths)), batch_first=True) for column in scores_N]
     scores_BT = Scores(*padded)
     weight_BT = torch.nn.utils.rnn.pad_sequence([slot.weight_T for slot in slots], batch_first=True)
     lengths_B = torch.tensor(lengths, device=weight_BT.device)
@@ -185,16 +181,16 @@ def adam_step(slots: list[Slot], prompts: list[Tensor], unit: float) -> None:
         return column[:, None].to(prompts[0].device)
 
     beta1_R, beta2_R = rows([o.beta1 for o in optims]), rows([o.beta2 for o in optims])
-    grad_RD = torch.cat([prompt_KD.grad for prompt_KD in prompts])
+    grad_RD = torch.cat([prompt_KD.grad for prompt_KD in prompts if prompt_KD.grad is not None])
     mean_RD = torch.lerp(grad_RD, torch.cat([slot.mean_KD for slot in slots]), beta1_R)
     square_RD = torch.lerp(grad_RD.square(), torch.cat([slot.square_KD for slot in slots]), beta2_R)
     # The bias corrections fold into the rate and eps, so two columns carry every per-slot number.
     corrections = [
-        (1 - o.beta1 ** (s.step + 1), (1 - o.beta2 ** (s.step + 1)) ** 0.5) for o, s in zip(optims, slots)
+        (1 - o.beta1 ** (s.step + 1), (1 - o.beta2 ** (s.step + 1)) ** 0.5) for o, s in zip(optims, slots, strict=True)
     ]
     rates = [learning_rate(slot.job.recipe, slot.step) * unit for slot in slots]
-    rate_R = rows([rate * root / first for rate, (first, root) in zip(rates, corrections)])
-    eps_R = rows([o.eps * root for o, (_, root) in zip(optims, corrections)])
+    rate_R = rows([rate * root / first for rate, (first, root) in zip(rates, corrections, strict=True)])
+    eps_R = rows([o.eps * root for o, (_, root) in zip(optims, corrections, strict=True)])
     prompt_RD = torch.cat(prompts) - rate_R * mean_RD / (square_RD.sqrt() + eps_R)
     split = zip(slots, prompt_RD.split(sizes), mean_RD.split(sizes), square_RD.split(sizes), strict=True)
     for slot, prompt_KD, mean_KD, square_KD in split:

@@ -47,7 +47,7 @@ def encode(tokens: TokenRule, text: str) -> list[int]:
 def decode(tokens: TokenRule, token_ids: list[int]) -> str:
     """The text of token ids, end-of-text left out, nothing cleaned up."""
     kept = [token for token in token_ids if token != tokens.end_id]
-    return tokens.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(tokens.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def make_target(
@@ -65,9 +65,7 @@ def make_target(
         ValueError: `end_of_text` asked of a tokenizer that has no such token.
     """
     if end_of_text and tokens.end_id is None:
-        raise ValueError(
-            "end_of_text = true: this model's tokenizer has no end-of-text token; set end_of_text=false"
-        )
+        raise ValueError("end_of_text = true: this model's tokenizer has no end-of-text token; set end_of_text=false")
     if id is None:
         return Invalid.NULL_ID
     if text is None:

@@ -55,23 +55,17 @@ def run(
     ] = "pocket",
     revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")] = None,
     out: Annotated[Path | None, typer.Option(help="results folder; default runs/CORPUS-MODEL")] = None,
     text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
     id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")
-    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
     solvers: Annotated[int | None, typer.Option(min=1, help="solver actors")] = None,
     solver_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")] = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")] = None,
     dtype: Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")] = None,
     engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
-    verify_dtype: Annotated[
-        str | None, typer.Option(help="verifier's numerics; default the solver's")
-    ] = None,
+    verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
     dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""

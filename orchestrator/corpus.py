@@ -83,9 +83,7 @@ def open_corpus(path: Path, text_column: str | None = None, id_column: str | Non
     return Corpus(path, text, _choose(path, columns, id_column, "--id-column", ("id",)), num_rows)
 
 
-def _choose(
-    path: Path, columns: list[str], asked: str | None, flag: str, usual: tuple[str, ...]
-) -> str | None:
+def _choose(path: Path, columns: list[str], asked: str | None, flag: str, usual: tuple[str, ...]) -> str | None:
     if asked is None:
         return next((name for name in usual if name in columns), None)
     if asked not in columns:
@@ -146,9 +144,7 @@ def _read_csv(path: Path) -> pa.Table:
     with pa_csv.open_csv(path) as reader:
         names = reader.schema.names
     convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return pa_csv.read_csv(
-        path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
-    )
+    return pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
 
 
 def _json_records(path: Path) -> Iterator[dict]:

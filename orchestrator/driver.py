@@ -137,11 +137,7 @@ class Driver:
             self._oldest_candidate = None
 
     def _route_one(self) -> None:
-        by_ref = {
-            worker.in_flight: worker
-            for worker in [*self.solvers, self.verifier]
-            if worker.in_flight is not None
-        }
+        by_ref = {worker.in_flight: worker for worker in [*self.solvers, self.verifier] if worker.in_flight is not None}
         if not by_ref:
             return
         (ready_ref, *_), _ = ray.wait(list(by_ref), num_returns=1, timeout=None)

@@ -3,6 +3,7 @@
 Owns: actor options and process environments. Must not know: the queue, results.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def connect(address: str | None, *, dashboard: bool) -> None:
         address=address,
         namespace=NAMESPACE,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         ignore_reinit_error=True,
         **local,
     )
@@ -78,9 +79,7 @@ def solver_worker(index: int, source: ModelSource, placement: Placement, dtype: 
         return SolverActor.options(
             num_cpus=1 if placement.solver_gpus else 0,
             num_gpus=placement.solver_gpus,
-            runtime_env={
-                "env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-            },
+            runtime_env={"env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}},
         ).remote(
             source,
             dtype=dtype,

@@ -3,6 +3,8 @@
 Owns: one resident transformers model for decoding. Must not know: the solver; it shares no code with it.
 """
 
+from typing import Any
+
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
@@ -25,7 +27,7 @@ class HfVerifier:
     """
 
     def __init__(self, model: str, *, revision: str | None, dtype: str, context: int, device: str = "cpu"):
-        self._model = AutoModelForCausalLM.from_pretrained(
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision or "main",
             dtype=getattr(torch, dtype),
@@ -38,7 +40,7 @@ class HfVerifier:
         self.engine = f"hf {transformers.__version__}"
         self.engine_dtype = dtype
         self.context = context
-        self.hidden_size = self._model.get_input_embeddings().weight.shape[1]
+        self.hidden_size: int = self._model.get_input_embeddings().weight.shape[1]
 
     def judge(self, candidates: list[Candidate]) -> list[Verdict]:
         """Decode greedily and compare."""
@@ -88,8 +90,7 @@ class HfVerifier:
             pad_token_id=self._end_ids[0],
         )
         return [
-            self._trim(row, max_new_tokens(c, self.context))
-            for row, c in zip(ids_BT.tolist(), candidates, strict=True)
+            self._trim(row, max_new_tokens(c, self.context)) for row, c in zip(ids_BT.tolist(), candidates, strict=True)
         ]
 
     def _trim(self, ids: list[int], max_tokens: int) -> list[int]:

@@ -82,9 +82,7 @@ class Intake:
         if row.id in seen:
             return Refused(row.row, _unique(row, seen), row.text, Invalid.DUPLICATE_ID)
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
-        target = make_target(
-            self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed
-        )
+        target = make_target(self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
         if isinstance(target, Invalid):
             return Refused(row.row, row.id if row.id is not None else _unique(row, seen), row.text, target)
         num_vectors = fixed

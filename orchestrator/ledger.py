@@ -81,9 +81,7 @@ class Ledger:
         name = f"part-{self._num_parts:05d}.parquet"
         temporary = self.parts / f".{name}.tmp"
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        pq.write_table(
-            table, temporary, write_page_checksum=True, compression="zstd", use_dictionary=["status"]
-        )
+        pq.write_table(table, temporary, write_page_checksum=True, compression="zstd", use_dictionary=False)
         _sync(temporary)
         temporary.replace(self.parts / name)
         _sync(self.parts)

@@ -112,9 +112,7 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
     for low, exact, judged in reproof.survival() if lost else []:
         console.print(f"margin from {low:g}: {exact} of {judged} exact", highlight=False)
     if reproof.num_unproved:
-        console.print(
-            f"{reproof.num_unproved} rows hold no prompt that was proved by the run", highlight=False
-        )
+        console.print(f"{reproof.num_unproved} rows hold no prompt that was proved by the run", highlight=False)
     who = f" on {reproof.verdicts[0].engine} ({reproof.verdicts[0].engine_dtype})" if reproof.verdicts else ""
     console.print(
         f"{reproof.num_exact} of {len(reproof.verdicts)} stored prompts exact{who}",

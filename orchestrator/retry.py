@@ -41,9 +41,5 @@ def _more_margin(job: Job, attempt: Attempt, verdict: Verdict) -> Job:
 
 
 def _more_vectors(job: Job, context: int) -> int:
-    grown = (
-        max(job.num_vectors + 1, math.ceil(job.num_vectors * job.recipe.growth))
-        if job.recipe.growth > 1
-        else 0
-    )
+    grown = max(job.num_vectors + 1, math.ceil(job.num_vectors * job.recipe.growth)) if job.recipe.growth > 1 else 0
     return min(max(grown, job.num_vectors), context - len(job.target.token_ids))

@@ -22,7 +22,8 @@ def result_row(item: Item, context: RowContext) -> Row:
     """The row of an item that has ended."""
     attempt, verdict = item.attempt, item.verdict
     certificate = attempt.certificate if attempt else None
-    judged = verdict is not None and attempt is not None and attempt.is_candidate
+    # A verdict counts for the prompt it was given on, not for a later attempt's.
+    judged = verdict if attempt and attempt.is_candidate else None
     return {
         "id": item.id,
         "row": item.row,
@@ -30,19 +31,15 @@ def result_row(item: Item, context: RowContext) -> Row:
         "token_ids": list(item.target.token_ids) if item.job else None,
         "status": str(item.state),
         "reason": item.reason,
-        "exact": verdict.exact if judged else False,
-        "engine": verdict.engine if judged else None,
-        "engine_dtype": verdict.engine_dtype if judged else None,
-        "generated_ids": list(verdict.generated_ids) if judged else None,
+        "exact": judged.exact if judged else False,
+        "engine": judged.engine if judged else None,
+        "engine_dtype": judged.engine_dtype if judged else None,
+        "generated_ids": list(judged.generated_ids) if judged else None,
         "num_vectors": len(attempt.prompt_KD) if attempt else None,
         "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
         "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
-        "first_mismatch": verdict.first_mismatch
-        if judged
-        else certificate.first_mismatch
-        if certificate
-        else None,
+        "first_mismatch": judged.first_mismatch if judged else certificate.first_mismatch if certificate else None,
         "steps": item.steps,
         "tokens": item.tokens,
         "attempts": item.num_attempts,

@@ -8,7 +8,6 @@ Shutdown: on success and on an interrupt rows that ended are committed and `run.
 and takes every actor with it. A crash leaves what the manifest holds; the same command goes on from there.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,9 +184,7 @@ def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
             f"num_vectors = {recipe.num_vectors}: leaves no room for a text in a context of {tokens.context}; lower it"
         )
     if recipe.end_of_text and tokens.end_id is None:
-        raise UserError(
-            "end_of_text = true: this model has no end-of-text token; give --set end_of_text=false"
-        )
+        raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")
 
 
 def _require_one_model(infos: list[SolverInfo], record: RunRecord | None) -> None:

@@ -85,11 +85,7 @@ def print_sight(sight: Sight, console: Console, *, as_json: bool) -> None:
         return
     console.print(Text.assemble(("target  ", "dim"), printable(sight.target)), soft_wrap=True)
     style = "green" if sight.exact else "red"
-    console.print(
-        Text.assemble((f"{sight.strategy:<8}", "dim"), (printable(sight.says), style)), soft_wrap=True
-    )
+    console.print(Text.assemble((f"{sight.strategy:<8}", "dim"), (printable(sight.says), style)), soft_wrap=True)
     verdict = "exact" if sight.exact else f"differs from token {sight.first_mismatch} on"
-    margin = (
-        f"smallest margin {min(sight.margins):.2f} logits at token {sight.margins.index(min(sight.margins))}"
-    )
+    margin = f"smallest margin {min(sight.margins):.2f} logits at token {sight.margins.index(min(sight.margins))}"
     console.print(f"{verdict} in {sight.dtype}; {margin}", highlight=False)

@@ -89,9 +89,7 @@ def max_new_tokens(candidate: Candidate, context: int) -> int:
     return min(len(candidate.token_ids) + SLACK_TOKENS, context - len(candidate.prompt_KD))
 
 
-def verdict(
-    candidate: Candidate, generated: list[int], *, ends: bool, engine: str, engine_dtype: str
-) -> Verdict:
+def verdict(candidate: Candidate, generated: list[int], *, ends: bool, engine: str, engine_dtype: str) -> Verdict:
     """Compare what was emitted with the target.
 
     Args:
@@ -104,9 +102,7 @@ def verdict(
     target = candidate.token_ids
     judged = tuple(generated) if ends else tuple(generated[: len(target)])
     pairs = zip(judged, target, strict=False)
-    first_mismatch = next(
-        (t for t, (said, asked) in enumerate(pairs) if said != asked), min(len(judged), len(target))
-    )
+    first_mismatch = next((t for t, (said, asked) in enumerate(pairs) if said != asked), min(len(judged), len(target)))
     return Verdict(candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype)
 
 

@@ -47,9 +47,7 @@ def make_verifier(spec: EngineSpec) -> Verifier:
         )
     from orchestrator.hf_verifier import HfVerifier
 
-    return HfVerifier(
-        spec.model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device
-    )
+    return HfVerifier(spec.model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device)
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)

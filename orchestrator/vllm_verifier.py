@@ -25,9 +25,7 @@ class VllmVerifier:
         UserError: vLLM is not installed.
     """
 
-    def __init__(
-        self, model: str, *, revision: str | None, dtype: str, context: int, memory_frac: float = 0.9
-    ):
+    def __init__(self, model: str, *, revision: str | None, dtype: str, context: int, memory_frac: float = 0.9):
         # One process to watch and to kill, and no usage report from a user's machine.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -40,7 +38,8 @@ class VllmVerifier:
                 "vLLM is not installed: pip install 'verbatim[cpu]' or 'verbatim[gpu]', or judge with --engine hf"
             ) from error
         self._sampling: Any = vllm.SamplingParams
-        self._llm = vllm.LLM(
+        load: Any = vllm.LLM
+        self._llm: Any = load(
             model,
             revision=revision,
             dtype=dtype,
@@ -75,9 +74,7 @@ class VllmVerifier:
     def _decode(self, candidates: list[Candidate]) -> list[list[int]]:
         if not candidates:
             return []
-        prompts = [
-            {"prompt_embeds": torch.from_numpy(c.prompt_KD.copy()).to(self._dtype)} for c in candidates
-        ]
+        prompts = [{"prompt_embeds": torch.from_numpy(c.prompt_KD.copy()).to(self._dtype)} for c in candidates]
         params = [
             self._sampling(temperature=0.0, max_tokens=max_new_tokens(c, self.context), detokenize=False)
             for c in candidates

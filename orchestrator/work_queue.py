@@ -170,9 +170,7 @@ class WorkQueue:
         """Up to `limit` candidates that nobody judges yet, oldest first."""
         taken = [self._open[self._candidates.popleft()] for _ in range(min(limit, len(self._candidates)))]
         return [
-            Candidate(item.id, item.attempt.prompt_KD.numpy(), item.target.token_ids)
-            for item in taken
-            if item.attempt
+            Candidate(item.id, item.attempt.prompt_KD.numpy(), item.target.token_ids) for item in taken if item.attempt
         ]
 
     def return_candidates(self, ids: list[str]) -> None:
@@ -189,9 +187,7 @@ class WorkQueue:
         if verdict.exact:
             self._end(item, State.VERIFIED, None)
         else:
-            self._try_again(
-                item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict
-            )
+            self._try_again(item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict)
         return item.state
 
     def lose(self, worker: str) -> None:

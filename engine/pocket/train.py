@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def shuffled_batches(stream: Tensor, window: int, tokens_per_step: int, seed: in
                 yield torch.stack([stream[start : start + window + 1] for start in batch.tolist()])
 
 
-def build_model(config: TrainConfig, end_id: int) -> LlamaForCausalLM:
+def build_model(config: TrainConfig, end_id: Any) -> LlamaForCausalLM:
     torch.manual_seed(config.seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -171,10 +172,9 @@ def train(corpus: Path, out: Path, config: TrainConfig, *, device: str, eval_eve
     out.mkdir(parents=True, exist_ok=True)
     train_texts, held_out_texts = split_paragraphs(corpus, config.held_out_frac)
     tokenizer = train_tokenizer(train_texts, config.vocab_size)
-    train_stream, held_out_stream = (
-        encode_stream(tokenizer, texts) for texts in (train_texts, held_out_texts)
-    )
-    model = build_model(config, tokenizer.eos_token_id).to(device)
+    train_stream, held_out_stream = (encode_stream(tokenizer, texts) for texts in (train_texts, held_out_texts))
+    model: Any = build_model(config, tokenizer.eos_token_id)
+    model.to(device)
     optimizers = build_optimizers(model, config)
     print(
         f"{model.num_parameters():,} parameters, {len(train_stream):,} training tokens, "
@@ -218,7 +218,7 @@ def export(
     out: Path,
 ) -> None:
     """Write the folder `from_pretrained` reads; the live model keeps its fp32 weights."""
-    frozen = LlamaForCausalLM(model.config)
+    frozen: Any = LlamaForCausalLM(model.config)
     frozen.load_state_dict(model.state_dict())
     frozen.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -227,9 +227,7 @@ def export(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="gzipped text, one paragraph a line")
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--tokens", type=float, default=TrainConfig.tokens, help="training tokens")
