@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## set up, then run the main job on the embedded model
-	$(BIN)/python -m orchestrator.demo
+	$(BIN)/verbatim run corpora/demo.parquet --out runs/demo
 
 test: $(READY)  ## set up, then run all tests (ARGS="-m 'not slow'" to choose)
 	$(BIN)/python -m pytest $(ARGS)

@@ -137,17 +137,17 @@ class FrozenLM:
         Returns:
             Scores of all texts' positions one after the other, (sum of T_b,), and the lengths T_b.
         """
-        reads = [
-            torch.cat([prompt_KD.to(self.dtype), self.embed(target_T[:-1])])
-            for prompt_KD, target_T in zip(prompts, targets, strict=True)
-        ]
-        hidden_BSD = self.hidden(torch.nn.utils.rnn.pad_sequence(reads, batch_first=True))
         lengths = [len(target_T) for target_T in targets]
+        target_N = torch.cat(targets)
+        vectors = torch.cat(prompts).to(self.dtype).split([len(prompt_KD) for prompt_KD in prompts])
+        tokens = self.embed(target_N).split(lengths)
+        reads = [torch.cat([vector_KD, token_TD[:-1]]) for vector_KD, token_TD in zip(vectors, tokens, strict=True)]
+        hidden_BSD = self.hidden(torch.nn.utils.rnn.pad_sequence(reads, batch_first=True))
         predicting = [
             hidden_SD[len(read) - num_tokens : len(read)]
             for hidden_SD, read, num_tokens in zip(hidden_BSD, reads, lengths, strict=True)
         ]
-        return self.head.score(torch.cat(predicting), torch.cat(targets)), lengths
+        return self.head.score(torch.cat(predicting), target_N), lengths
 
     @torch.no_grad()
     def _check_rules(self) -> None:

@@ -25,7 +25,8 @@ class CorpusRow:
 
     Attributes:
         row: 0-based position in the file.
-        id: the id column's value as a string, None where it is null; `row-N` where there is no id column.
+        id: the id column's value as a string, None where it is null; `row-N` where there is no id column. What is
+            not valid Unicode in it is spelled out, so that results can hold it.
         text: the text column's value; anything but a string is for `make_target` to refuse.
     """
 
@@ -84,13 +85,16 @@ def open_corpus(path: Path, text_column: str | None = None, id_column: str | Non
 
 
 def _choose(path: Path, columns: list[str], asked: str | None, flag: str, usual: tuple[str, ...]) -> str | None:
-    if asked is None:
-        return next((name for name in usual if name in columns), None)
-    if asked not in columns:
-        near = difflib.get_close_matches(asked, columns, n=1, cutoff=0.0)
+    name = asked or next((name for name in usual if name in columns), None)
+    if name is None:
+        return None
+    if name not in columns:
+        near = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"{flag} {asked}: {path} has no such column; {hint}it has {', '.join(columns)}")
-    return asked
+        raise UserError(f"{flag} {name}: {path} has no such column; {hint}it has {', '.join(columns)}")
+    if columns.count(name) > 1:
+        raise UserError(f"corpus {path}: {columns.count(name)} columns are named {name}; rename all but one")
+    return name
 
 
 def _inspect(path: Path) -> tuple[list[str], int]:
@@ -103,8 +107,12 @@ def _inspect(path: Path) -> tuple[list[str], int]:
             table = _read_csv(path)
             return table.column_names, table.num_rows
         case ".jsonl" | ".ndjson":
-            records = list(_json_records(path))
-            return list(dict.fromkeys(key for record in records for key in record)), len(records)
+            columns: dict[str, None] = {}
+            num_rows = 0
+            for record in _json_records(path):
+                columns |= dict.fromkeys(record)
+                num_rows += 1
+            return list(columns), num_rows
         case ".txt" | ".text" | "":
             return ["text"], sum(1 for _ in _text_lines(path))
     raise UserError(f"corpus {path}: unknown kind {path.suffix}; give a .parquet, .jsonl, .csv or .txt file")
@@ -120,9 +128,11 @@ def _batches(path: Path, text: str, id: str | None) -> Iterator[list[tuple[objec
         case ".csv":
             yield _pairs(_read_csv(path), text, id)
         case ".jsonl" | ".ndjson":
-            yield [(record.get(id) if id else None, record.get(text)) for record in _json_records(path)]
+            for record in _json_records(path):
+                yield [(record.get(id) if id else None, record.get(text))]
         case _:
-            yield [(None, line) for line in _text_lines(path)]
+            for line in _text_lines(path):
+                yield [(None, line)]
 
 
 def _pairs(table: pa.Table | pa.RecordBatch, text: str, id: str | None) -> list[tuple[object, object]]:
@@ -148,7 +158,7 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def _json_records(path: Path) -> Iterator[dict]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 record = json.loads(line)
@@ -159,7 +169,7 @@ def _json_records(path: Path) -> Iterator[dict]:
 
 def _text_lines(path: Path) -> Iterator[str]:
     """One text a line; blank lines are separators, not texts."""
-    with path.open(encoding="utf-8", newline="") as lines:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
         for line in lines:
             text = line.rstrip("\r\n")
             if text:
@@ -169,7 +179,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 def _row_id(row: int, id: object, id_column: str | None) -> str | None:
     if id_column is None:
         return f"row-{row}"
-    return None if id is None else str(id)
+    return None if id is None else str(id).encode("utf-8", "backslashreplace").decode()
 
 
 def _first_line(error: Exception) -> str:

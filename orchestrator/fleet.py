@@ -34,11 +34,15 @@ class Worker:
     """An actor, and the one call it has in flight."""
 
     name: str
-    start: Callable[[], Any]
+    start: Callable[[str], Any]
+    run_name: str
     actor: Any = None
     in_flight: Any = None
     num_replacements: int = 0
     load: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._start()
 
     def replace(self, cause: Exception) -> None:
         """Start the actor anew after it died.
@@ -52,7 +56,11 @@ class Worker:
             ) from cause
         self.num_replacements += 1
         self.in_flight = None
-        self.actor = self.start()
+        self._start()
+
+    def _start(self) -> None:
+        """Start under a name a person can read in the dashboard; a dead actor's name may still be taken."""
+        self.actor = self.start(f"{self.run_name}/{self.name}/{self.num_replacements}")
 
 
 def connect(address: str | None, *, dashboard: bool) -> None:
@@ -71,12 +79,13 @@ def connect(address: str | None, *, dashboard: bool) -> None:
     )
 
 
-def solver_worker(index: int, source: ModelSource, placement: Placement, dtype: str) -> Worker:
+def solver_worker(run_name: str, index: int, source: ModelSource, placement: Placement, dtype: str) -> Worker:
     """A solver, started."""
 
-    def start() -> Any:
+    def start(name: str) -> Any:
         threads = str(placement.solver_threads)
         return SolverActor.options(
+            name=name,
             num_cpus=1 if placement.solver_gpus else 0,
             num_gpus=placement.solver_gpus,
             runtime_env={"env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}},
@@ -88,22 +97,23 @@ def solver_worker(index: int, source: ModelSource, placement: Placement, dtype: 
             token_budget=placement.token_budget,
         )
 
-    return Worker(f"solver-{index}", start, actor=start())
+    return Worker(f"solver-{index}", start, run_name)
 
 
-def verifier_worker(spec: EngineSpec, placement: Placement) -> Worker:
+def verifier_worker(run_name: str, spec: EngineSpec, placement: Placement) -> Worker:
     """The verifier, started."""
 
-    def start() -> Any:
+    def start(name: str) -> Any:
         # On a CPU the engine must not pin itself to the cores the solver computes on.
         env = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         return VerifierActor.options(
+            name=name,
             num_cpus=1 if placement.verifier_gpus else 0,
             num_gpus=placement.verifier_gpus,
             runtime_env={"env_vars": env if placement.device == "cpu" else {}},
         ).remote(spec)
 
-    return Worker("verifier", start, actor=start())
+    return Worker("verifier", start, run_name)
 
 
 def _last_line(error: Exception) -> str:

@@ -78,6 +78,7 @@ class Ledger:
         self.parts.mkdir(parents=True, exist_ok=True)
         if self._num_parts is None:
             self._num_parts = len(self.entries())
+            self._cut_torn_line()
         name = f"part-{self._num_parts:05d}.parquet"
         temporary = self.parts / f".{name}.tmp"
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -93,16 +94,18 @@ class Ledger:
         self._num_parts += 1
 
     def entries(self) -> list[dict[str, Any]]:
-        """Committed parts in order. A torn last line was never a commit."""
-        if not self.manifest.is_file():
-            return []
-        entries = []
-        for line in self.manifest.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return entries
+        """Committed parts in order. A torn last line was never a commit.
+
+        Raises:
+            UserError: a whole line is damaged.
+        """
+        try:
+            return [json.loads(line) for line in self._whole_lines().splitlines()]
+        except ValueError as error:
+            raise UserError(
+                f"manifest {self.manifest}: damaged ({error}); restore it from a copy, or delete the run's folder "
+                "and run again"
+            ) from error
 
     def committed_ids(self) -> set[str]:
         """Ids that have their row."""
@@ -136,6 +139,16 @@ class Ledger:
             if id in entry["ids"]:
                 return next(row for row in self.read() if row["id"] == id)
         raise UserError(f"--id {id}: {self.folder} has no such row")
+
+    def _whole_lines(self) -> bytes:
+        """The manifest without a torn last line."""
+        content = self.manifest.read_bytes() if self.manifest.is_file() else b""
+        return content[: content.rfind(b"\n") + 1]
+
+    def _cut_torn_line(self) -> None:
+        """Make the next line stand alone."""
+        if self.manifest.is_file():
+            os.truncate(self.manifest, len(self._whole_lines()))
 
 
 def _sync(path: Path) -> None:

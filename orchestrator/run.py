@@ -8,6 +8,7 @@ Shutdown: on success and on an interrupt rows that ended are committed and `run.
 and takes every actor with it. A crash leaves what the manifest holds; the same command goes on from there.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def prepare(options: RunOptions) -> Prepared:
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     tokens = TokenRule.load(options.source)
     if record is not None:
-        _require_same_run(record, options)
+        _require_same_run(record, options, corpus)
     _require_room(options.recipe, tokens)
     ledger = Ledger(options.out)
     prepared = Prepared(options, corpus, tokens, ledger, record, frozenset(ledger.committed_ids()))
@@ -137,8 +138,10 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, "
         f"verified by {spec.engine} in {spec.dtype}; loading"
     )
-    verifier = fleet.verifier_worker(spec, placement)
-    solvers = [fleet.solver_worker(i, options.source, placement, dtype) for i in range(placement.num_solvers)]
+    # Two runs may share a cluster and a folder name, hence the process id.
+    name = f"{options.out.name}-{os.getpid()}"
+    verifier = fleet.verifier_worker(name, spec, placement)
+    solvers = [fleet.solver_worker(name, i, options.source, placement, dtype) for i in range(placement.num_solvers)]
     infos: list[SolverInfo] = _get([worker.actor.describe.remote() for worker in solvers])
     _require_one_model(infos, prepared.record)
     plan = _vector_plan(options.recipe, solvers[0].actor, reporter)
@@ -168,13 +171,19 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     return summarise(prepared.ledger, record)
 
 
-def _require_same_run(record: RunRecord, options: RunOptions) -> None:
-    asked = record.differences(
-        options.recipe, options.source.name, options.source.revision, str(options.corpus.resolve())
+def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) -> None:
+    differences = record.differences(
+        options.recipe,
+        model=options.source.name,
+        revision=options.source.revision,
+        corpus=str(options.corpus.resolve()),
+        text_column=corpus.text_column,
+        id_column=corpus.id_column,
     )
-    if asked:
+    if differences:
         raise UserError(
-            f"--out {options.out}: holds another run ({'; '.join(asked)}); choose another folder, or ask for the same"
+            f"--out {options.out}: holds another run ({'; '.join(differences)}); "
+            "choose another folder, or ask for the same"
         )
 
 

@@ -68,11 +68,16 @@ class RunRecord(BaseModel):
         temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         temporary.replace(folder / FILE)
 
-    def differences(self, recipe: Recipe, model: str, revision: str | None, corpus: str) -> list[str]:
-        """What the folder was made with and is asked for now, where they differ: `key: old -> new`."""
-        then: dict[str, Any] = _flat(self.recipe.model_dump(mode="json"))
-        then |= {"model": self.model.name, "revision": self.model.revision, "corpus": self.corpus}
-        now = _flat(recipe.model_dump(mode="json")) | {"model": model, "revision": revision, "corpus": corpus}
+    def differences(self, recipe: Recipe, **asked: str | None) -> list[str]:
+        """What the folder was made with and is asked for now, where they differ: `key: old -> new`.
+
+        Args:
+            recipe: asked for.
+            asked: `model`, `revision`, `corpus`, `text_column` and `id_column` asked for.
+        """
+        then = _flat(self.recipe.model_dump(mode="json")) | self.model_dump(include=set(asked))
+        then |= {"model": self.model.name, "revision": self.model.revision}
+        now = _flat(recipe.model_dump(mode="json")) | asked
         return [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
 
 
@@ -99,9 +104,7 @@ def read_record(folder: Path) -> RunRecord | None:
 
 def require_record(folder: Path) -> RunRecord:
     """The record of a folder that must be a run's."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the --out folder of a run")
-    record = read_record(folder)
+    record = read_record(folder) if (folder / FILE).is_file() else None
     if record is None:
         raise UserError(f"{folder}: no {FILE} there; give the --out folder of a run")
     return record

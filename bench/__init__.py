@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, results kept as dated JSON under results/."""

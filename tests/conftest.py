@@ -1,0 +1,36 @@
+"""What every test may ask for: tiny random models by family, loaded once a session. Nothing here reaches a network."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
+import pytest
+import torch
+
+from engine.frozen_lm import FrozenLM, ModelSource
+from tests.tiny import save_tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of the tiny model of a family, as `--model` takes it."""
+    return cache(lambda family: save_tiny(family, tmp_path_factory.mktemp(family)))
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tiny_folder: Callable[[str], Path]) -> Callable[[str], FrozenLM]:
+    """The tiny model of a family, float32 on the CPU. Shared: frozen, and to be left so."""
+    return cache(lambda family: FrozenLM.load(ModelSource(str(tiny_folder(family)))))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_lm: Callable[[str], FrozenLM]) -> FrozenLM:
+    return tiny_lm("llama")

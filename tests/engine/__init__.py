@@ -1,0 +1,1 @@
+"""Tests of the engine: no Ray, and no vLLM but where marked."""

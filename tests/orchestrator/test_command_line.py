@@ -1,0 +1,158 @@
+"""Bad input on the command line: exit code 2, one line that names value and remedy, nothing written."""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine import pocket
+from tests.orchestrator.made_up import run_record
+
+TEXT = "The cat sat on the mat."
+
+
+@pytest.fixture
+def corpus(tmp_path, write_jsonl):
+    return write_jsonl(tmp_path / "corpus.jsonl", [{"id": "a", "text": TEXT}])
+
+
+@pytest.fixture
+def refused(tmp_path, verbatim):
+    """Run a command that must be refused: its one line, `error: ` taken off."""
+    out = tmp_path / "out"
+
+    def run(*args):
+        before = sorted(tmp_path.rglob("*"))
+        outcome = verbatim(*args, *(["--out", out] if args[0] == "run" and "--out" not in args else []))
+        lines = outcome.err.splitlines()
+        assert (outcome.code, outcome.out, len(lines)) == (2, "", 1), outcome
+        assert lines[0].startswith("error: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return lines[0].removeprefix("error: ")
+
+    return run
+
+
+def test_a_missing_corpus(refused, tmp_path):
+    line = refused("run", tmp_path / "nowhere.parquet")
+    assert "nowhere.parquet: no such file; give a .parquet" in line
+
+
+def test_a_wrong_column(refused, corpus):
+    assert "--text-column txt:" in (line := refused("run", corpus, "--text-column", "txt"))
+    assert "did you mean text?" in line
+    assert "--id-column idd:" in refused("run", corpus, "--id-column", "idd")
+
+
+def test_a_corrupt_parquet_file(refused, tmp_path):
+    path = tmp_path / "corpus.parquet"
+    pq.write_table(pa.table({"text": [TEXT]}), path)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "corpus.parquet: not a readable PARQUET file" in refused("run", path)
+
+
+def test_a_corpus_without_any_target(refused, tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "empty.jsonl", [{"text": ""}])
+    assert "none of its 1 rows can be a target; row 0 is empty" in refused("run", path)
+
+
+def test_a_text_longer_than_the_context(refused, tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "long.jsonl", [{"text": TEXT * 1024}])
+    line = refused("run", path)
+    assert "row 0 is too_long" in line and "context of 1024; cut the text, lower num_vectors" in line
+
+
+@pytest.mark.parametrize(("key", "near"), [("optim.lrr=1", "optim.lr"), ("num_vector=3", "num_vectors")])
+def test_an_unknown_recipe_key_on_the_command_line(refused, corpus, key, near):
+    line = refused("run", corpus, "--set", key)
+    assert line == f"recipe key {key.partition('=')[0]}: unknown; the nearest valid key is {near}"
+
+
+def test_an_unknown_recipe_key_in_a_file(refused, corpus, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[loss]\nmargn = 2.0\n")
+    assert "loss.margn: unknown; the nearest valid key is loss.margin" in refused("run", corpus, "--recipe", recipe)
+
+
+@pytest.mark.parametrize("content", [None, b"loss = = 2", b"\xff\xfe"])
+def test_a_recipe_file_that_is_missing_or_damaged(refused, corpus, tmp_path, content):
+    recipe = tmp_path / "recipe.toml"
+    if content is not None:
+        recipe.write_bytes(content)
+    assert f"--recipe {recipe}: " in refused("run", corpus, "--recipe", recipe)
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many"])
+def test_a_number_of_vectors_below_one_or_not_whole(refused, corpus, value):
+    line = refused("run", corpus, "--set", f"num_vectors={value}")
+    assert line.startswith("num_vectors = ") and value in line
+
+
+def test_more_vectors_than_the_context_holds(refused, corpus):
+    assert "num_vectors = 1024: leaves no room" in refused("run", corpus, "--set", "num_vectors=1024")
+
+
+def test_a_value_out_of_range(refused, corpus):
+    assert refused("run", corpus, "--set", "optim.lr=-1").startswith("optim.lr = -1: ")
+    assert refused("run", corpus, "--set", "stop_margin=2").startswith("loss.margin = 1.0: must be at least")
+    assert refused("run", corpus, "--set", "seed").startswith("--set seed: must be key=value")
+
+
+def test_an_unknown_engine_or_dtype(refused, corpus):
+    assert refused("run", corpus, "--engine", "vlm") == "--engine vlm: must be one of vllm, hf"
+    assert "--dtype fp32: must be one of float32" in refused("run", corpus, "--dtype", "fp32")
+    assert "--verify-dtype fp8: must be one of float32" in refused("run", corpus, "--verify-dtype", "fp8")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_model_folder_without_configuration_or_weights(refused, corpus, tmp_path, missing):
+    model = tmp_path / "model"
+    shutil.copytree(pocket.PATH, model, ignore=shutil.ignore_patterns(missing))
+    line = refused("run", corpus, "--model", model)
+    assert f"--model {model}: no " in line and missing.removeprefix("model") in line
+
+
+def test_a_model_that_is_nowhere(refused, corpus, tmp_path):
+    assert "--model" in refused("run", corpus, "--model", tmp_path / "nowhere")
+
+
+def test_an_output_folder_of_another_run(refused, corpus, tmp_path):
+    folder = tmp_path / "earlier"
+    run_record(corpus=str(corpus)).write(folder)
+    line = refused("run", corpus, "--out", folder, "--set", "seed=7")
+    assert "holds another run (seed: 0 -> 7); choose another folder" in line
+
+
+def test_an_output_folder_of_another_column(refused, corpus, tmp_path):
+    folder = tmp_path / "earlier"
+    run_record(corpus=str(corpus)).write(folder)
+    line = refused("run", corpus, "--out", folder, "--text-column", "id")
+    assert "holds another run (text_column: text -> id)" in line
+
+
+def test_an_output_folder_that_is_not_a_runs(refused, corpus, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    assert f"--out {folder}: not empty and not a run's folder" in refused("run", corpus, "--out", folder)
+    assert "notes.txt: is a file" in refused("run", corpus, "--out", folder / "notes.txt")
+
+
+@pytest.mark.parametrize("args", [("verify",), ("status",), ("decode", "--id", "a")], ids=lambda args: args[0])
+def test_a_folder_that_is_not_a_runs(refused, tmp_path, args):
+    verb, *rest = args
+    assert f"{tmp_path}: no run.json there; give the --out folder of a run" in refused(verb, tmp_path, *rest)
+
+
+def test_a_run_without_rows(refused, tmp_path):
+    run_record().write(tmp_path / "run")
+    assert "no committed rows yet" in refused("verify", tmp_path / "run", "--engine", "hf")
+    assert "--id a: " in refused("decode", tmp_path / "run", "--id", "a")
+
+
+def test_what_verify_and_decode_do_not_know(refused, tmp_path):
+    assert refused("verify", tmp_path, "--engine", "x") == "--engine x: must be one of vllm, hf"
+    assert "--dtype int8: must be one of" in refused("verify", tmp_path, "--dtype", "int8")
+    assert refused("decode", tmp_path, "--id", "a", "--strategy", "sampling").startswith("--strategy sampling: ")
+    assert "--dtype int8: must be one of" in refused("decode", tmp_path, "--id", "a", "--dtype", "int8")

@@ -1,0 +1,136 @@
+"""The ledger: what the manifest commits is read back bit for bit, what it does not is as if never written."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.ledger import SCHEMA, Ledger
+from orchestrator.rows import RowContext, result_row
+from orchestrator.work_queue import Item, State
+from tests.orchestrator.made_up import D, T, attempt, flip_a_bit_of_the_prompts, job, verified_item
+
+PROMISED = """id text token_ids status exact engine engine_dtype generated_ids num_vectors hidden_size prompt min_margin
+first_mismatch steps attempts recipe_hash model_fingerprint seconds""".split()
+"""Columns other tools read. Source: the command line's contract in DESIGN."""
+
+ODD_FLOATS = np.array([0.1, -0.0, 1e-45, 3.4028235e38, math.pi, -1e-30], dtype=np.float32)
+
+
+def row(id, **changes):
+    return result_row(verified_item(id), RowContext("recipe", "model", "float32")) | changes
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """Two parts of two rows."""
+    ledger = Ledger(tmp_path / "run")
+    ledger.commit([row("a"), row("b")])
+    ledger.commit([row("c"), row("d")])
+    return ledger
+
+
+def ids(ledger):
+    return [row["id"] for row in Ledger(ledger.folder).read()]
+
+
+def test_the_schema_holds_every_promised_column():
+    assert set(PROMISED) <= set(SCHEMA.names)
+    assert set(row("a")) == set(SCHEMA.names)
+
+
+def test_prompts_come_back_bit_for_bit(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.commit([row("a", prompt=ODD_FLOATS)])
+    (stored,) = ledger.read()
+    assert np.array(stored["prompt"], dtype=np.float32).tobytes() == ODD_FLOATS.tobytes()
+
+
+def test_rows_come_back_as_they_were_committed(ledger):
+    stored = list(Ledger(ledger.folder).read())
+    assert [row["id"] for row in stored] == ["a", "b", "c", "d"]
+    assert Ledger(ledger.folder).committed_ids() == {"a", "b", "c", "d"}
+    for column, value in row("a").items():
+        assert np.array_equal(stored[0][column], value), column
+    assert ledger.read_id("c")["text"] == "text of c"
+
+
+def test_an_id_without_a_row_is_refused(ledger):
+    with pytest.raises(UserError, match="--id x: .* has no such row"):
+        ledger.read_id("x")
+
+
+def test_no_rows_make_no_files(tmp_path):
+    Ledger(tmp_path / "run").commit([])
+    assert not (tmp_path / "run").exists()
+
+
+def test_temporary_and_uncommitted_parts_are_as_if_never_written(ledger):
+    (ledger.parts / ".part-00002.parquet.tmp").write_bytes(b"half a part")
+    (ledger.parts / "part-00002.parquet").write_bytes((ledger.parts / "part-00000.parquet").read_bytes())
+    assert ids(ledger) == ["a", "b", "c", "d"]
+    Ledger(ledger.folder).commit([row("e")])
+    assert ids(ledger) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("kept", [1, 20, -1])
+def test_a_torn_manifest_line_commits_nothing_and_the_next_line_stands_alone(ledger, kept):
+    first, second = ledger.manifest.read_bytes().splitlines(keepends=True)
+    ledger.manifest.write_bytes(first + second[:kept])
+    assert ids(ledger) == ["a", "b"]
+    Ledger(ledger.folder).commit([row("e")])
+    assert ids(ledger) == ["a", "b", "e"]
+
+
+def test_a_damaged_manifest_line_is_refused_with_its_file_named(ledger):
+    ledger.manifest.write_text("garbage\n" + ledger.manifest.read_text())
+    with pytest.raises(UserError, match=r"manifest\.jsonl: damaged"):
+        ids(ledger)
+
+
+def test_one_flipped_bit_in_a_prompt_is_refused_with_its_file_named(ledger):
+    path = ledger.parts / "part-00001.parquet"
+    flip_a_bit_of_the_prompts(path)
+    rows = Ledger(ledger.folder).read()
+    assert [next(rows)["id"], next(rows)["id"]] == ["a", "b"]
+    with pytest.raises(UserError, match=r"part-00001\.parquet: damaged"):
+        next(rows)
+
+
+def test_a_missing_part_is_refused_with_its_file_named(ledger):
+    (ledger.parts / "part-00000.parquet").unlink()
+    with pytest.raises(UserError, match=r"part-00000\.parquet"):
+        ids(ledger)
+
+
+def test_the_manifest_names_every_id_of_its_parts(ledger):
+    for line in ledger.manifest.read_text().splitlines():
+        entry = json.loads(line)
+        stored = pq.read_table(ledger.parts / entry["part"])
+        assert stored.column("id").to_pylist() == entry["ids"] and stored.num_rows == entry["rows"]
+
+
+def test_a_verified_row_says_what_solver_and_verifier_said():
+    made = row("a")
+    assert (made["status"], made["exact"], made["engine"]) == ("verified", True, "made up 1")
+    assert made["generated_ids"] == made["token_ids"] and made["first_mismatch"] == T
+    assert (made["num_vectors"], made["hidden_size"], len(made["prompt"])) == (2, D, 2 * D)
+
+
+def test_a_verdict_does_not_count_for_a_later_attempts_prompt():
+    item = verified_item("a")
+    item.state, item.attempt = State.UNSOLVED, attempt(job("a"), is_solved=False)
+    made = result_row(item, RowContext("recipe", "model", "float32"))
+    assert (made["exact"], made["engine"], made["generated_ids"]) == (False, None, None)
+    assert made["first_mismatch"] == 1
+
+
+@pytest.mark.parametrize("text", [None, 5, "a\udcff"])
+def test_an_invalid_row_keeps_no_text_that_parquet_cannot_hold(tmp_path, text):
+    item = Item(0, "a", text, State.INVALID, reason="not_unicode")
+    Ledger(tmp_path).commit([result_row(item, RowContext("recipe", "model", "float32"))])
+    (stored,) = Ledger(tmp_path).read()
+    assert (stored["text"], stored["prompt"], stored["exact"]) == (None, None, False)

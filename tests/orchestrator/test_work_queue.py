@@ -1,0 +1,168 @@
+"""The work queue, one transition at a time; test_work_queue_machine.py takes any order of them."""
+
+from collections import Counter
+
+import pytest
+
+from orchestrator.retry import make_retry
+from orchestrator.work_queue import MAX_LOST_WORKERS, State, TransitionError, WorkQueue, positions
+from tests.orchestrator.made_up import attempt, job, verdict
+
+ALL = 10**6
+
+
+@pytest.fixture
+def queue():
+    """Texts a, b and c, two attempts each, pending."""
+    queue = WorkQueue(make_retry(context=1024, grows=True))
+    for row, id in enumerate("abc"):
+        queue.add(row, job(id, attempts=2))
+    return queue
+
+
+def solve(queue, jobs, worker="w"):
+    """Give every job back as a candidate."""
+    return [queue.finish(worker, attempt(job)) for job in jobs]
+
+
+def ids(jobs):
+    return [job.target.id for job in jobs]
+
+
+def test_a_text_goes_from_pending_to_verified(queue):
+    assert queue.counts == Counter({State.PENDING: 3})
+    jobs = queue.lease("w", ALL)
+    assert ids(jobs) == ["a", "b", "c"] and queue.counts == Counter({State.LEASED: 3})
+    assert solve(queue, jobs) == [State.CANDIDATE] * 3
+    assert [candidate.id for candidate in queue.take_candidates(2)] == ["a", "b"]
+    assert queue.num_waiting_candidates == 1 and queue.num_candidates == 3
+    assert queue.judge(verdict("a")) is State.VERIFIED
+    (item,) = queue.drain()
+    assert (item.id, item.row, item.state, item.num_attempts, item.steps) == ("a", 0, State.VERIFIED, 1, 11)
+    assert queue.drain() == [] and queue.num_open == 2 and not queue.is_done
+
+
+def test_a_lease_ends_with_the_job_that_reaches_the_limit(queue):
+    each = positions(job("a"))
+    assert ids(queue.lease("w", 0)) == []
+    assert ids(queue.lease("w", 1)) == ["a"]
+    assert ids(queue.lease("v", each + 1)) == ["b", "c"]
+    assert queue.leased_positions("w") == each and queue.leased_positions("v") == 2 * each
+
+
+def test_siblings_count_towards_a_lease():
+    assert positions(job("a", siblings=4)) == 4 * positions(job("a"))
+
+
+def test_a_candidate_carries_the_attempts_prompt_and_the_targets_tokens(queue):
+    (leased,) = queue.lease("w", 1)
+    made = attempt(leased)
+    queue.finish("w", made)
+    (candidate,) = queue.take_candidates(1)
+    assert candidate.prompt_KD.tobytes() == made.prompt_KD.numpy().tobytes()
+    assert candidate.token_ids == leased.target.token_ids
+
+
+def test_an_unsolved_text_is_first_in_line_with_more_vectors_until_attempts_are_spent(queue):
+    (first,) = queue.lease("w", 1)
+    assert queue.finish("w", attempt(first, is_solved=False)) is State.PENDING
+    (second,) = queue.lease("w", 1)
+    assert second.target.id == "a" and second.attempt == 1 and second.num_vectors > first.num_vectors
+    assert queue.finish("w", attempt(second, is_solved=False)) is State.UNSOLVED
+    (item,) = queue.drain()
+    assert (item.num_attempts, item.reason, item.steps) == (2, "no certified prompt", 22)
+
+
+def test_a_rejected_text_is_tried_again_and_then_rejected_with_a_reason(queue):
+    solve(queue, queue.lease("w", 1))
+    queue.take_candidates(1)
+    assert queue.judge(verdict("a", exact=False)) is State.PENDING
+    solve(queue, queue.lease("w", 1))
+    queue.take_candidates(1)
+    assert queue.judge(verdict("a", exact=False)) is State.REJECTED
+    (item,) = queue.drain()
+    assert item.reason == "decoded otherwise by the verifier" and item.num_attempts == 2
+
+
+def test_a_refused_candidate_keeps_the_verifiers_reason(queue):
+    queue.add(3, job("once", attempts=1))
+    jobs = queue.lease("w", ALL)
+    solve(queue, [jobs[3]])
+    queue.take_candidates(1)
+    assert queue.judge(verdict("once", exact=False, refusal="prompt width 2")) is State.REJECTED
+    assert queue.drain()[0].reason == "prompt width 2"
+
+
+def test_a_lost_workers_leases_are_pending_again_in_their_order(queue):
+    queue.lease("w", ALL)
+    queue.add(3, job("d"))
+    queue.lose("w")
+    assert queue.leased_positions("w") == 0
+    assert ids(queue.lease("v", ALL)) == ["a", "b", "c", "d"]
+
+
+def test_a_lost_worker_takes_no_attempt_and_no_other_workers_lease(queue):
+    (leased,) = queue.lease("w", 1)
+    queue.lease("v", 1)
+    queue.lose("w")
+    assert queue.counts == Counter({State.PENDING: 2, State.LEASED: 1})
+    solve(queue, queue.lease("v", 1), "v")
+    queue.judge(verdict("a"))
+    assert queue.drain()[0].num_attempts == 1
+
+
+def test_a_text_that_too_many_workers_were_lost_with_is_poisoned(queue):
+    for number in range(MAX_LOST_WORKERS):
+        assert ids(queue.lease(f"w{number}", 1)) == ["a"]
+        queue.lose(f"w{number}")
+    (item,) = queue.drain()
+    assert item.state is State.POISONED and f"{MAX_LOST_WORKERS} workers" in item.reason
+    assert ids(queue.lease("w", ALL)) == ["b", "c"]
+
+
+def test_candidates_of_a_lost_verifier_are_judged_again_in_their_order(queue):
+    solve(queue, queue.lease("w", ALL))
+    taken = [candidate.id for candidate in queue.take_candidates(2)]
+    queue.return_candidates(taken)
+    assert [candidate.id for candidate in queue.take_candidates(ALL)] == ["a", "b", "c"]
+
+
+def test_an_invalid_row_ends_at_once(queue):
+    queue.add_invalid(7, "x", "", "empty")
+    (item,) = queue.drain()
+    assert (item.row, item.id, item.state, item.reason) == (7, "x", State.INVALID, "empty")
+    assert queue.counts[State.INVALID] == 1
+
+
+def test_a_queued_id_cannot_be_added_twice(queue):
+    with pytest.raises(AssertionError, match="a is queued already"):
+        queue.add(9, job("a"))
+
+
+def test_events_that_the_state_does_not_allow_are_refused_and_change_nothing(queue):
+    (leased,) = queue.lease("w", 1)
+    before = queue.counts
+    with pytest.raises(TransitionError, match="w gives back what nobody holds"):
+        queue.finish("w", attempt(job("b")))
+    with pytest.raises(TransitionError, match="v gives back what w holds"):
+        queue.finish("v", attempt(leased))
+    with pytest.raises(TransitionError, match="a is leased; this needs candidate"):
+        queue.judge(verdict("a"))
+    with pytest.raises(TransitionError, match="a is leased; this needs candidate"):
+        queue.return_candidates(["a"])
+    with pytest.raises(TransitionError, match="x is not open"):
+        queue.judge(verdict("x"))
+    assert queue.counts == before
+
+
+def test_late_duplicates_are_refused(queue):
+    (leased,) = queue.lease("w", 1)
+    solve(queue, [leased])
+    with pytest.raises(TransitionError):
+        queue.finish("w", attempt(leased))
+    queue.judge(verdict("a"))
+    with pytest.raises(TransitionError):
+        queue.judge(verdict("a"))
+    with pytest.raises(TransitionError):
+        queue.finish("w", attempt(leased))
+    assert [item.id for item in queue.drain()] == ["a"]
