@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine import losses
-from engine.certificate import Certificate, certify
+from engine.certificate import certify
 from engine.frozen_lm import FrozenLM
 from engine.head import Scores
 from engine.recipe import Recipe
@@ -101,22 +101,23 @@ class Solver:
     def _step_pack(self, pack: list[Slot]) -> None:
         prompts = [slot.prompt_KD.detach().requires_grad_() for slot in pack]
         scores_N, lengths = self.lm.score_targets(prompts, [slot.target_T for slot in pack])
-        for slot, margin_T in zip(pack, scores_N.margin.detach().cpu().split(lengths), strict=True):
-            certificate = certify(margin_T)
+        moving = []
+        for b, margin_T in enumerate(scores_N.margin.detach().cpu().split(lengths)):
+            slot, certificate = pack[b], certify(margin_T)
             slot.tokens += slot.job.num_positions
             slot.observe(certificate)
-            self._mend(slot, certificate)
+            if not math.isfinite(certificate.min_margin):
+                self._mend(slot)
+            elif not (slot.is_certified or slot.is_exhausted):
+                moving.append(b)
         self.num_tokens += sum(slot.job.num_positions for slot in pack)
-        moving = [b for b, slot in enumerate(pack) if not (slot.is_certified or slot.is_exhausted)]
         if moving:
             loss_B = text_losses(scores_N, lengths, pack)
             loss_B[moving].sum().backward()
             adam_step([pack[b] for b in moving], [prompts[b] for b in moving], self.lm.embed_rms)
 
-    def _mend(self, slot: Slot, certificate: Certificate) -> None:
+    def _mend(self, slot: Slot) -> None:
         """Start a slot with non-finite numbers afresh, alone; its neighbours' rows never met them."""
-        if math.isfinite(certificate.min_margin):
-            return
         slot.non_finite += 1
         fresh_KD = STARTS[slot.job.recipe.start.name](self.lm, slot.job.num_vectors, slot.generator)
         slot.restart(fresh_KD)

@@ -1,6 +1,8 @@
 """Where vector plans are kept: beside the pocket model for the pocket model, in the user's cache for any other.
 
 Owns: the cache's key and files. Must not know: how a plan is found.
+
+    python -m orchestrator.plan_cache       # after the pocket model or the default recipe changed
 """
 
 import hashlib
@@ -9,8 +11,10 @@ import os
 from pathlib import Path
 
 from engine import pocket
-from engine.capacity import LENGTHS, MAX_STEPS, TOKENS_PER_VECTOR, VectorPlan
+from engine.capacity import LENGTHS, MAX_STEPS, TOKENS_PER_VECTOR, VectorPlan, calibrate
+from engine.frozen_lm import FrozenLM, ModelSource
 from engine.recipe import Recipe
+from engine.solver import Solver
 
 SHIPPED = pocket.PATH / "vector_plans.json"
 
@@ -52,3 +56,16 @@ def save_plan(fingerprint: str, recipe: Recipe, plan: VectorPlan) -> None:
         temporary.replace(path)
     except OSError:
         pass
+
+
+def ship() -> None:
+    """Calibrate the pocket model under the default recipe and keep the plan beside its weights."""
+    lm = FrozenLM.load(ModelSource("pocket"))
+    recipe = Recipe()
+    plan = calibrate(Solver(lm), recipe)
+    SHIPPED.write_text(json.dumps({cache_key(lm.fingerprint, recipe): plan.to_json()}, indent=1) + "\n")
+    print(SHIPPED.read_text())
+
+
+if __name__ == "__main__":
+    ship()

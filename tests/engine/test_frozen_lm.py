@@ -76,7 +76,8 @@ def test_embeddings_are_what_the_first_layer_reads(family, tiny_lm):
     lm = tiny_lm(family)
     ids_BT = torch.arange(13)[None]
     from_ids, from_embeddings = (
-        lm.model(use_cache=False, **kwargs).logits for kwargs in ({"input_ids": ids_BT}, {"inputs_embeds": lm.embed(ids_BT)})
+        lm.model(use_cache=False, **kwargs).logits
+        for kwargs in ({"input_ids": ids_BT}, {"inputs_embeds": lm.embed(ids_BT)})
     )
     torch.testing.assert_close(from_ids, from_embeddings)
     rms = lm.embed(torch.arange(VOCAB_SIZE)).square().mean().sqrt().item()

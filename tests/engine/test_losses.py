@@ -94,9 +94,7 @@ def test_a_text_costs_the_same_alone_and_in_company(name):
 @ALL_TERMS
 def test_adding_a_constant_to_all_logits_changes_nothing(name):
     logits_BTV, target_BT, mask_BT, knobs = draw()
-    loss_B, shifted_B = (
-        TERMS[name](scores_of(logits_BTV + shift, target_BT), mask_BT, knobs) for shift in (0.0, 17.0)
-    )
+    loss_B, shifted_B = (TERMS[name](scores_of(logits_BTV + shift, target_BT), mask_BT, knobs) for shift in (0.0, 17.0))
     torch.testing.assert_close(loss_B, shifted_B, rtol=1e-5, atol=1e-4)
 
 

@@ -10,12 +10,18 @@ from pydantic import ValidationError
 from engine import losses, schedules, soft_prompt
 from engine.recipe import LossRecipe, OptimRecipe, Recipe, RecipeError, StartRecipe, load_recipe, valid_keys
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_in_the_repository_loads(path):
-    assert load_recipe(path) != Recipe()
+    assert load_recipe(path).hash
+
+
+def test_the_default_recipe_spells_out_every_default():
+    path = RECIPES / "default.toml"
+    assert load_recipe(path) == Recipe()
+    assert all(f"{key.split('.')[-1]} = " in path.read_text() for key in valid_keys())
 
 
 @pytest.mark.parametrize(

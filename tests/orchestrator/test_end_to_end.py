@@ -1,0 +1,203 @@
+"""The whole of it: the real command line on real Ray, from a corpus to proved rows and back."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.ledger import SCHEMA, Ledger
+from tests.orchestrator.made_up import flip_a_bit_of_the_prompts, noise_like
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SENTENCES = {
+    "cat": "The cat sat on the mat.",
+    "late": "It was late.",
+    "dog": "A dog ran home through the rain.",
+    "tea": "She made tea.",
+    "sea": "  The sea\nwas grey. ",
+}
+ROWS = [{"id": id, "text": text} for id, text in SENTENCES.items()]
+INVALID = [{"id": "empty", "text": ""}, {"id": "null", "text": None}, {"id": "cat", "text": "Another cat."}]
+STATUS = dict.fromkeys(SENTENCES, "verified") | dict.fromkeys(["empty", "null", "cat#7"], "invalid")
+
+SMALL = ("--set", "num_vectors=16", "--set", "max_steps=300", "--no-dashboard", "--engine", "hf")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, write_jsonl):
+    return write_jsonl(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", ROWS + INVALID)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus, verbatim):
+    """A finished run's folder and what the command said. Shared: to be left as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return folder, verbatim("run", corpus, "--out", folder, *SMALL)
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished folder, to be damaged."""
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+def test_every_row_has_one_result_and_the_exit_code_tells_of_invalid_ones(finished):
+    folder, outcome = finished
+    assert outcome.code == 3, outcome
+    assert "5 of 8 exact on hf" in outcome.out and "cat#7: invalid, duplicate_id" in outcome.out
+    rows = list(Ledger(folder).read())
+    assert len(rows) == len(ROWS + INVALID)
+    assert {row["id"]: row["status"] for row in rows} == STATUS
+    assert sorted(row["row"] for row in rows) == list(range(8))
+
+
+def test_verified_rows_are_complete_and_say_their_text(finished):
+    for row in Ledger(finished[0]).read():
+        if row["status"] == "invalid":
+            assert row["prompt"] is None and row["exact"] is False and row["reason"]
+            continue
+        assert row["text"] == SENTENCES[row["id"]]
+        assert row["exact"] and row["generated_ids"] == row["token_ids"]
+        assert row["first_mismatch"] == len(row["token_ids"]) and row["min_margin"] >= 0.5
+        assert len(row["prompt"]) == row["num_vectors"] * row["hidden_size"] and row["num_vectors"] == 16
+        assert row["engine"].startswith("hf ") and row["engine_dtype"] == "float32"
+        assert 0 < row["steps"] <= 300 * row["attempts"]
+
+
+def test_any_parquet_reader_sees_the_schema(finished):
+    (part,) = (finished[0] / "results").iterdir()
+    assert pq.read_schema(part).names == SCHEMA.names
+
+
+def test_the_record_says_what_the_run_was_made_with(finished, corpus):
+    record = json.loads((finished[0] / "run.json").read_text())
+    assert record["state"] == "finished" and record["num_rows"] == 8
+    assert record["corpus"] == str(corpus) and record["text_column"] == "text" and record["id_column"] == "id"
+    assert record["counts"] == {"verified": 5, "invalid": 3}
+    assert record["recipe"]["num_vectors"] == 16 and record["recipe"]["max_steps"] == 300
+    assert {"torch", "transformers", "ray", "pyarrow"} <= set(record["versions"])
+    rows = list(Ledger(finished[0]).read(["recipe_hash", "model_fingerprint"]))
+    assert {row["recipe_hash"] for row in rows} == {record["recipe_hash"]}
+    assert {row["model_fingerprint"] for row in rows} == {record["model"]["fingerprint"]}
+
+
+def test_the_same_command_again_does_nothing_and_says_so(finished, corpus, verbatim, contents):
+    folder, first = finished
+    before = contents(folder)
+    again = verbatim("run", corpus, "--out", folder, *SMALL)
+    assert again.code == first.code and "is finished: 8 rows, nothing to do" in again.out
+    assert contents(folder) == before
+
+
+def test_an_interrupted_run_goes_on_without_touching_what_it_has(finished, corpus, verbatim, contents, tmp_path):
+    folder = tmp_path / "interrupted"
+    rows = list(Ledger(finished[0]).read())
+    Ledger(folder).commit(rows[:4])
+    record = json.loads((finished[0] / "run.json").read_text()) | {"state": "interrupted", "counts": {}}
+    (folder / "run.json").write_text(json.dumps(record))
+    before = contents(folder)
+    outcome = verbatim("run", corpus, "--out", folder, *SMALL)
+    assert outcome.code == 3, outcome
+    after = contents(folder)
+    assert after["results/part-00000.parquet"] == before["results/part-00000.parquet"]
+    assert after["manifest.jsonl"].startswith(before["manifest.jsonl"])
+    stored = list(Ledger(folder).read())
+    assert {row["id"]: row["status"] for row in stored} == STATUS and len(stored) == 8
+    assert stored[:4] == rows[:4]
+
+
+def test_verify_proves_every_prompt_again_and_changes_nothing(finished, verbatim, contents):
+    folder = finished[0]
+    before = contents(folder)
+    outcome = verbatim("verify", folder, "--engine", "hf")
+    # Three rows hold no prompt, so not everything in this folder is proved.
+    assert outcome.code == 3 and "5 of 5 stored prompts exact on hf" in outcome.out, outcome
+    verdicts = json.loads(verbatim("verify", folder, "--engine", "hf", "--json").out)
+    assert {said["id"]: said["exact"] for said in verdicts} == dict.fromkeys(SENTENCES, True)
+    assert contents(folder) == before
+
+
+def test_a_prompt_replaced_by_noise_is_not_exact(copy, verbatim):
+    part = copy / "results" / "part-00000.parquet"
+    rows = pq.read_table(part).to_pylist()
+    forged = next(row for row in rows if row["id"] == "dog")
+    forged["prompt"] = noise_like(np.array([forged["prompt"]], dtype=np.float32))[0]
+    rewrite(part, rows)
+    outcome = verbatim("verify", copy, "--engine", "hf")
+    assert outcome.code == 3 and "4 of 5 stored prompts exact" in outcome.out
+    assert "dog: not exact from token" in outcome.out
+
+
+def test_a_prompt_of_the_wrong_length_is_refused_alone(copy, verbatim):
+    part = copy / "results" / "part-00000.parquet"
+    rows = pq.read_table(part).to_pylist()
+    next(row for row in rows if row["id"] == "dog")["prompt"].pop()
+    rewrite(part, rows)
+    outcome = verbatim("verify", copy, "--engine", "hf")
+    assert outcome.code == 3 and "4 of 5 stored prompts exact" in outcome.out and "dog: prompt shape" in outcome.out
+
+
+def rewrite(part, rows):
+    pq.write_table(pq.read_table(part).from_pylist(rows, schema=SCHEMA), part)
+
+
+def test_a_flipped_bit_in_a_prompt_is_refused_with_its_file(copy, verbatim):
+    flip_a_bit_of_the_prompts(copy / "results" / "part-00000.parquet")
+    for verb in (("verify", copy, "--engine", "hf"), ("decode", copy, "--id", "cat")):
+        outcome = verbatim(*verb)
+        assert outcome.code == 2 and outcome.out == ""
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("error: results part ") and "part-00000.parquet: damaged" in line
+
+
+def test_decode_shows_target_and_prompt_side_by_side(finished, verbatim):
+    outcome = verbatim("decode", finished[0], "--id", "sea")
+    assert outcome.code == 0
+    target, said, verdict = outcome.out.splitlines()
+    assert target == "target    The sea\\nwas grey. " and said == "greedy    The sea\\nwas grey. "
+    assert verdict.startswith("exact in float32; smallest margin ")
+
+
+def test_decode_as_json_has_tokens_and_margins(finished, verbatim):
+    sight = json.loads(verbatim("decode", finished[0], "--id", "sea", "--json").out)
+    assert sight["says"] == sight["target"] == SENTENCES["sea"] and sight["exact"]
+    assert sight["generated_ids"] == sight["token_ids"] and len(sight["margins"]) == len(sight["token_ids"])
+    stored = Ledger(finished[0]).read_id("sea")
+    assert sight["first_mismatch"] == stored["first_mismatch"]
+    assert min(sight["margins"]) == pytest.approx(stored["min_margin"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("id", "complaint"), [("nobody", "has no such row"), ("empty", "is invalid (empty)")])
+def test_decode_of_a_row_without_a_prompt_is_refused(finished, verbatim, id, complaint):
+    outcome = verbatim("decode", finished[0], "--id", id)
+    assert outcome.code == 2 and outcome.err.startswith(f"error: --id {id}: ") and complaint in outcome.err
+
+
+def test_status_tells_state_and_counts(finished, verbatim):
+    status = json.loads(verbatim("status", finished[0], "--json").out)
+    assert status["state"] == "finished" and status["num_rows"] == status["num_committed"] == 8
+    assert status["counts"] == {"verified": 5, "invalid": 3}
+    plain = verbatim("status", finished[0])
+    assert plain.code == 0 and "finished, 8 of 8 rows committed (3 invalid, 5 verified)" in plain.out
+
+
+def test_a_folder_is_refused_to_another_recipe(finished, corpus, verbatim, contents):
+    before = contents(finished[0])
+    outcome = verbatim("run", corpus, "--out", finished[0], *SMALL, "--set", "seed=1")
+    assert outcome.code == 2 and "holds another run (seed: 0 -> 1)" in outcome.err
+    assert contents(finished[0]) == before
+
+
+@pytest.mark.vllm
+def test_a_run_that_vllm_verifies_and_proves_again(tmp_path, write_jsonl, verbatim, contents):
+    corpus, folder = write_jsonl(tmp_path / "four.jsonl", ROWS[:4]), tmp_path / "run"
+    outcome = verbatim("run", corpus, "--out", folder, *SMALL, "--engine", "vllm")
+    assert outcome.code == 0 and "4 of 4 exact on vllm" in outcome.out, outcome
+    assert all(row["exact"] and row["engine"].startswith("vllm ") for row in Ledger(folder).read())
+    before = contents(folder)
+    again = verbatim("verify", folder, "--engine", "vllm")
+    assert again.code == 0 and "4 of 4 stored prompts exact on vllm" in again.out, again
+    assert contents(folder) == before

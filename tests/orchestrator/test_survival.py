@@ -1,0 +1,123 @@
+"""Runs whose driver or actors are killed: every row comes out once, and nothing is left behind."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from orchestrator.ledger import Ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+WORDS = (["The cat", "A dog", "Nobody"], ["sat", "ran", "slept", "sang"], ["here", "there"], ["now.", "then.", "too."])
+TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
+"""More than the driver commits at once, so that a run is not over with its first commit."""
+
+PATIENCE_S = 240
+
+
+@pytest.fixture
+def run(tmp_path, write_jsonl):
+    """Start the run, or start it again, in a process of its own."""
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"text": text} for text in TEXTS])
+    command = [sys.executable, "-m", "orchestrator.cli", "run", corpus, "--out", tmp_path / "run", "--engine", "hf",
+               "--no-dashboard", "--set", "num_vectors=16", "--set", "max_steps=300"]  # fmt: skip
+    started = []
+
+    def start():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+def wait_for(process, condition):
+    """The first true answer of `condition()` while the process lives."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        if answer := condition():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"the run did not get there: {process.communicate() if process.poll() is not None else ''}")
+
+
+def actors(process):
+    """The run's actors by name, as the operating system sees them."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    names = {p: p.cmdline()[0] for p in family if p.is_running() and p.cmdline()}
+    return {name: p for p, title in names.items() for name in ("SolverActor", "VerifierActor") if name in title}
+
+
+def stop(process, number):
+    """Send a signal; what the run said, once it and its actors are gone."""
+    computing = actors(process).values()
+    assert len(computing) == 2
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    _, alive = psutil.wait_procs(computing, timeout=30)
+    assert alive == []
+    return err
+
+
+def finish(process):
+    """What the run said, once it has ended with every row verified."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    return out
+
+
+def state(folder):
+    return json.loads((folder / "run.json").read_text())["state"]
+
+
+def assert_every_row_came_out_once(folder):
+    rows = list(Ledger(folder).read())
+    assert sorted(row["row"] for row in rows) == list(range(len(TEXTS)))
+    assert all(row["exact"] and row["text"] == TEXTS[row["row"]] for row in rows)
+    assert state(folder) == "finished"
+
+
+def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, contents):
+    process = run()
+    wait_for(process, (folder / "run.json").is_file)
+    stop(process, signal.SIGKILL)
+    assert state(folder) == "running"
+
+    process = run()
+    wait_for(process, Ledger(folder).committed_ids)
+    err = stop(process, signal.SIGINT)
+    assert process.returncode == 130 and err == "interrupted; the same command goes on from here\n"
+    assert state(folder) == "interrupted" and 0 < len(Ledger(folder).committed_ids()) < len(TEXTS)
+
+    before = contents(folder)
+    finish(run())
+    after = contents(folder)
+    assert_every_row_came_out_once(folder)
+    parts = [name for name in before if name.endswith(".parquet")]
+    assert {name: after[name] for name in parts} == {name: before[name] for name in parts}
+    assert after["manifest.jsonl"].startswith(before["manifest.jsonl"])
+
+
+def test_actors_that_die_are_replaced_and_every_row_still_comes_out(run, folder):
+    process = run()
+    wait_for(process, (folder / "run.json").is_file)
+    for actor in actors(process).values():
+        actor.kill()
+    out = finish(process)
+    assert "solver-0 died; starting it anew" in out and "verifier died; starting it anew" in out
+    assert_every_row_came_out_once(folder)
