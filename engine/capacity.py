@@ -21,6 +21,9 @@ TOKENS_PER_VECTOR = (32, 8, 4, 2, 1)
 MAX_STEPS = 250
 """Steps a calibration slot gets. Assumption: a K that needs more is not the cheapest."""
 
+TOLERANCE = 1.3
+"""Cost over the cheapest at which a smaller K is preferred. Assumption."""
+
 SAMPLES = (
     "The keeper of the lighthouse wrote down the weather every evening, even when nobody asked him for it, "
     "and he kept the books in a dry chest under the stairs.",
@@ -73,7 +76,8 @@ def calibrate(solver: Solver, recipe: Recipe, on_attempt: Callable[[Attempt], No
     """Find the cheapest K that solves every sample, at each of `LENGTHS`.
 
     Cost is forward-backward positions to a certificate, steps x (K + T - 1). Where no K solves all samples the
-    one that solves most wins, the larger on a tie: exactness first, cost second.
+    one that solves most wins, the larger on a tie: exactness first, cost second. The optimum is flat, so of all K
+    within `TOLERANCE` of the cheapest the smallest is taken: it stores and serves less.
 
     Args:
         solver: an idle solver on the model in question.
@@ -106,4 +110,4 @@ def _cheapest(attempts: list[Attempt]) -> int:
     if most < len(SAMPLES):
         return max(size for size in sizes if solved[size] == most)
     cost = {size: sum(a.tokens for a in mine[size]) for size in sizes if solved[size] == most}
-    return min(cost, key=lambda size: cost[size])
+    return min(size for size in cost if cost[size] <= TOLERANCE * min(cost.values()))

@@ -29,7 +29,7 @@ class LossRecipe(_Strict):
     )
     margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
     p: float = Field(
-        default=4.0, ge=1, le=16, description="order of violation_norm: 2 minds the mean, 16 the worst position"
+        default=3.0, ge=1, le=16, description="order of violation_norm: 2 minds the mean, 16 the worst position"
     )
 
 
@@ -37,7 +37,7 @@ class OptimRecipe(_Strict):
     """Adam with a decaying rate. Source: Kingma & Ba 2015, 1412.6980."""
 
     lr: float = Field(
-        default=2.0, gt=0, le=100, description="step size in units of the embedding's root-mean-square entry"
+        default=1.0, gt=0, le=100, description="step size in units of the embedding's root-mean-square entry"
     )
     beta1: float = Field(default=0.8, ge=0, lt=1, description="decay of the gradient's mean")
     beta2: float = Field(default=0.9, ge=0, lt=1, description="decay of the squared gradient's mean")

@@ -13,9 +13,10 @@ from rich.text import Text
 from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
 
-COLUMNS = ["id", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
+COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
            "min_margin", "steps", "tokens", "attempts", "first_mismatch"]  # fmt: skip
-TEXT_WIDTH = 60
+OTHER_WIDTH = 62
+"""Columns of the terminal that the table needs beside the text."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,8 @@ class Summary:
     """Figures of one folder.
 
     Attributes:
-        counts: rows by status.
-        rows: the committed rows without prompts, in corpus order of commits.
-        seconds: time spent in the run's loop.
+        record: what the folder was made with.
+        rows: the committed rows without prompts, in corpus order.
     """
 
     record: RunRecord
@@ -48,15 +48,15 @@ class Summary:
 
 
 def summarise(ledger: Ledger, record: RunRecord) -> Summary:
-    """Read the committed rows of a folder, prompts left on disk."""
-    return Summary(record, list(ledger.read(COLUMNS)))
+    """Read the committed rows of a folder in corpus order, prompts left on disk."""
+    return Summary(record, sorted(ledger.read(COLUMNS), key=lambda row: row["row"]))
 
 
 def print_table(rows: list[Row], console: Console) -> None:
     """One line a text: what was asked, what it took, what the verifier said."""
     engines = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows if row["engine"]})
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=TEXT_WIDTH)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=max(20, console.width - OTHER_WIDTH))
     for name in ("tokens", "vectors", "steps", "margin"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column(" and ".join(engines) or "verdict", no_wrap=True, min_width=22)

@@ -46,7 +46,7 @@ def test_a_text_that_did_not_stop_has_no_position_to_weigh():
 
 
 def test_margins_grow_no_further_than_their_bound_and_then_it_starts_afresh():
-    highest, starts_afresh = job("a", attempts=100), False
+    highest, starts_afresh = job("a", margin_growth=2.0), False
     for _ in range(10):
         highest = after(highest, verdict=verdict("a", exact=False))
         assert highest.recipe.loss.margin <= MAX_MARGIN

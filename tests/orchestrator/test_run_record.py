@@ -45,9 +45,10 @@ def test_the_same_request_has_no_differences():
 
 
 def test_differences_name_key_and_both_values():
+    record = run_record(recipe=load_recipe(None, ["optim.lr=0.25"]))
     asked = load_recipe(None, ["optim.lr=0.5"])
-    assert run_record().differences(asked, **identity(model="gpt", text_column="body")) == [
-        "optim.lr: 2.0 -> 0.5",
+    assert record.differences(asked, **identity(model="gpt", text_column="body")) == [
+        "optim.lr: 0.25 -> 0.5",
         "model: pocket -> gpt",
         "text_column: text -> body",
     ]

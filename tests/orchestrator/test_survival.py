@@ -15,9 +15,14 @@ from orchestrator.ledger import Ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
-WORDS = (["The cat", "A dog", "Nobody"], ["sat", "ran", "slept", "sang"], ["here", "there"], ["now.", "then.", "too."])
+WORDS = (
+    ("The cat", "A dog", "Nobody"),
+    ("sat", "ran", "slept", "sang"),
+    ("here", "there", "by"),
+    ("now.", "too.", "!"),
+)
 TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
-"""More than the driver commits at once, so that a run is not over with its first commit."""
+"""With the small table below, more than the driver commits at once: a run is not over with its first commit."""
 
 PATIENCE_S = 240
 
@@ -26,8 +31,11 @@ PATIENCE_S = 240
 def run(tmp_path, write_jsonl):
     """Start the run, or start it again, in a process of its own."""
     corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"text": text} for text in TEXTS])
-    command = [sys.executable, "-m", "orchestrator.cli", "run", corpus, "--out", tmp_path / "run", "--engine", "hf",
-               "--no-dashboard", "--set", "num_vectors=16", "--set", "max_steps=300"]  # fmt: skip
+    command = [
+        *(sys.executable, "-m", "orchestrator.cli", "run", corpus, "--out", tmp_path / "run"),
+        *("--engine", "hf", "--no-dashboard", "--token-budget", "256"),
+        *("--set", "num_vectors=16", "--set", "max_steps=300"),
+    ]
     started = []
 
     def start():

@@ -16,7 +16,7 @@ def queue():
     """Texts a, b and c, two attempts each, pending."""
     queue = WorkQueue(make_retry(context=1024, grows=True))
     for row, id in enumerate("abc"):
-        queue.add(row, job(id, attempts=2))
+        queue.add(row, job(id, attempts=2, growth=1.5))
     return queue
 
 
