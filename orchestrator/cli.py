@@ -2,7 +2,7 @@
 
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 
-Exit codes: 0 all verified, 2 bad input or configuration, 3 some texts not verified, 130 interrupted.
+Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or configuration, 3 some texts not verified, 130 interrupted.
 """
 
 import sys
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.errors import UserError
+from orchestrator.errors import FleetError, UserError
 
 app = typer.Typer(
     name="verbatim",
@@ -33,7 +33,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")]
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """The user's mistakes as one line on standard error and exit code 2."""
+    """The user's mistakes as one line on standard error and exit code 2; actors that keep dying as one and 1."""
     from engine.frozen_lm import ModelError
     from engine.recipe import RecipeError
 
@@ -42,6 +42,9 @@ def told_in_one_line() -> Iterator[None]:
     except (UserError, ModelError, RecipeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except FleetError as error:
+        print(f"error: {' '.join(str(error).split())}; what was committed stays, run it again", file=sys.stderr)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -106,7 +109,7 @@ def verify(
     dtype: Annotated[str | None, typer.Option(help="engine's numerics; default as in the run")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="verdicts as JSON")] = False,
 ) -> None:
-    """Prove stored prompts again; changes nothing. Ends 0 if all are exact, 3 if not."""
+    """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""
     with told_in_one_line():
         from orchestrator.reproof import print_reproof, reprove
 

@@ -30,7 +30,7 @@ class Reproof:
     Attributes:
         verdicts: one for each row that holds a prompt and was exact before.
         margins: the stored smallest margin of each, logits.
-        num_unproved: rows without a prompt that was ever exact.
+        num_unproved: rows that claim nothing: invalid, unsolved, rejected.
     """
 
     verdicts: list[Verdict]
@@ -43,7 +43,8 @@ class Reproof:
 
     @property
     def is_all_exact(self) -> bool:
-        return self.num_unproved == 0 and self.num_exact == len(self.verdicts)
+        """Every claim of the folder holds, and there is one; rows that claim nothing do not count."""
+        return 0 < len(self.verdicts) == self.num_exact
 
     def survival(self) -> list[tuple[float, int, int]]:
         """(lower edge of margin, exact, judged) for each bin that has any."""

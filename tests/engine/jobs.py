@@ -14,13 +14,16 @@ from engine.target import make_target
 
 K = 5
 TEXTS = ("Ada!", "ab", "verbatim", "a b c", "x")
+PINNED = ("max_steps=100", "stop_margin=0.5", "loss.margin=1", "loss.p=4", "optim.lr=2")
+"""Values that solve the texts on every tiny model, so that the recipe's defaults may change."""
+
 NEVER = ("stop_margin=100", "loss.margin=100")
 """Overrides under which no slot is ever certified, so that every one runs its `max_steps`."""
 
 
 def job_of(lm: FrozenLM, text: str, *overrides: str, num_vectors: int = K, **fields) -> Job:
     """One attempt at a text, which is its own id."""
-    recipe = load_recipe(None, ["max_steps=100", *overrides])
+    recipe = load_recipe(None, [*PINNED, *overrides])
     return Job(make_target(lm.tokens, text, text), recipe, num_vectors, **fields)
 
 

@@ -15,6 +15,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
+from tests.engine.jobs import PINNED
 
 Points = tuple[tuple[int, int], ...]
 
@@ -66,13 +67,22 @@ ALL = len(SAMPLES)
     ("measured", "cheapest"),
     [
         ([(1, ALL, 500), (2, ALL, 300), (4, ALL, 400)], 2),
+        ([(1, ALL, 500), (2, ALL, 380), (4, ALL, 300)], 2),
         ([(1, ALL - 1, 100), (2, ALL, 300), (4, ALL, 200)], 4),
         ([(1, 0, 10), (2, ALL - 1, 10), (4, ALL - 2, 10)], 2),
         ([(1, ALL - 1, 10), (2, ALL - 1, 90), (4, 0, 10)], 2),
         ([(1, 0, 10), (2, 0, 10), (4, 0, 10)], 4),
         ([(4, ALL, 10)], 4),
     ],
-    ids=["cost", "exactness before cost", "most solved", "larger on a tie", "nothing solved", "one size"],
+    ids=[
+        "cost",
+        "smaller where the cost is alike",
+        "exactness before cost",
+        "most solved",
+        "larger on a tie",
+        "nothing solved",
+        "one size",
+    ],
 )
 def test_the_cheapest_size_that_solves_most_wins(measured, cheapest):
     attempts = [attempt for size in measured for attempt in attempts_of(*size)]
@@ -82,7 +92,7 @@ def test_the_cheapest_size_that_solves_most_wins(measured, cheapest):
 def test_a_calibration_finds_sizes_that_solve_on_a_real_model(tiny_llama, monkeypatch):
     monkeypatch.setattr(capacity, "LENGTHS", (3, 11))
     finished: list[Attempt] = []
-    plan = calibrate(Solver(tiny_llama), load_recipe(None, ["max_steps=60", "siblings=3"]), finished.append)
+    plan = calibrate(Solver(tiny_llama), load_recipe(None, [*PINNED, "max_steps=60", "siblings=3"]), finished.append)
     assert [length for length, _ in plan.points] == [3, 11]
     for length, vectors in plan.points:
         mine = [a for a in finished if a.job.target.id.startswith(f"calibration-{length}-")]

@@ -6,13 +6,10 @@ from multiprocessing import get_context
 
 import pytest
 
-from engine.recipe import load_recipe
-from engine.slots import Job
-from engine.solver import Solver
-from engine.target import make_target
 from orchestrator.hf_verifier import HfVerifier
 from orchestrator.verifier import Candidate, Verdict
 from orchestrator.vllm_verifier import VllmVerifier
+from tests.engine.jobs import job_of, solve
 from tests.tiny import CONTEXT, FAMILIES
 
 TEXTS = ("Ada!", "verb", "a b c")
@@ -25,10 +22,8 @@ def candidates(tiny_lm):
 
     def invert(family: str) -> list[Candidate]:
         lm = tiny_lm(family)
-        recipe = load_recipe(None, ["max_steps=100"])
-        jobs = [Job(make_target(lm.tokens, text, text), recipe, num_vectors=7) for text in TEXTS]
-        attempts = Solver(lm).solve(jobs)
-        assert all(attempt.certificate.min_margin >= recipe.stop_margin for attempt in attempts)
+        attempts = solve(lm, *(job_of(lm, text, num_vectors=7) for text in TEXTS)).values()
+        assert all(attempt.certificate.min_margin >= attempt.job.recipe.stop_margin for attempt in attempts)
         return [Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids) for a in attempts]
 
     return cache(invert)
