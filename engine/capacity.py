@@ -48,21 +48,20 @@ class VectorPlan:
     points: tuple[tuple[int, int], ...]
 
     def num_vectors(self, num_tokens: int, context: int) -> int:
-        """K for a target of `num_tokens`: the share of vectors per token is linear between points, flat outside.
+        """K for a target of `num_tokens`: linear between points, in proportion to the tokens outside them.
 
         At least 1, and never more than the context leaves beside the target.
         """
-        share = self._share(num_tokens)
-        return max(1, min(math.ceil(share * num_tokens - 1e-9), context - num_tokens))
+        return max(1, min(math.ceil(self._exact(num_tokens) - 1e-9), context - num_tokens))
 
-    def _share(self, num_tokens: int) -> float:
-        shares = [(length, vectors / length) for length, vectors in self.points]
-        if num_tokens <= shares[0][0]:
-            return shares[0][1]
-        for (left, low), (right, high) in zip(shares, shares[1:], strict=False):
+    def _exact(self, num_tokens: int) -> float:
+        (first, fewest), (last, most) = self.points[0], self.points[-1]
+        if num_tokens <= first:
+            return fewest * num_tokens / first
+        for (left, low), (right, high) in zip(self.points, self.points[1:], strict=False):
             if num_tokens <= right:
                 return low + (high - low) * (num_tokens - left) / (right - left)
-        return shares[-1][1]
+        return most * num_tokens / last
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -87,9 +87,15 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Slot:
-    """The state of one optimisation. Tensors are replaced, never written into, so a snapshot cannot move."""
+    """The state of one optimisation. Tensors are replaced, never written into, so a snapshot cannot move.
+
+    Attributes:
+        family: number shared by the sibling slots of one attempt.
+        has_ended: certified, exhausted or given up; set where it was measured, and final.
+    """
 
     job: Job
+    family: int
     sibling: int
     target_T: Tensor
     weight_T: Tensor
@@ -101,6 +107,7 @@ class Slot:
     tokens: int = 0
     non_finite: int = 0
     best: Snapshot | None = None
+    has_ended: bool = False
     admitted: float = field(default_factory=time.monotonic)
 
     @property

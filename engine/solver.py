@@ -43,6 +43,7 @@ class Solver:
         self.active: list[Slot] = []
         self.num_steps = 0
         self.num_tokens = 0
+        self._num_families = 0
 
     def submit(self, job: Job) -> None:
         """Queue an attempt; it is admitted as soon as the budget has room for all its siblings."""
@@ -58,7 +59,7 @@ class Solver:
         Places freed here are filled at the start of the next step.
         """
         self._admit()
-        for pack in packs(self.active, self.token_budget):
+        for pack in packs([slot for slot in self.active if not slot.has_ended], self.token_budget):
             self._step_pack(pack)
         self.num_steps += 1
         return self._release()
@@ -84,6 +85,7 @@ class Solver:
                 return
             self.waiting.popleft()
             self.active += [self._new_slot(job, sibling) for sibling in range(job.recipe.siblings)]
+            self._num_families += 1
             used += cost
 
     def _new_slot(self, job: Job, sibling: int) -> Slot:
@@ -96,7 +98,7 @@ class Solver:
         weight_T = torch.ones(len(target_T), device=self.lm.device)
         weight_T[list(job.focus)] = FOCUS_WEIGHT
         zeros_KD = torch.zeros_like(prompt_KD)
-        return Slot(job, sibling, target_T, weight_T, generator, prompt_KD, zeros_KD, zeros_KD)
+        return Slot(job, self._num_families, sibling, target_T, weight_T, generator, prompt_KD, zeros_KD, zeros_KD)
 
     def _step_pack(self, pack: list[Slot]) -> None:
         prompts = [slot.prompt_KD.detach().requires_grad_() for slot in pack]
@@ -106,9 +108,10 @@ class Solver:
             slot, certificate = pack[b], certify(margin_T)
             slot.tokens += slot.job.num_positions
             slot.observe(certificate)
+            slot.has_ended = slot.is_certified or slot.is_exhausted
             if not math.isfinite(certificate.min_margin):
                 self._mend(slot)
-            elif not (slot.is_certified or slot.is_exhausted):
+            elif not slot.has_ended:
                 moving.append(b)
         self.num_tokens += sum(slot.job.num_positions for slot in pack)
         if moving:
@@ -119,19 +122,18 @@ class Solver:
     def _mend(self, slot: Slot) -> None:
         """Start a slot with non-finite numbers afresh, alone; its neighbours' rows never met them."""
         slot.non_finite += 1
+        slot.has_ended = slot.has_ended or slot.non_finite > MAX_NON_FINITE
         fresh_KD = STARTS[slot.job.recipe.start.name](self.lm, slot.job.num_vectors, slot.generator)
         slot.restart(fresh_KD)
-        if slot.non_finite > MAX_NON_FINITE:
-            slot.step = slot.job.recipe.max_steps
 
     def _release(self) -> list[Attempt]:
         """Take ended jobs out of the table: one certified sibling, or all exhausted, ends all."""
         families: dict[int, list[Slot]] = {}
         for slot in self.active:
-            families.setdefault(id(slot.job), []).append(slot)
+            families.setdefault(slot.family, []).append(slot)
         attempts = []
         for family in families.values():
-            if any(slot.is_certified for slot in family) or all(slot.is_exhausted for slot in family):
+            if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
                 winner = max(family, key=lambda slot: slot.best.certificate.min_margin if slot.best else float("-inf"))
                 attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
                 self.active = [slot for slot in self.active if slot not in family]

@@ -2,7 +2,8 @@
 
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 
-Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or configuration, 3 some texts not verified, 130 interrupted.
+Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or
+configuration, 3 some texts not verified, 130 interrupted.
 """
 
 import sys

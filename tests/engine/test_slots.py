@@ -15,7 +15,7 @@ D = 5
 def slot_of(num_vectors: int = 2, num_tokens: int = 3) -> Slot:
     job = Job(Target("a", "text", tuple(range(num_tokens))), Recipe(), num_vectors)
     start_KD, ones_T = torch.zeros(num_vectors, D), torch.ones(num_tokens)
-    return Slot(job, 0, ones_T.long(), ones_T, torch.Generator(), start_KD, start_KD, start_KD)
+    return Slot(job, 0, 0, ones_T.long(), ones_T, torch.Generator(), start_KD, start_KD, start_KD)
 
 
 sizes = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 200)), max_size=40)
