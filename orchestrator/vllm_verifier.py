@@ -4,6 +4,7 @@ Owns: the vLLM engine and its settings. Must not know: the solver. vLLM is impor
 """
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -29,17 +30,12 @@ class VllmVerifier:
         # One process to watch and to kill, and no usage report from a user's machine.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-        try:
-            import vllm
-        except ImportError as error:
-            raise UserError(
-                "vLLM is not installed: pip install 'verbatim[cpu]' or 'verbatim[gpu]', or judge with --engine hf"
-            ) from error
+        vllm = _import_vllm()
         self._sampling: Any = vllm.SamplingParams
-        load: Any = vllm.LLM
-        self._llm: Any = load(
+        self._llm: Any = vllm.LLM(
             model,
             revision=revision,
             dtype=dtype,
@@ -50,6 +46,7 @@ class VllmVerifier:
             gpu_memory_utilization=memory_frac,
             trust_remote_code=False,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
         )
         self.engine = f"vllm {vllm.__version__}"
         self.engine_dtype = dtype
@@ -81,3 +78,17 @@ class VllmVerifier:
         ]
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         return [list(output.outputs[0].token_ids) for output in outputs]
+
+
+def _import_vllm() -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch's deprecations, met inside vLLM: nothing a user of this project can act on.
+            warnings.simplefilter("ignore", FutureWarning)
+            import vllm
+
+            return vllm
+    except ImportError as error:
+        raise UserError(
+            "vLLM is not installed: pip install 'verbatim[cpu]' or 'verbatim[gpu]', or judge with --engine hf"
+        ) from error
