@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 WORDS = (
     ("The cat", "A dog", "Nobody"),
     ("sat", "ran", "slept", "sang"),
-    ("here", "there", "by"),
-    ("now.", "too.", "!"),
+    ("here", "there", "inside", "outside"),
+    ("now.", "then.", "too.", "alone.", "again."),
 )
 TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
 """With the small table below, more than the driver commits at once: a run is not over with its first commit."""
