@@ -19,7 +19,7 @@ from engine.recipe import Recipe
 from engine.target import Target
 
 FOCUS_WEIGHT = 3.0
-"""Weight of a position where the verifier broke off. Source: leading-position weight, METHODS section 3."""
+"""Weight of a position where the verifier broke off. Assumption."""
 
 PADDING_FRAC = 0.2
 """Padding accepted in a pass before its slots are split over two. Assumption."""

@@ -15,7 +15,7 @@ from tests.orchestrator.made_up import D, T, attempt, flip_a_bit_of_the_prompts,
 
 PROMISED = """id text token_ids status exact engine engine_dtype generated_ids num_vectors hidden_size prompt min_margin
 first_mismatch steps attempts recipe_hash model_fingerprint seconds""".split()
-"""Columns other tools read. Source: the command line's contract in DESIGN."""
+"""Columns other tools read. The results folder's contract."""
 
 ODD_FLOATS = np.array([0.1, -0.0, 1e-45, 3.4028235e38, math.pi, -1e-30], dtype=np.float32)
 
