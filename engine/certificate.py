@@ -3,7 +3,8 @@
 Owns: the verdict on one text from its margins. Must not know: losses, optimisers.
 
 In one set of numerics greedy decoding emits the target exactly if and only if the target is the strict argmax at every
-position under the true prefix, first and end-of-text token included (induction over t). Source: ours, docs/decisions/0001.
+position under the true prefix, first and end-of-text token included (induction over t).
+Source: ours, docs/decisions/0001.
 """
 
 from typing import NamedTuple

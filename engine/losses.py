@@ -64,7 +64,7 @@ def violation_norm(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs
 
 
 def squared_hinge(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
-    """Mean squared violation, logits squared: `mean_t violation[b, t] ** 2`. Source: ours, after Crammer & Singer 2001."""
+    """Mean squared violation, logits squared: `mean_t violation[b, t] ** 2`. Source: ours."""
     return violations(scores_BT, mask_BT, knobs).square().sum(1) / mask_BT.sum(1)
 
 

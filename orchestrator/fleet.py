@@ -60,13 +60,13 @@ class Worker:
         self.actor = self.start(f"{self.run_name}/{self.name}/{self.num_replacements}")
 
 
-def connect(address: str | None, *, dashboard: bool) -> None:
-    """Join a Ray cluster, or start one in this process."""
+def connect(address: str | None, *, dashboard: bool) -> str | None:
+    """Join a Ray cluster, or start one in this process; the dashboard's address, if there is one."""
     # Ray turns token authentication on by itself for a local cluster; either way it is set on purpose.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    ray.init(
+    context = ray.init(
         address=address,
         namespace=NAMESPACE,
         log_to_driver=False,
@@ -74,6 +74,7 @@ def connect(address: str | None, *, dashboard: bool) -> None:
         ignore_reinit_error=True,
         **local,
     )
+    return context.dashboard_url or None
 
 
 def solver_worker(run_name: str, index: int, source: ModelSource, placement: Placement, dtype: str) -> Worker:

@@ -115,8 +115,10 @@ def run(prepared: Prepared, console: Console) -> Summary:
             soft_wrap=True,
         )
         return summarise(prepared.ledger, prepared.record)
-    fleet.connect(options.address, dashboard=options.dashboard)
+    dashboard = fleet.connect(options.address, dashboard=options.dashboard)
     reporter = make_reporter(console, prepared.corpus.num_rows)
+    if dashboard:
+        reporter.say(f"Ray dashboard: http://{dashboard}")
     try:
         return _run_on_ray(prepared, reporter)
     finally:
