@@ -125,29 +125,49 @@ class FrozenLM:
         """
         return self.model.base_model(inputs_embeds=read_BSD, use_cache=False).last_hidden_state
 
-    def score_targets(self, prompts: list[Tensor], targets: list[Tensor]) -> tuple[Scores, list[int]]:
-        """Teacher-forced scores of B texts, aligned: the one place where logits meet targets.
+    def read(self, prompts: list[Tensor], contexts: list[Tensor]) -> Float[Tensor, "N D"]:
+        """Hidden states that predict the tokens of B texts: the one place where positions meet targets.
 
-        Text b reads `[prompt_b, E[y_0] ... E[y_{T-2}]]`; target token t is predicted by read position K - 1 + t, so
-        y_0 comes from the last soft-prompt vector and the last target token is never read.
+        Text b reads `[prompt_b, context_b[0] ... context_b[T-2]]`; target token t is predicted by read position
+        K - 1 + t, so token 0 comes from the last soft-prompt vector and the last context row is never read.
 
         Args:
             prompts: B tensors (K_b, D), float32; cast to the model's dtype here.
-            targets: B tensors (T_b,), token ids, T_b >= 1.
+            contexts: B tensors (T_b, D), T_b >= 1: what stands at the place of each target token. Its embedding is
+                teacher forcing.
         Returns:
-            Scores of all texts' positions one after the other, (sum of T_b,), and the lengths T_b.
+            (sum of T_b, D): row n predicts the n-th target token of all texts one after the other.
         """
-        lengths = [len(target_T) for target_T in targets]
-        target_N = torch.cat(targets)
         vectors = torch.cat(prompts).to(self.dtype).split([len(prompt_KD) for prompt_KD in prompts])
-        tokens = self.embed(target_N).split(lengths)
-        reads = [torch.cat([vector_KD, token_TD[:-1]]) for vector_KD, token_TD in zip(vectors, tokens, strict=True)]
+        reads = [
+            torch.cat([vector_KD, context_TD[:-1].to(self.dtype)])
+            for vector_KD, context_TD in zip(vectors, contexts, strict=True)
+        ]
         hidden_BSD = self.hidden(torch.nn.utils.rnn.pad_sequence(reads, batch_first=True))
         predicting = [
-            hidden_SD[len(read) - num_tokens : len(read)]
-            for hidden_SD, read, num_tokens in zip(hidden_BSD, reads, lengths, strict=True)
+            hidden_SD[len(read) - len(context_TD) : len(read)]
+            for hidden_SD, read, context_TD in zip(hidden_BSD, reads, contexts, strict=True)
         ]
-        return self.head.score(torch.cat(predicting), target_N), lengths
+        return torch.cat(predicting)
+
+    def embed_targets(self, targets: list[Tensor]) -> list[Tensor]:
+        """Embeddings of B texts' tokens, (T_b, D) each: what teacher forcing reads."""
+        return list(self.embed(torch.cat(targets)).split([len(target_T) for target_T in targets]))
+
+    def score_targets(self, prompts: list[Tensor], targets: list[Tensor]) -> Scores:
+        """Teacher-forced scores of B texts, aligned by `read`.
+
+        Args:
+            prompts: B tensors (K_b, D), float32.
+            targets: B tensors (T_b,), token ids, T_b >= 1.
+        Returns:
+            Scores of all texts' positions one after the other, (sum of T_b,).
+        """
+        return self.head.score(self.read(prompts, self.embed_targets(targets)), torch.cat(targets))
+
+    def mix(self, weight_BV: Float[Tensor, "B V"]) -> Float[Tensor, "B D"]:
+        """Weighted sums of token embeddings as the first layer expects them, float32."""
+        return (weight_BV.to(self.dtype) @ self.embedding.weight).float() * self.embed_scale
 
     @torch.no_grad()
     def _check_rules(self) -> None:

@@ -5,12 +5,14 @@ Owns: logits, and the four numbers a position needs from them. Must not know: lo
 N scored positions, D hidden size, V vocabulary. No tensor of N x V elements ever exists, only a chunk of rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at once: 64 MiB in float32. Assumption, small beside any model's weights."""
@@ -53,12 +55,30 @@ class Head:
 
     def logits(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Float32 logits of a few positions."""
-        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
+        return self._finish(torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V))
+
+    def token_logits(self, hidden_ND: Float[Tensor, "N D"], token_U: Int[Tensor, "U"]) -> Float[Tensor, "N U"]:
+        """Float32 logits of a few tokens only, differentiable in `hidden_ND`."""
+        bias_U = None if self.bias_V is None else self.bias_V[token_U]
+        return self._finish(torch.nn.functional.linear(hidden_ND, self.weight_VD[token_U], bias_U))
+
+    def entropy(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
+        """Entropy of the next-token distribution, nats, a chunk of logits at a time in both directions."""
+        rows = max(1, CHUNK_ELEMENTS // self.weight_VD.shape[0])
+        return torch.cat([_recomputed(self._entropy, chunk_ND) for chunk_ND in hidden_ND.split(rows)])
+
+    def _entropy(self, hidden_ND: Tensor) -> Tensor:
+        log_p_NV = self.logits(hidden_ND).log_softmax(-1)
+        return -(log_p_NV.exp() * log_p_NV).sum(-1)
+
+    def _finish(self, product: Tensor) -> Tensor:
+        """From the raw product to the logit: float32, scale, softcap."""
+        logits = product.float()
         if self.scale != 1.0:
-            logits_NV = logits_NV * self.scale
+            logits = logits * self.scale
         if self.softcap is not None:
-            logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
-        return logits_NV
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
 
     def slope(self, logit: Tensor) -> Tensor:
         """Derivative of the final logit by the raw inner product, same shape as `logit`."""
@@ -107,6 +127,11 @@ class _Score(torch.autograd.Function):
                 pull_MV *= grad_lse[rows, None]
                 grad_ND[rows] += (pull_MV.to(head.weight_VD.dtype) @ head.weight_VD).float()
         return grad_ND.to(hidden_ND.dtype), None, None
+
+
+def _recomputed(function: Callable[[Tensor], Tensor], hidden_ND: Tensor) -> Any:
+    """`function(hidden_ND)`; what lies between is computed again in backward instead of being kept."""
+    return checkpoint(function, hidden_ND, use_reentrant=False)
 
 
 def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,12 +9,14 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from engine.certificate import Certificate
+from engine.curriculum import Lesson
 from engine.recipe import Recipe
 from engine.target import Target
 
@@ -61,6 +63,10 @@ class Attempt:
         steps: optimisation steps of the winning slot.
         tokens: positions passed forward and backward, all siblings together.
         seconds: wall time from admission, shared with the slots beside it.
+        exact_steps: steps of the winning slot before it was first exact, margin or not; None if it never was.
+        exact_tokens: its positions by then.
+        prefix_tokens: longest prefix of the target that the winning slot ever had exact.
+        generated_ids: what greedy decoding says after the prompt, where somebody looked.
     """
 
     job: Job
@@ -70,6 +76,10 @@ class Attempt:
     tokens: int
     seconds: float
     non_finite: int = 0
+    exact_steps: int | None = None
+    exact_tokens: int | None = None
+    prefix_tokens: int = 0
+    generated_ids: tuple[int, ...] | None = None
 
     @property
     def is_candidate(self) -> bool:
@@ -79,10 +89,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The best measurement so far and the very prompt it was made on."""
+    """The best measurement so far, the very prompt it was made on, and the prefix it was made over."""
 
     prompt_KD: Tensor
     certificate: Certificate
+    window: int
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """What is better ranks higher: a longer window before any margin."""
+        return self.window, self.certificate.min_margin
 
 
 @dataclass(eq=False)
@@ -91,58 +107,130 @@ class Slot:
 
     Attributes:
         family: number shared by the sibling slots of one attempt.
+        recipes: the recipe of each stage.
+        prompt_KD: the prompt that `trained` makes, no gradient.
+        trained, constant: the parameterisation's tensors by name; what is trained beside the prompt is among them.
+        mean, square: the optimiser's moments of `trained`.
+        began: step at which `trained` began; the moments' age counts from there.
+        lesson: place in the curriculum.
+        baseline: moving mean of sampled rewards.
         has_ended: certified, exhausted or given up; set where it was measured, and final.
     """
 
     job: Job
     family: int
     sibling: int
+    recipes: tuple[Recipe, ...]
     target_T: Tensor
-    weight_T: Tensor
+    focus_T: Tensor
     generator: torch.Generator
+    lesson: Lesson
     prompt_KD: Tensor
-    mean_KD: Tensor
-    square_KD: Tensor
+    trained: dict[str, Tensor] = field(default_factory=dict)
+    constant: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    square: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
-    tokens: int = 0
+    began: int = 0
+    tokens: float = 0.0
     non_finite: int = 0
+    baseline: float = 0.0
     best: Snapshot | None = None
+    exact_steps: int | None = None
+    exact_tokens: int | None = None
+    prefix_tokens: int = 0
     has_ended: bool = False
     admitted: float = field(default_factory=time.monotonic)
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe of the stage the slot is in."""
+        return self.recipes[self.lesson.stage]
+
+    @property
+    def num_positions(self) -> int:
+        """Read positions of one pass: K + T - 1 over the tokens that are trained."""
+        return self.job.num_vectors + self.lesson.window - 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the attempt that is spent: of its steps, or of its positions where those are bounded."""
+        recipe = self.job.recipe
+        spent = self.tokens / recipe.max_positions if recipe.max_positions else 0.0
+        return min(1.0, max(self.step / recipe.max_steps, spent))
+
+    @property
+    def clock(self) -> float:
+        """What schedules run on: steps, or their like where positions run out first."""
+        recipe = self.job.recipe
+        return self.progress * recipe.max_steps if recipe.max_positions else float(self.step)
+
+    @property
     def is_exhausted(self) -> bool:
-        return self.step >= self.job.recipe.max_steps
+        return self.progress >= 1
 
     @property
     def is_certified(self) -> bool:
-        return self.best is not None and self.best.certificate.min_margin >= self.job.recipe.stop_margin
+        certificate = self.best.certificate if self.best else None
+        wanted = self.job.recipe.stop_margin
+        return certificate is not None and certificate.is_greedy and certificate.min_margin >= wanted
 
-    def observe(self, certificate: Certificate) -> None:
-        """Remember prompt and measurement together if this is the best yet, before any step moves the prompt."""
-        if math.isfinite(certificate.min_margin) and certificate.is_better_than(self.best and self.best.certificate):
-            self.best = Snapshot(self.prompt_KD, certificate)
+    def observe(self, certificate: Certificate, prompt_KD: Float[Tensor, "K D"]) -> None:
+        """Remember prompt and measurement together if this is the best yet, before any step moves the prompt.
 
-    def restart(self, prompt_KD: Float[Tensor, "K D"]) -> None:
-        """Begin again from `prompt_KD` with fresh optimiser state; the best measurement so far is kept."""
-        self.prompt_KD = prompt_KD
-        self.mean_KD = torch.zeros_like(prompt_KD)
-        self.square_KD = torch.zeros_like(prompt_KD)
-        self.step = 0
+        A longer window counts for more than any margin over a shorter one.
+        """
+        self.prefix_tokens = max(self.prefix_tokens, certificate.first_mismatch)
+        if certificate.is_greedy and self.exact_steps is None:
+            self.exact_steps, self.exact_tokens = self.step, math.ceil(self.tokens)
+        if not math.isfinite(certificate.min_margin):
+            return
+        snapshot = Snapshot(prompt_KD, certificate, self.lesson.window)
+        if self.best is None or snapshot.rank > self.best.rank:
+            self.best = snapshot
 
-    def attempt(self, tokens: int) -> Attempt:
+    def begin(self, trained: dict[str, Tensor], constant: dict[str, Tensor]) -> None:
+        """Train these tensors from here on, with fresh optimiser state; the best measurement so far is kept."""
+        self.trained, self.constant = trained, constant
+        self.mean = {name: torch.zeros_like(tensor) for name, tensor in trained.items()}
+        self.square = dict(self.mean)
+        self.began = self.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a slot of the same job needs to go on from here; what the slot does later leaves it as it is."""
+        return {name: _own(getattr(self, name)) for name in _STATE} | {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same job."""
+        for name in _STATE:
+            setattr(self, name, _own(state[name]))
+        self.generator.set_state(state["generator"])
+
+    def attempt(self, tokens: float) -> Attempt:
         """The record of this slot's best, with all siblings' `tokens`."""
-        best = self.best
-        prompt_KD = best.prompt_KD if best else self.prompt_KD
         return Attempt(
             job=self.job,
-            prompt_KD=prompt_KD.detach().cpu().clone(),
-            certificate=best.certificate if best else None,
+            prompt_KD=(self.best.prompt_KD if self.best else self.prompt_KD).detach().cpu().clone(),
+            certificate=self.best.certificate if self.best else None,
             steps=self.step,
-            tokens=tokens,
+            tokens=math.ceil(tokens),
             seconds=time.monotonic() - self.admitted,
             non_finite=self.non_finite,
+            exact_steps=self.exact_steps,
+            exact_tokens=self.exact_tokens,
+            prefix_tokens=self.prefix_tokens,
         )
+
+
+_STATE = (
+    "lesson", "prompt_KD", "trained", "constant", "mean", "square", "step", "began", "tokens", "non_finite", "baseline",
+    "best", "exact_steps", "exact_tokens", "prefix_tokens", "has_ended",
+)  # fmt: skip
+
+
+def _own(value: Any) -> Any:
+    """Tensors are only ever replaced, but the dicts that hold them are written into."""
+    return dict(value) if isinstance(value, dict) else value
 
 
 def slot_seed(recipe_seed: int, target_id: str, attempt: int, sibling: int, restart: int = 0) -> int:
@@ -158,11 +246,11 @@ def packs(slots: list[Slot], token_budget: int) -> list[list[Slot]]:
     """
     groups: list[list[Slot]] = []
     longest = 0
-    for slot in sorted(slots, key=lambda slot: slot.job.num_positions, reverse=True):
-        length = slot.job.num_positions
+    for slot in sorted(slots, key=lambda slot: slot.num_positions, reverse=True):
+        length = slot.num_positions
         group = groups[-1] if groups else []
         padded = longest * (len(group) + 1)
-        real = sum(member.job.num_positions for member in group) + length
+        real = sum(member.num_positions for member in group) + length
         if group and padded <= token_budget and padded - real <= PADDING_FRAC * padded:
             group.append(slot)
         else:

@@ -9,18 +9,19 @@ B slots in a pass, K soft-prompt vectors, T target tokens, D hidden size.
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine import losses
-from engine.certificate import certify
+from engine import curriculum
+from engine.certificate import Certificate, certify
+from engine.cost import has_own_pass
 from engine.frozen_lm import FrozenLM
-from engine.head import Scores
-from engine.recipe import Recipe
-from engine.schedules import decay_schedule
+from engine.optim import update
 from engine.slots import FOCUS_WEIGHT, Attempt, Job, Slot, packs, slot_seed
-from engine.soft_prompt import STARTS
+from engine.soft_prompt import STARTS, Origin, SolvedPrompts
+from engine.training import Measured, begin_training, descend, make_prompt, positions_of
 
 MAX_NON_FINITE = 3
 """Restarts granted to a slot whose numbers stop being finite. Assumption."""
@@ -41,13 +42,21 @@ class Solver:
         self.token_budget = token_budget
         self.waiting: deque[Job] = deque()
         self.active: list[Slot] = []
+        self.solved = SolvedPrompts()
         self.num_steps = 0
-        self.num_tokens = 0
+        self.num_tokens = 0.0
         self._num_families = 0
 
     def submit(self, job: Job) -> None:
         """Queue an attempt; it is admitted as soon as the budget has room for all its siblings."""
         self.waiting.append(job)
+
+    def restore(self, job: Job, states: list[dict[str, Any]]) -> None:
+        """Admit an attempt at once, to go on from its slots' `state_dict`s, one a sibling, first to last."""
+        if len(states) != job.recipe.siblings:
+            raise ValueError(f"{len(states)} states for {job.recipe.siblings} siblings: there must be one each")
+        for slot, state in zip(self._open(job), states, strict=True):
+            slot.load_state_dict(state)
 
     @property
     def is_idle(self) -> bool:
@@ -56,11 +65,16 @@ class Solver:
     def step(self) -> list[Attempt]:
         """Admit what fits, pass once over every active slot, return the attempts that ended.
 
-        Places freed here are filled at the start of the next step.
+        Slots that read the same way share a pass. Places freed here are filled at the start of the next step.
         """
         self._admit()
-        for pack in packs([slot for slot in self.active if not slot.has_ended], self.token_budget):
-            self._step_pack(pack)
+        by_reading: dict[str, list[Slot]] = {}
+        for slot in self.active:
+            if not slot.has_ended:
+                by_reading.setdefault(_reading(slot), []).append(slot)
+        for slots in by_reading.values():
+            for pack in packs(slots, self.token_budget):
+                self._step_pack(pack)
         self.num_steps += 1
         return self._release()
 
@@ -84,47 +98,74 @@ class Solver:
             if self.active and used + cost > self.token_budget:
                 return
             self.waiting.popleft()
-            self.active += [self._new_slot(job, sibling) for sibling in range(job.recipe.siblings)]
-            self._num_families += 1
+            self._open(job)
             used += cost
 
+    def _open(self, job: Job) -> list[Slot]:
+        slots = [self._new_slot(job, sibling) for sibling in range(job.recipe.siblings)]
+        self.active += slots
+        self._num_families += 1
+        return slots
+
     def _new_slot(self, job: Job, sibling: int) -> Slot:
-        generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
-        if job.start_KD is not None and sibling == 0:
-            prompt_KD = job.start_KD.to(self.lm.device, torch.float32)
-        else:
-            prompt_KD = STARTS[job.recipe.start.name](self.lm, job.num_vectors, generator)
         target_T = torch.tensor(job.target.token_ids, device=self.lm.device)
-        weight_T = torch.ones(len(target_T), device=self.lm.device)
-        weight_T[list(job.focus)] = FOCUS_WEIGHT
-        zeros_KD = torch.zeros_like(prompt_KD)
-        return Slot(job, self._num_families, sibling, target_T, weight_T, generator, prompt_KD, zeros_KD, zeros_KD)
+        generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
+        focus_T = torch.ones(len(target_T), device=self.lm.device)
+        focus_T[list(job.focus)] = FOCUS_WEIGHT
+        if job.start_KD is not None and sibling == 0:
+            start_KD = job.start_KD.to(self.lm.device, torch.float32)
+        else:
+            start_KD = self._start(job, target_T, generator)
+        slot = Slot(
+            job, self._num_families, sibling, job.recipe.by_stage(), target_T, focus_T, generator,
+            curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
+        )  # fmt: skip
+        begin_training(self.lm, slot, start_KD)
+        return slot
+
+    def _start(self, job: Job, target_T: Tensor, generator: torch.Generator) -> Tensor:
+        origin = Origin(job.num_vectors, generator, target_T, self.solved)
+        return STARTS[job.recipe.start.name](self.lm, origin)
 
     def _step_pack(self, pack: list[Slot]) -> None:
-        prompts = [slot.prompt_KD.detach().requires_grad_() for slot in pack]
-        scores_N, lengths = self.lm.score_targets(prompts, [slot.target_T for slot in pack])
+        """Measure all; of those that go on, train on the same pass or on the one their recipe reads."""
+        measured = Measured.of(self.lm, pack, keeps_gradient=not has_own_pass(pack[0].recipe))
+        certificates = [
+            certify(*measured.margin_and_nll(b), num_tokens=len(slot.target_T)) for b, slot in enumerate(pack)
+        ]
         moving = []
-        for b, margin_T in enumerate(scores_N.margin.detach().cpu().split(lengths)):
-            slot, certificate = pack[b], certify(margin_T)
-            slot.tokens += slot.job.num_positions
-            slot.observe(certificate)
+        for b, (slot, certificate) in enumerate(zip(pack, certificates, strict=True)):
+            slot.tokens += positions_of(slot)
+            self.num_tokens += positions_of(slot)
+            slot.observe(certificate, measured.prompts[b].detach())
             slot.has_ended = slot.is_certified or slot.is_exhausted
             if not math.isfinite(certificate.min_margin):
                 self._mend(slot)
             elif not slot.has_ended:
                 moving.append(b)
-        self.num_tokens += sum(slot.job.num_positions for slot in pack)
         if moving:
-            loss_B = text_losses(scores_N, lengths, pack)
-            loss_B[moving].sum().backward()
-            adam_step([pack[b] for b in moving], [prompts[b] for b in moving], self.lm.embed_rms)
+            slots = [pack[b] for b in moving]
+            update(self.lm, slots, descend(self.lm, slots, measured.take(moving)))
+        for b in moving:
+            pack[b].prompt_KD = make_prompt(self.lm, pack[b], pack[b].trained).detach()
+            self._advance(pack[b], certificates[b])
+
+    def _advance(self, slot: Slot, certificate: Certificate) -> None:
+        """Move on in the curriculum if the measurement says so; a new parameterisation starts from the prompt."""
+        is_exact = certificate.first_mismatch == slot.lesson.window
+        outcome = curriculum.Outcome(is_exact, certificate.accuracy, slot.clock, slot.progress)
+        before = slot.recipe.parameterisation
+        slot.lesson = curriculum.next_lesson(slot.lesson, outcome, slot.job.recipe, len(slot.target_T))
+        if slot.recipe.parameterisation != before:
+            begin_training(self.lm, slot, slot.prompt_KD)
 
     def _mend(self, slot: Slot) -> None:
         """Start a slot with non-finite numbers afresh, alone; its neighbours' rows never met them."""
         slot.non_finite += 1
         slot.has_ended = slot.has_ended or slot.non_finite > MAX_NON_FINITE
-        fresh_KD = STARTS[slot.job.recipe.start.name](self.lm, slot.job.num_vectors, slot.generator)
-        slot.restart(fresh_KD)
+        slot.step = 0
+        slot.lesson = curriculum.first_lesson(slot.job.recipe, len(slot.target_T))
+        begin_training(self.lm, slot, self._start(slot.job, slot.target_T, slot.generator))
 
     def _release(self) -> list[Attempt]:
         """Take ended jobs out of the table: one certified sibling, or all exhausted, ends all."""
@@ -134,68 +175,14 @@ class Solver:
         attempts = []
         for family in families.values():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
-                winner = max(family, key=lambda slot: slot.best.certificate.min_margin if slot.best else float("-inf"))
+                winner = max(family, key=lambda slot: slot.best.rank if slot.best else (0, 0.0))
                 attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
+                if winner.best and winner.is_certified:
+                    self.solved.add(list(winner.job.target.token_ids), winner.best.prompt_KD)
                 self.active = [slot for slot in self.active if slot not in family]
         return attempts
 
 
-def text_losses(scores_N: Scores, lengths: list[int], slots: list[Slot]) -> Tensor:
-    """Loss of each slot under its own recipe, (B,), from the scores of all their positions, (sum of T_b,)."""
-    padded = [torch.nn.utils.rnn.pad_sequence(list(column.split(lengths)), batch_first=True) for column in scores_N]
-    scores_BT = Scores(*padded)
-    weight_BT = torch.nn.utils.rnn.pad_sequence([slot.weight_T for slot in slots], batch_first=True)
-    lengths_B = torch.tensor(lengths, device=weight_BT.device)
-    mask_BT = torch.arange(weight_BT.shape[1], device=weight_BT.device) < lengths_B[:, None]
-    recipes = [slot.job.recipe.loss for slot in slots]
-    knobs = losses.Knobs(
-        margin_B=weight_BT.new_tensor([recipe.margin for recipe in recipes]),
-        p_B=weight_BT.new_tensor([recipe.p for recipe in recipes]),
-        weight_BT=weight_BT,
-    )
-    loss_B = torch.zeros(len(slots), device=weight_BT.device)
-    for name in {recipe.name for recipe in recipes}:
-        rows = torch.tensor([recipe.name == name for recipe in recipes], device=weight_BT.device)
-        loss_B = torch.where(rows, losses.TERMS[name](scores_BT, mask_BT, knobs), loss_B)
-    return loss_B
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The recipe's rate at a step, in units of the embedding's root-mean-square entry."""
-    optim = recipe.optim
-    return decay_schedule(optim.decay, optim.lr, optim.lr * optim.final_lr_frac, recipe.max_steps)(step)
-
-
-@torch.no_grad()
-def adam_step(slots: list[Slot], prompts: list[Tensor], unit: float) -> None:
-    """One Adam step for every slot at its own rate and betas, all rows in one set of elementwise operations.
-
-    Args:
-        slots: slots to move.
-        prompts: their leaf tensors (K_b, D), `.grad` filled.
-        unit: size of a rate of 1, in prompt units.
-    Source: Kingma & Ba 2015, 1412.6980, algorithm 1.
-    """
-    sizes = [len(prompt_KD) for prompt_KD in prompts]
-    optims = [slot.job.recipe.optim for slot in slots]
-
-    def rows(values: list[float]) -> Tensor:
-        column = torch.tensor(values, dtype=torch.float32).repeat_interleave(torch.tensor(sizes))
-        return column[:, None].to(prompts[0].device)
-
-    beta1_R, beta2_R = rows([o.beta1 for o in optims]), rows([o.beta2 for o in optims])
-    grad_RD = torch.cat([prompt_KD.grad for prompt_KD in prompts if prompt_KD.grad is not None])
-    mean_RD = torch.lerp(grad_RD, torch.cat([slot.mean_KD for slot in slots]), beta1_R)
-    square_RD = torch.lerp(grad_RD.square(), torch.cat([slot.square_KD for slot in slots]), beta2_R)
-    # The bias corrections fold into the rate and eps, so two columns carry every per-slot number.
-    corrections = [
-        (1 - o.beta1 ** (s.step + 1), (1 - o.beta2 ** (s.step + 1)) ** 0.5) for o, s in zip(optims, slots, strict=True)
-    ]
-    rates = [learning_rate(slot.job.recipe, slot.step) * unit for slot in slots]
-    rate_R = rows([rate * root / first for rate, (first, root) in zip(rates, corrections, strict=True)])
-    eps_R = rows([o.eps * root for o, (_, root) in zip(optims, corrections, strict=True)])
-    prompt_RD = torch.cat(prompts) - rate_R * mean_RD / (square_RD.sqrt() + eps_R)
-    split = zip(slots, prompt_RD.split(sizes), mean_RD.split(sizes), square_RD.split(sizes), strict=True)
-    for slot, prompt_KD, mean_KD, square_KD in split:
-        slot.prompt_KD, slot.mean_KD, slot.square_KD = prompt_KD, mean_KD, square_KD
-        slot.step += 1
+def _reading(slot: Slot) -> str:
+    """What slots must have in common to share a pass."""
+    return slot.recipe.context.name if has_own_pass(slot.recipe) else "measured"

@@ -67,7 +67,7 @@ class Driver:
     token_budget: int
     on_commit: Callable[["Driver"], None]
     num_done: int = 0
-    num_tokens: int = 0
+    num_tokens: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
     _is_drained: bool = False
     _oldest_candidate: float | None = None

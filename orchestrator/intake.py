@@ -3,14 +3,15 @@
 Owns: unique ids, skipping what a folder already holds, K for each text. Must not know: Ray, the solver.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from engine.capacity import VectorPlan
 from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe
 from engine.slots import Job
-from engine.target import Invalid, make_target
+from engine.target import Invalid, Target, make_target
 from orchestrator.corpus import Corpus, CorpusRow
 from orchestrator.errors import UserError
 
@@ -97,6 +98,23 @@ class Intake:
             f": its tokens and the soft prompt need more than the model's context of {self.tokens.context}; "
             "cut the text, lower num_vectors or take a model with a longer context"
         )
+
+
+def easiest_first(
+    taken: Iterator[Taken], difficulty: Callable[[list[Target]], list[float]], window: int
+) -> Iterator[Taken]:
+    """Rows by rising difficulty within windows of the corpus, so that it may be larger than memory; refused ones first.
+
+    Args:
+        difficulty: a number for each target.
+        window: rows that are looked at together.
+    """
+    while chunk := list(islice(taken, window)):
+        yield from (item for item in chunk if isinstance(item, Refused))
+        accepted = [item for item in chunk if isinstance(item, Accepted)]
+        numbers = difficulty([item.job.target for item in accepted])
+        by_difficulty = sorted(range(len(accepted)), key=lambda i: numbers[i])
+        yield from (accepted[i] for i in by_difficulty)
 
 
 def _unique(row: CorpusRow, seen: set[str]) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = pa.schema(
     [
@@ -44,6 +44,11 @@ SCHEMA = pa.schema(
         ),  # K * D values, vector after vector; null if nothing was optimised
         ("min_margin", pa.float32()),  # smallest margin the solver measured on exactly this prompt, logits
         ("first_mismatch", pa.int32()),  # the verifier's if it judged, else the solver's; T if none
+        ("teacher_forced_nats", pa.float32()),  # mean cross-entropy under the true prefix, on the stored prompt
+        ("token_accuracy", pa.float32()),  # share of right tokens in free-running greedy decoding: the verifier's if
+        # it judged, else the solver's own
+        ("seq_rep_4", pa.float32()),  # share of repeated 4-grams in the same text
+        ("diagnosis", pa.string()),  # engine.monitors.Diagnosis of the same text
         ("steps", pa.int64()),  # optimisation steps of all attempts
         ("tokens", pa.int64()),  # positions passed forward and backward, all attempts and siblings
         ("attempts", pa.int32()),  # attempts that ended

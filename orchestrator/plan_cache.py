@@ -16,12 +16,15 @@ from engine.frozen_lm import FrozenLM, ModelSource
 from engine.recipe import Recipe
 from engine.solver import Solver
 
+DECIDES_NOTHING = {"num_vectors", "end_of_text", "seed", "max_steps", "attempts", "siblings", "growth", "margin_growth"}
+"""Keys of a recipe that a plan does not depend on; max_steps enters by itself."""
+
 SHIPPED = pocket.PATH / "vector_plans.json"
 
 
 def cache_key(fingerprint: str, recipe: Recipe) -> str:
     """Model and everything in the recipe that decides what a vector can hold."""
-    optimisation = recipe.model_dump(mode="json", include={"loss", "optim", "start", "stop_margin"})
+    optimisation = recipe.model_dump(mode="json", exclude=DECIDES_NOTHING)
     rule = [optimisation, LENGTHS, TOKENS_PER_VECTOR, min(MAX_STEPS, recipe.max_steps)]
     digest = hashlib.blake2b(json.dumps(rule, sort_keys=True).encode(), digest_size=6).hexdigest()
     return f"{fingerprint}-{digest}"

@@ -5,6 +5,7 @@ Owns: which fact goes into which column. Must not know: files, Ray.
 
 from dataclasses import dataclass
 
+from engine.monitors import monitor
 from orchestrator.ledger import Row
 from orchestrator.work_queue import Item
 
@@ -24,6 +25,8 @@ def result_row(item: Item, context: RowContext) -> Row:
     certificate = attempt.certificate if attempt else None
     # A verdict counts for the prompt it was given on, not for a later attempt's.
     judged = verdict if attempt and attempt.is_candidate else None
+    said = judged.generated_ids if judged else attempt.generated_ids if attempt else None
+    seen = monitor(certificate, said, item.target) if certificate and said is not None else None
     return {
         "id": item.id,
         "row": item.row,
@@ -40,6 +43,10 @@ def result_row(item: Item, context: RowContext) -> Row:
         "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
         "first_mismatch": judged.first_mismatch if judged else certificate.first_mismatch if certificate else None,
+        "teacher_forced_nats": certificate.mean_nats if certificate else None,
+        "token_accuracy": seen.token_accuracy if seen else None,
+        "seq_rep_4": seen.seq_rep_4 if seen else None,
+        "diagnosis": str(seen.diagnosis) if seen else None,
         "steps": item.steps,
         "tokens": item.tokens,
         "attempts": item.num_attempts,

@@ -9,6 +9,7 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from engine.frozen_lm import DTYPES, ModelError, ModelSource, TokenRule
 from engine.recipe import Recipe
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
-from orchestrator.driver import Driver
+from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import UserError
-from orchestrator.intake import Intake
+from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
 from orchestrator.placement import Placement, place
 from orchestrator.progress import Reporter, make_reporter
@@ -152,7 +153,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     record.write(options.out)
     grows = options.recipe.num_vectors == "auto"
     driver = Driver(
-        taken=Intake(prepared.corpus, prepared.tokens, options.recipe, plan, prepared.committed).taken(),
+        taken=_taken(prepared, plan, solvers[0].actor),
         queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
         solvers=solvers,
         verifier=verifier,
@@ -171,6 +172,16 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         raise
     _touch(record, driver, prepared, "finished")
     return summarise(prepared.ledger, record)
+
+
+def _taken(prepared: Prepared, plan: VectorPlan | None, solver: Any) -> Iterator[Taken]:
+    """Rows still to come, in the order the recipe's curriculum asks for."""
+    recipe = prepared.options.recipe
+    taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed).taken()
+    order = recipe.curriculum.order
+    if order == "corpus":
+        return taken
+    return easiest_first(taken, lambda targets: _get(solver.difficulty.remote(order, targets)), OPEN_WINDOW)
 
 
 def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) -> None:

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from engine.decoding import greedy
 from engine.frozen_lm import DTYPES, FrozenLM, ModelSource
-from engine.target import decode
+from engine.monitors import diagnose, first_mismatch
+from engine.target import Target, decode
 from orchestrator import run_record
 from orchestrator.errors import UserError
 from orchestrator.ledger import Ledger
@@ -30,6 +31,7 @@ class Sight:
     Attributes:
         says: text decoded here and now, in `dtype` on this machine.
         first_mismatch: first token that differs; T if none.
+        diagnosis: what kind of failure it is, or exact.
         margins: teacher-forced margin of each target token, logits.
     """
 
@@ -40,6 +42,7 @@ class Sight:
     says: str
     exact: bool
     first_mismatch: int
+    diagnosis: str
     token_ids: list[int]
     generated_ids: list[int]
     margins: list[float]
@@ -68,12 +71,12 @@ def look(folder: Path, id: str, *, strategy: str, dtype: str | None) -> Sight:
     limit = min(len(target) + (SLACK_TOKENS if ends else 0), lm.tokens.context - len(prompt_KD))
     said = greedy(lm, prompt_KD[None], max_tokens=limit)[0]
     with torch.no_grad():
-        scores_T, _ = lm.score_targets([prompt_KD], [torch.tensor(target)])
-    pairs = zip(said, target, strict=False)
-    mismatch = next((t for t, (a, b) in enumerate(pairs) if a != b), min(len(said), len(target)))
+        scores_T = lm.score_targets([prompt_KD], [torch.tensor(target)])
+    spoken = Target(id, row["text"], tuple(target), ends=ends)
     return Sight(
         id=id, strategy=strategy, dtype=dtype, target=row["text"], says=decode(lm.tokens, said),
-        exact=said == target, first_mismatch=mismatch, token_ids=target, generated_ids=said,
+        exact=said == target, first_mismatch=first_mismatch(said, target), diagnosis=str(diagnose(said, spoken)),
+        token_ids=target, generated_ids=said,
         margins=[round(margin, 4) for margin in scores_T.margin.tolist()],
     )  # fmt: skip
 
@@ -86,6 +89,6 @@ def print_sight(sight: Sight, console: Console, *, as_json: bool) -> None:
     console.print(Text.assemble(("target  ", "dim"), printable(sight.target)), soft_wrap=True)
     style = "green" if sight.exact else "red"
     console.print(Text.assemble((f"{sight.strategy:<8}", "dim"), (printable(sight.says), style)), soft_wrap=True)
-    verdict = "exact" if sight.exact else f"differs from token {sight.first_mismatch} on"
+    verdict = "exact" if sight.exact else f"differs from token {sight.first_mismatch} on ({sight.diagnosis})"
     margin = f"smallest margin {min(sight.margins):.2f} logits at token {sight.margins.index(min(sight.margins))}"
     console.print(f"{verdict} in {sight.dtype}; {margin}", highlight=False)

@@ -4,16 +4,19 @@ Owns: nothing but the engine's solver. Must not know: the queue, the verifier, f
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 import torch
 
 from engine.capacity import VectorPlan, calibrate
+from engine.decoding import greedy
+from engine.difficulty import DIFFICULTIES
 from engine.frozen_lm import FrozenLM, ModelSource
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
+from engine.target import Target
 from orchestrator.plan_cache import load_plan, save_plan
 
 
@@ -48,7 +51,7 @@ class Advance:
     attempts: list[Attempt]
     num_slots: int
     num_steps: int
-    num_tokens: int
+    num_tokens: float
     seconds: float
 
 
@@ -75,6 +78,10 @@ class SolverActor:
             save_plan(self._lm.fingerprint, recipe, plan)
         return plan
 
+    def difficulty(self, name: str, targets: list[Target]) -> list[float]:
+        """A number for each target, higher where it looks harder."""
+        return DIFFICULTIES[name](self._lm, targets)
+
     def advance(self, jobs: list[Job], seconds: float) -> Advance:
         """Take jobs in, then step for about `seconds`, or until nothing is left to do."""
         for job in jobs:
@@ -83,7 +90,7 @@ class SolverActor:
         steps, tokens = self._solver.num_steps, self._solver.num_tokens
         attempts: list[Attempt] = []
         while not self._solver.is_idle and time.monotonic() - started < seconds:
-            attempts += self._solver.step()
+            attempts += [self._listen(attempt) for attempt in self._solver.step()]
         return Advance(
             attempts,
             num_slots=len(self._solver.active),
@@ -91,3 +98,10 @@ class SolverActor:
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
         )
+
+    def _listen(self, attempt: Attempt) -> Attempt:
+        """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""
+        if attempt.is_candidate or not torch.isfinite(attempt.prompt_KD).all():
+            return attempt
+        said = greedy(self._lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+        return replace(attempt, generated_ids=tuple(said))

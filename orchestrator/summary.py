@@ -4,6 +4,7 @@ Owns: figures over committed rows, their rendering. Must not know: how rows came
 """
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,7 +15,8 @@ from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
-           "min_margin", "steps", "tokens", "attempts", "first_mismatch"]  # fmt: skip
+           "min_margin", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
+           "diagnosis"]  # fmt: skip
 OTHER_WIDTH = 62
 """Columns of the terminal that the table needs beside the text."""
 
@@ -87,9 +89,22 @@ def print_summary(summary: Summary, console: Console) -> None:
         )
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
+    failed = [row for row in rows if row["diagnosis"] and not row["exact"]]
+    if failed:
+        console.print(_failures(failed), highlight=False, soft_wrap=True)
     for row in [row for row in rows if not row["exact"]][:20]:
         line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _failures(rows: list[Row]) -> str:
+    """Teacher-forced loss beside free-running accuracy, and the kinds of failure."""
+    kinds = Counter(row["diagnosis"] for row in rows)
+    return (
+        f"not exact: teacher-forced loss {statistics.mean(row['teacher_forced_nats'] for row in rows):.3f} nats, "
+        f"free-running token accuracy {statistics.mean(row['token_accuracy'] for row in rows):.0%}; "
+        + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    )
 
 
 def printable(text: str | None) -> str:

@@ -1,30 +1,17 @@
 """Many slots: the ways in which sharing a table and a pass could change a result."""
 
 from dataclasses import replace
-from functools import cache
+from itertools import cycle
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from engine.frozen_lm import FrozenLM, ModelSource
 from engine.solver import MAX_NON_FINITE, Solver
 from tests.engine.jobs import NEVER, TEXTS, K, assert_same_path, job_of, slots_after, solve
-from tests.tiny import byte_tokenizer
 
 LONG = "longer than the budget by itself"
-
-
-@pytest.fixture(scope="module")
-def float64_lm(tiny_folder):
-    """A tiny model that hardly rounds, so that a path differs between pass sizes only if something leaks."""
-
-    def load(family: str) -> FrozenLM:
-        model = AutoModelForCausalLM.from_pretrained(tiny_folder(family), dtype=torch.float64)
-        return FrozenLM(model, byte_tokenizer())
-
-    return cache(load)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
@@ -46,6 +33,39 @@ def test_a_slot_walks_the_same_way_alone_and_in_company(family, float64_lm):
         assert slot.best.certificate.min_margin == pytest.approx(alone.best.certificate.min_margin, abs=1e-3)
 
 
+METHODS = {
+    "scheduled_sampling": ("context.name=scheduled_sampling", "context.own_token=sample"),
+    "scheduled_sampling with noise": ("context.name=scheduled_sampling", "noise.kind=fixed", "noise.read=0.1"),
+    "embedding_mix": ("context.name=embedding_mix",),
+    "two_pass": ("context.name=two_pass", "context.num_passes=2"),
+    "free_running": ("context.name=free_running",),
+    "soft_decoding": ("context.name=soft_decoding", "context.guidance_alpha=0.5", "context.learn_temperature=true"),
+    "gumbel_softmax": ("context.name=gumbel_softmax", "context.guidance_alpha=0.5"),
+    "mixer": ("context.name=mixer", "terms.rloo=0.5"),
+    "noise": ("noise.kind=sampled", "noise.prompt=0.1"),
+    "rollouts": ("terms.autoregressive=0.5", "terms.professor_forcing=0.5", "knobs.autoregressive_every=2"),
+    "samples": ("terms.reinforce=0.5", "terms.minimum_risk=0.5"),
+    "states and prompts": ("terms.simctg=0.5", "terms.prompt_perplexity=0.5", "terms.manifold=0.5"),
+    "aligned": ("terms.entropy=-3", "optim.align_to=hinge"),
+    "network": ("parameterisation.name=mlp", "optim.lr=0.5"),
+    "sgd": ("optim.name=sgd", "optim.lr=0.1"),
+    "curriculum": ("curriculum.growth=geometric", "curriculum.first=2"),
+}
+
+
+def test_slots_of_unlike_methods_walk_as_they_do_alone(float64_lm):
+    lm = float64_lm("llama")
+    jobs = [
+        job_of(lm, text, "loss.name=cross_entropy", "optim.lr=0.1", *overrides, *NEVER, num_vectors=num_vectors)
+        for overrides, text, num_vectors in zip(METHODS.values(), cycle(("Ada!", "verbatim", "ab")), cycle((5, 2)))
+    ]
+    for name, job, slot in zip(METHODS, jobs, slots_after(lm, 3, *jobs), strict=True):
+        (alone,) = slots_after(lm, 3, job)
+        assert torch.equal(slot.generator.get_state(), alone.generator.get_state()), name
+        assert slot.tokens == alone.tokens and slot.lesson == alone.lesson, name
+        assert_same_path(slot.prompt_KD, alone.prompt_KD, lm)
+
+
 def test_a_verdict_is_the_same_alone_and_in_company(float64_lm):
     lm = float64_lm("llama")
     jobs = [
@@ -65,9 +85,9 @@ def test_a_measurement_in_float32_is_the_same_alone_and_in_company_to_a_thousand
     attempts = solve(tiny_llama, *(job_of(tiny_llama, text) for text in TEXTS)).values()
     prompts = [attempt.prompt_KD for attempt in attempts]
     targets = [torch.tensor(attempt.job.target.token_ids) for attempt in attempts]
-    scores_N, lengths = tiny_llama.score_targets(prompts, targets)
+    scores_N, lengths = tiny_llama.score_targets(prompts, targets), [len(target_T) for target_T in targets]
     for margin_T, prompt_KD, target_T in zip(scores_N.margin.split(lengths), prompts, targets, strict=True):
-        alone_T, _ = tiny_llama.score_targets([prompt_KD], [target_T])
+        alone_T = tiny_llama.score_targets([prompt_KD], [target_T])
         torch.testing.assert_close(margin_T, alone_T.margin, rtol=0, atol=1e-3)
 
 

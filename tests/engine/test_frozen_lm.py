@@ -26,8 +26,8 @@ def draw_texts(lm: FrozenLM) -> tuple[list[Tensor], list[Tensor]]:
 def test_scores_are_those_of_a_slow_loop_that_reads_one_position_at_a_time(family, tiny_lm):
     lm = tiny_lm(family)
     prompts, targets = draw_texts(lm)
-    scores_N, lengths = lm.score_targets(prompts, targets)
-    assert lengths == [len(target_T) for target_T in targets]
+    scores_N = lm.score_targets(prompts, targets)
+    assert {column.shape for column in scores_N} == {(sum(len(target_T) for target_T in targets),)}
     slow = []
     for prompt_KD, target_T in zip(prompts, targets, strict=True):
         for t, target in enumerate(target_T.tolist()):
@@ -44,7 +44,7 @@ def test_scores_are_those_of_a_slow_loop_that_reads_one_position_at_a_time(famil
 def test_the_gradient_is_that_of_the_models_own_logits(family, tiny_lm):
     lm = tiny_lm(family)
     prompts, targets = draw_texts(lm)
-    lm.score_targets(prompts, targets)[0].nll.sum().backward()
+    lm.score_targets(prompts, targets).nll.sum().backward()
     for prompt_KD, target_T in zip(prompts, targets, strict=True):
         read_SD = torch.cat([prompt_KD, lm.embed(target_T)])
         logits_SV = lm.model(inputs_embeds=read_SD[None], use_cache=False).logits[0]
@@ -56,7 +56,7 @@ def test_the_gradient_is_that_of_the_models_own_logits(family, tiny_lm):
 
 def test_the_first_and_the_last_token_are_both_trained(tiny_llama):
     prompts, targets = draw_texts(tiny_llama)
-    scores_N, lengths = tiny_llama.score_targets(prompts, targets)
+    scores_N, lengths = tiny_llama.score_targets(prompts, targets), [len(target_T) for target_T in targets]
     for margin_T, prompt_KD in zip(scores_N.margin.split(lengths), prompts, strict=True):
         for margin in (margin_T[0], margin_T[-1]):
             (grad_KD,) = torch.autograd.grad(margin, prompt_KD, retain_graph=True)
@@ -66,9 +66,35 @@ def test_the_first_and_the_last_token_are_both_trained(tiny_llama):
 def test_a_position_knows_nothing_of_the_tokens_from_itself_on(tiny_llama):
     (prompt_KD, *_), (target_T, *_) = draw_texts(tiny_llama)
     changed_T = torch.cat([target_T[:3], (target_T[3:] + 1) % VOCAB_SIZE])
-    (scores_T, _), (changed, _) = (tiny_llama.score_targets([prompt_KD], [y]) for y in (target_T, changed_T))
-    same_T = torch.isclose(scores_T.log_sum_exp, changed.log_sum_exp)
+    scores_T, changed_scores_T = (tiny_llama.score_targets([prompt_KD], [y]) for y in (target_T, changed_T))
+    same_T = torch.isclose(scores_T.log_sum_exp, changed_scores_T.log_sum_exp)
     assert same_T.tolist() == [True, True, True, True, False]
+
+
+@ALL_FAMILIES
+def test_reading_is_the_same_position_by_position_with_any_context(family, tiny_lm):
+    lm = tiny_lm(family)
+    prompts, targets = draw_texts(lm)
+    generator = torch.Generator().manual_seed(17)
+    contexts = [torch.randn(len(y), lm.hidden_size, generator=generator) * lm.embed_rms for y in targets]
+    slow = []
+    for prompt_KD, context_TD in zip(prompts, contexts, strict=True):
+        for t in range(len(context_TD)):
+            slow.append(lm.hidden(torch.cat([prompt_KD, context_TD[:t]])[None])[0, -1])
+    read_ND = lm.read(prompts, contexts)
+    torch.testing.assert_close(read_ND, torch.stack(slow), rtol=1e-3, atol=1e-3)
+    for context_TD in contexts:
+        context_TD[-1] = float("nan")  # never read
+    assert torch.equal(lm.read(prompts, contexts), read_ND)
+
+
+@ALL_FAMILIES
+def test_a_mixture_of_one_token_is_its_embedding(family, tiny_lm):
+    lm = tiny_lm(family)
+    ids_B = torch.tensor([3, 0, 251])
+    torch.testing.assert_close(lm.mix(torch.nn.functional.one_hot(ids_B, VOCAB_SIZE).float()), lm.embed(ids_B))
+    half_BV = torch.zeros(1, VOCAB_SIZE).index_fill(1, ids_B[:2], 0.5)
+    torch.testing.assert_close(lm.mix(half_BV), lm.embed(ids_B[:2]).mean(0, keepdim=True))
 
 
 @ALL_FAMILIES
@@ -106,14 +132,14 @@ def test_a_model_is_loaded_in_the_dtype_asked_for_and_takes_no_gradient(dtype, t
     assert not lm.model.training
     assert (lm.vocab_size, lm.hidden_size, lm.tokens.context, lm.tokens.end_id) == (VOCAB_SIZE, HIDDEN_SIZE, CONTEXT, 0)
     prompts, targets = draw_texts(lm)
-    lm.score_targets(prompts, targets)[0].margin.sum().backward()
+    lm.score_targets(prompts, targets).margin.sum().backward()
     assert all(prompt_KD.grad.dtype == torch.float32 and prompt_KD.grad.any() for prompt_KD in prompts)
 
 
 def test_a_bfloat16_model_scores_near_the_float32_one(tiny_folder, tiny_llama):
     half = FrozenLM.load(ModelSource(str(tiny_folder("llama"))), dtype="bfloat16")
     prompts, targets = draw_texts(tiny_llama)
-    (full_N, _), (half_N, _) = (lm.score_targets(prompts, targets) for lm in (tiny_llama, half))
+    full_N, half_N = (lm.score_targets(prompts, targets) for lm in (tiny_llama, half))
     assert half_N.margin.dtype == torch.float32
     error_N = (full_N.margin - half_N.margin).abs()
     assert 0 < error_N.mean() < 0.05 * full_N.margin.abs().mean()

@@ -1,39 +1,91 @@
 """Recipes: names, ranges, where values come from, and the hash."""
 
 import json
+import tomllib
 from operator import attrgetter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
-from engine import losses, schedules, soft_prompt
-from engine.recipe import LossRecipe, OptimRecipe, Recipe, RecipeError, StartRecipe, load_recipe, valid_keys
+from engine import contexts, curriculum, difficulty, frozen_lm, losses, parameterisation, schedules, soft_prompt
+from engine.losses.rewards import REWARDS
+from engine.recipe import Recipe, RecipeError, load_recipe, sections, valid_keys
+from engine.schedules import Value, build_schedule
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+DEFAULT = Path(__file__).parents[2] / "recipes" / "default.toml"
+KEYS = [key for key in valid_keys() if key != "stages"]
+
+STAGES = """
+stop_margin = 0.5
+[loss]
+margin = 1.0
+[optim]
+lr = 0.25
+[[stages]]
+until = 0.25
+length_frac = 0.5
+[stages.set.optim]
+lr = 0.5
+[[stages]]
+until = 1.0
+[stages.set]
+{last}
+"""
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_in_the_repository_loads(path):
-    assert load_recipe(path).hash
+def staged(tmp_path: Path, last: str = "") -> Recipe:
+    """Two stages; `last` is what the second changes."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(STAGES.format(last=last))
+    return load_recipe(path)
 
 
 def test_the_default_recipe_spells_out_every_default():
-    path = RECIPES / "default.toml"
-    assert load_recipe(path) == Recipe()
-    assert all(f"{key.split('.')[-1]} = " in path.read_text() for key in valid_keys())
+    values = tomllib.loads(DEFAULT.read_text())
+    assert load_recipe(DEFAULT) == Recipe()
+    assert Recipe.model_validate(values).model_dump(exclude={"stages"}) == values
+
+
+@pytest.mark.parametrize("key", valid_keys())
+def test_the_default_recipe_says_of_every_key_what_it_means_and_whether_it_takes_a_schedule(key):
+    field, model = None, Recipe
+    for name in key.split("."):
+        field = model.model_fields[name]
+        model = field.annotation
+    assert field.description
+    lines = DEFAULT.read_text().splitlines()
+    mine = [line for line in lines if f"# {field.description}" in line]
+    if key == "stages":
+        assert len(mine) == 1 and "# stages = []" in lines
+    else:
+        assert any(line.startswith(f"{name} = ") for line in mine)
+        assert all(line.endswith("; or a schedule") == (field.annotation == Value) for line in mine)
 
 
 @pytest.mark.parametrize(
     ("section", "field", "implemented"),
     [
-        (LossRecipe, "name", losses.TERMS),
-        (OptimRecipe, "decay", schedules.DECAYS),
-        (StartRecipe, "name", soft_prompt.STARTS),
+        (sections.LossRecipe, "name", losses.POSITION_TERMS),
+        (sections.OptimRecipe, "decay", schedules.DECAYS),
+        (sections.OptimRecipe, "align_to", {"none", *losses.POSITION_TERMS}),
+        (sections.StartRecipe, "name", soft_prompt.STARTS),
+        (sections.ContextRecipe, "name", contexts.POLICIES),
+        (sections.ParameterisationRecipe, "name", parameterisation.PARAMETERISATIONS),
+        (sections.ParameterisationRecipe, "serving_dtype", {"int8", *frozen_lm.DTYPES}),
+        (sections.CurriculumRecipe, "growth", curriculum.GROWTH),
+        (sections.CurriculumRecipe, "order", {"corpus", *difficulty.DIFFICULTIES}),
+        (sections.StageRecipe, "gate", curriculum.GATES),
+        (sections.KnobsRecipe, "reward", REWARDS),
     ],
 )
 def test_every_name_a_recipe_takes_is_implemented(section, field, implemented):
-    assert set(section.model_fields[field].annotation.__args__) == set(implemented)
+    assert set(get_args(section.model_fields[field].annotation)) == set(implemented)
+
+
+def test_every_term_has_a_weight():
+    assert set(sections.TermsRecipe.model_fields) == set(get_args(sections.TermName)) == set(losses.TERMS)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +96,18 @@ def test_every_name_a_recipe_takes_is_implemented(section, field, implemented):
         ("num_vector=8", "num_vectors"),
         ("stopmargin=1", "stop_margin"),
         ("loss.magrin=1", "loss.margin"),
+        ("context.epsilon=1", "context.eps"),
+        ("terms.unlikelyhood=1", "terms.unlikelihood"),
+        ("stages=[{until=1.0,lenght_frac=0.5}]", "stages.0.length_frac"),
+        ("stages=[{until=1.0,set={optim={learning_rate=1}}}]", "stages.0.set.optim.lr"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_valid_one(override, nearest):
     with pytest.raises(RecipeError) as error:
         load_recipe(None, [override])
-    assert override.split("=")[0] in str(error.value)
-    assert str(error.value).endswith(nearest)
+    wrong = override.split("=")[0] if "stages" not in override else nearest.rpartition(".")[0] + "."
+    assert str(error.value).startswith(f"recipe key {wrong}")
+    assert str(error.value).endswith(f": unknown; the nearest valid key is {nearest}")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +119,20 @@ def test_an_unknown_key_is_refused_with_the_nearest_valid_one(override, nearest)
         "optim.decay=exponential",
         "loss.p=0.5",
         "loss.margin=0",
-        "loss.name=hinge",
+        "loss.name=unlikelihood",
+        "loss.gamma=-1",
+        "loss.weight=heavy",
+        "terms.simctg=strong",
+        "knobs.samples=1",
+        "context.name=teacher",
+        "context.min_p=1",
+        "noise.kind=loud",
+        "parameterisation.width=0",
+        "optim.align_to=simctg",
+        "optim.weight_decay=1",
+        "curriculum.growth=fast",
+        "curriculum.factor=1",
+        "max_positions=-1",
         "max_steps=0",
         "max_steps=2.5",
         "siblings=0",
@@ -119,9 +189,118 @@ def test_the_hash_follows_the_values_and_nothing_else(tmp_path):
     assert len(hashes) == 4 and all(len(value) == 16 for value in hashes)
 
 
-@pytest.mark.parametrize("key", valid_keys())
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_can_be_set_to_what_it_is(key):
     assert load_recipe(None, [f"{key}={attrgetter(key)(Recipe())}"]) == Recipe()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_changes_the_hash(key):
+    assert with_another_value(key).hash != Recipe().hash
+
+
+def with_another_value(key: str) -> Recipe:
+    """The defaults, but for this key the first allowed value that differs."""
+    section, _, name = key.rpartition(".")
+    annotation = (type(getattr(Recipe(), section)) if section else Recipe).model_fields[name].annotation
+    default = attrgetter(key)(Recipe())
+    names = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    values = names or ([not default] if isinstance(default, bool) else [3, 0.25, 0.5, 7])
+    for value in values:
+        try:
+            changed = Recipe.model_validate({section: {name: value}} if section else {name: value})
+        except ValidationError:
+            continue
+        if attrgetter(key)(changed) != default:
+            return changed
+    raise AssertionError(f"{key}: none of {values} is another allowed value")
+
+
+def test_stages_and_schedules_are_part_of_the_hash(tmp_path):
+    lasts = ("", "[stages.set.optim]\nlr = 0.75", "[stages.set.terms]\nsimctg = 0.5")
+    assert len({staged(tmp_path, last).hash for last in lasts} | {Recipe().hash}) == 4
+    ends = (load_recipe(None, [f'context.eps={{kind="linear",start=1,end={end}}}']).hash for end in (0.25, 0.5))
+    assert len(set(ends)) == 2
+
+
+def test_a_piecewise_value_is_read_and_evaluated():
+    value = '{kind="piecewise", boundaries=[3], pieces=[2.0, {kind="linear", start=1.0, end=0.0, num_steps=4}]}'
+    schedule = build_schedule(load_recipe(None, [f"context.temperature={value}"]).context.temperature, 500)
+    assert [schedule(step) for step in (0.0, 2.5, 3.0, 5.0, 7.0, 99.0)] == [2.0, 2.0, 1.0, 0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ('{kind="piecewise",boundaries=[3],pieces=[1.0]}', "1 pieces for 1 boundaries"),
+        ('{kind="piecewise",boundaries=[3,2],pieces=[1,2,3]}', "boundaries = [3.0, 2.0]: must be > 0 and rise"),
+        ('{kind="piecewise",boundaries=[3],pieces=[1,{kind="cosine",start=1}]}', "eps.pieces.1.end"),
+        ('{kind="lineer",start=1,end=0}', "'linear'"),
+        ("{start=1,end=0}", "discriminator 'kind'"),
+    ],
+    ids=["too few pieces", "falling boundaries", "a piece without its end", "unknown kind", "no kind"],
+)
+def test_a_schedule_that_cannot_be_is_refused_by_key_and_reason(value, complaint):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(None, [f"context.eps={value}"])
+    assert str(error.value).startswith("context.eps") and complaint in str(error.value)
+
+
+def test_a_stage_differs_from_the_recipe_around_it_in_what_it_sets_and_nothing_else(tmp_path):
+    recipe = staged(tmp_path, "loss = {name = 'cross_entropy'}\ncontext = {name = 'free_running', eps = 0.25}")
+    first, second = recipe.by_stage()
+    around = recipe.model_copy(update={"stages": ()})
+    assert first == around.model_copy(update={"optim": around.optim.model_copy(update={"lr": 0.5})})
+    assert (second.loss.name, second.context.name, second.context.eps) == ("cross_entropy", "free_running", 0.25)
+    assert second.optim == around.optim and second.loss.margin == around.loss.margin
+    assert Recipe().by_stage() == (Recipe(),)
+
+
+@pytest.mark.parametrize(
+    ("last", "complaint"),
+    [
+        ("optim = {lr = -1}", "stages.1.set.optim.lr = -1: "),
+        ("optim = 3", "stages.1.set.optim = 3: "),
+        ("context = {eps = 'often'}", "stages.1.set.context.eps = 'often': "),
+        ("context = {nome = 'mixer'}", "stages.1.set.context.nome: unknown; the nearest valid key is stages.1.set."),
+        ("loss = {margin = 0.25}", "stages.1.set: loss.margin = 0.25: must be at least stop_margin = 0.5"),
+        ("context = {name = 'mixer'}", "stages.1.set: context.name = 'mixer'"),
+        ("start = {name = 'mean'}", "stages.1.set.start: a stage may change loss, "),
+        ("curriculum = {first = 2}", "stages.1.set.curriculum: a stage may change loss, "),
+    ],
+)
+def test_an_error_in_a_stage_names_the_stage_the_key_and_the_value(last, complaint, tmp_path):
+    with pytest.raises(RecipeError) as error:
+        staged(tmp_path, last)
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "complaint"),
+    [
+        ("[{until=0.5}]", "stages.until = [0.5]: must rise and end with 1"),
+        ("[{until=0.5},{until=0.5},{until=1.0}]", "stages.until = [0.5, 0.5, 1.0]"),
+        ("[{until=0.75},{until=0.5},{until=1.0}]", "stages.until = [0.75, 0.5, 1.0]"),
+        ("[{until=1.0,length_frac=0.5}]", "stages.length_frac = 0.5: the last stage trains the whole text"),
+        ("[{until=1.0,gate='never'}]", "stages.0.gate = 'never'"),
+        ("[{until=1.5}]", "stages.0.until = 1.5"),
+    ],
+)
+def test_stages_that_do_not_cover_the_attempt_are_refused(stages, complaint):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(None, [f"stages={stages}"])
+    assert complaint in str(error.value)
+
+
+def test_stages_and_a_growing_prefix_exclude_each_other():
+    with pytest.raises(RecipeError, match="curriculum.growth = 'bisect': stages set the length"):
+        load_recipe(None, ["stages=[{until=1.0}]", "curriculum.growth=bisect"])
+
+
+def test_mixer_is_refused_without_a_reward():
+    with pytest.raises(RecipeError, match="context.name = 'mixer'.*terms.reinforce or terms.rloo"):
+        load_recipe(None, ["context.name=mixer"])
+    assert load_recipe(None, ["context.name=mixer", "terms.rloo=0.1"]).context.name == "mixer"
 
 
 def test_a_recipe_cannot_be_changed():
@@ -133,3 +312,9 @@ def test_more_margin_is_asked_of_the_loss_and_of_the_stop_alike():
     recipe = load_recipe(None, ["stop_margin=0.5", "loss.margin=0.75"]).with_margins_times(3.0)
     assert (recipe.stop_margin, recipe.loss.margin) == (1.5, 2.25)
     assert recipe.optim == Recipe().optim
+
+
+def test_more_margin_is_asked_in_every_stage(tmp_path):
+    raised = staged(tmp_path, "loss = {margin = 0.75}").with_margins_times(4.0)
+    assert [recipe.loss.margin for recipe in raised.by_stage()] == [4.0, 3.0]
+    assert {recipe.stop_margin for recipe in raised.by_stage()} == {2.0}

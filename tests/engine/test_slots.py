@@ -1,10 +1,13 @@
 """What a slot remembers, its random stream, and which slots share a pass."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.certificate import certify
+from engine.curriculum import Lesson
 from engine.recipe import Recipe
 from engine.slots import PADDING_FRAC, Job, Slot, packs, slot_seed
 from engine.target import Target
@@ -12,10 +15,13 @@ from engine.target import Target
 D = 5
 
 
-def slot_of(num_vectors: int = 2, num_tokens: int = 3) -> Slot:
+def slot_of(num_vectors: int = 2, num_tokens: int = 3, window: int | None = None) -> Slot:
     job = Job(Target("a", "text", tuple(range(num_tokens))), Recipe(), num_vectors)
     start_KD, ones_T = torch.zeros(num_vectors, D), torch.ones(num_tokens)
-    return Slot(job, 0, 0, ones_T.long(), ones_T, torch.Generator(), start_KD, start_KD, start_KD)
+    lesson = Lesson(num_tokens if window is None else window)
+    slot = Slot(job, 0, 0, job.recipe.by_stage(), ones_T.long(), ones_T, torch.Generator(), lesson, start_KD)
+    slot.begin({"prompt": start_KD}, {})
+    return slot
 
 
 sizes = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 200)), max_size=40)
@@ -54,32 +60,75 @@ def test_a_random_stream_is_a_slots_own():
 
 def test_a_slot_remembers_the_best_measurement_with_the_prompt_it_was_made_on():
     slot = slot_of()
-    for margin in (-2.0, 0.25, float("nan"), 0.125):
-        slot.prompt_KD = torch.full((2, D), margin)
-        slot.observe(certify(torch.tensor([9.0, margin, 9.0])))
+    for margin in (-2.0, 0.25, float("nan"), float("-inf"), 0.125):
+        slot.observe(certify(torch.tensor([9.0, margin, 9.0])), torch.full((2, D), margin))
     assert slot.best.certificate.min_margin == 0.25
     assert (slot.best.prompt_KD == 0.25).all()
-    assert slot.attempt(tokens=0).is_candidate and not slot.is_certified
+    assert slot.attempt(tokens=0.0).is_candidate and not slot.is_certified
 
 
 def test_a_slot_that_measured_nothing_finite_has_no_candidate():
     slot = slot_of()
-    slot.observe(certify(torch.tensor([float("nan")])))
-    attempt = slot.attempt(tokens=0)
+    slot.observe(certify(torch.tensor([float("nan")])), slot.prompt_KD)
+    attempt = slot.attempt(tokens=0.0)
     assert attempt.certificate is None and not attempt.is_candidate
 
 
-def test_a_restart_forgets_the_optimiser_and_keeps_the_best():
+def test_a_longer_window_counts_for_more_than_any_margin():
+    slot = slot_of(num_tokens=5)
+    for window, margin in ((3, 9.0), (5, -7.0), (3, 11.0), (5, -8.0)):
+        slot.lesson = Lesson(window)
+        slot.observe(certify(torch.full((window,), margin), num_tokens=5), torch.full((2, D), margin))
+    assert (slot.best.window, slot.best.certificate.min_margin) == (5, -7.0)
+    assert (slot.best.prompt_KD == -7.0).all()
+    assert slot.prefix_tokens == 3 and slot.exact_steps is None
+
+
+def test_no_window_shorter_than_the_text_is_certified():
+    for window in (1, 2, 3):
+        slot = slot_of(num_tokens=3, window=window)
+        slot.observe(certify(torch.full((window,), 7.0), num_tokens=3), slot.prompt_KD)
+        assert slot.is_certified == slot.attempt(tokens=0.0).is_candidate == (window == 3)
+
+
+def test_a_slot_remembers_when_it_was_first_exact():
     slot = slot_of()
-    slot.observe(certify(torch.tensor([0.25])))
-    slot.mean_KD, slot.square_KD, slot.step = torch.ones(2, D), torch.ones(2, D), 17
-    slot.restart(torch.full((2, D), 3.0))
-    assert slot.step == 0 and not slot.mean_KD.any() and not slot.square_KD.any()
-    assert (slot.prompt_KD == 3.0).all() and slot.best.certificate.min_margin == 0.25
+    for step, margin in enumerate((-1.0, 0.25, -1.0, 0.75)):
+        slot.step, slot.tokens = step, 7.5 * step
+        slot.observe(certify(torch.tensor([9.0, margin, 9.0])), slot.prompt_KD)
+    assert (slot.exact_steps, slot.exact_tokens, slot.prefix_tokens) == (1, 8, 3)
+
+
+def test_training_something_else_forgets_the_optimiser_and_keeps_the_best():
+    slot = slot_of()
+    slot.observe(certify(torch.tensor([0.25])), slot.prompt_KD)
+    slot.mean, slot.square, slot.step = {"prompt": torch.ones(2, D)}, {"prompt": torch.ones(2, D)}, 17
+    slot.begin({"z": torch.ones(2, 3)}, {"anchor": torch.ones(2, D)})
+    assert (slot.step, slot.began) == (17, 17)
+    for moments in (slot.mean, slot.square):
+        assert moments.keys() == {"z"} and not moments["z"].any() and moments["z"].shape == (2, 3)
+    assert slot.best.certificate.min_margin == 0.25
+
+
+def test_progress_is_the_larger_share_of_steps_and_positions():
+    slot = slot_of()
+    slot.job = replace(slot.job, recipe=Recipe(max_steps=10, max_positions=100))
+    slot.step, slot.tokens = 2, 45.0
+    assert (slot.progress, slot.clock, slot.is_exhausted) == (0.45, 4.5, False)
+    slot.step, slot.tokens = 7, 50.0
+    assert (slot.progress, slot.clock, slot.is_exhausted) == (0.7, 7.0, False)
+    slot.tokens = 101.0
+    assert (slot.progress, slot.clock, slot.is_exhausted) == (1.0, 10.0, True)
+
+
+def test_without_a_bound_on_positions_the_clock_is_the_step():
+    slot = slot_of()
+    slot.step, slot.tokens = 7, 1e9
+    assert slot.clock == 7 and slot.progress == 7 / Recipe().max_steps
 
 
 def test_the_record_of_a_slot_does_not_share_its_memory():
     slot = slot_of()
-    attempt = slot.attempt(tokens=0)
+    attempt = slot.attempt(tokens=0.0)
     slot.prompt_KD.fill_(7.0)
     assert not attempt.prompt_KD.any()

@@ -9,15 +9,20 @@ from torch import Tensor
 from engine.certificate import Certificate, certify
 from engine.decoding import greedy
 from engine.frozen_lm import FrozenLM, fingerprint
-from engine.slots import FOCUS_WEIGHT, Attempt, Job
-from engine.soft_prompt import STARTS, random_start
-from engine.solver import Solver, text_losses
+from engine.losses import POSITION_TERMS
+from engine.slots import FOCUS_WEIGHT, Attempt, Job, Snapshot
+from engine.soft_prompt import STARTS
+from engine.solver import Solver
 from tests.engine.jobs import NEVER, TEXTS, K, assert_same_path, job_of, slots_after, solve
 
 
 def measure(lm: FrozenLM, attempt: Attempt, token_ids: tuple[int, ...]) -> Certificate:
-    scores_T, _ = lm.score_targets([attempt.prompt_KD], [torch.tensor(token_ids)])
-    return certify(scores_T.margin)
+    scores_T = lm.score_targets([attempt.prompt_KD], [torch.tensor(token_ids)])
+    return certify(scores_T.margin, scores_T.nll)
+
+
+def random_start(lm: FrozenLM) -> Tensor:
+    return torch.randn(K, lm.hidden_size, generator=torch.Generator().manual_seed(13)) * lm.embed_rms
 
 
 def test_every_text_is_solved_and_greedy_decoding_says_it(tiny_llama):
@@ -44,14 +49,14 @@ def test_an_attempt_takes_no_more_steps_than_it_may(tiny_llama):
     assert attempt.tokens == (7 + 1) * attempt.job.num_positions  # the last step is measured too
 
 
-@pytest.mark.parametrize("loss", ["violation_norm", "squared_hinge", "cross_entropy"])
+@pytest.mark.parametrize("loss", POSITION_TERMS)
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
 def test_a_slot_walks_as_a_plain_loop_with_torchs_adam_does(loss, decay, tiny_lm):
     lm, num_steps = tiny_lm("gemma2"), 7
-    start_KD = random_start(lm, K, torch.Generator().manual_seed(13))
+    start_KD = random_start(lm)
     shared = ("max_steps=11", f"loss.name={loss}", f"optim.decay={decay}", *NEVER)
     jobs = [
-        job_of(lm, "Ada!", *shared, "optim.lr=0.5", "optim.eps=0.01", start_KD=start_KD),
+        job_of(lm, "Ada!", *shared, "optim.lr=0.5", "optim.eps=0.01", start_KD=start_KD, focus=(1, 3)),
         job_of(lm, "verbatim", *shared, "optim.beta1=0.5", "optim.beta2=0.7", start_KD=start_KD),
     ]
     for job, slot in zip(jobs, slots_after(lm, num_steps, *jobs), strict=True):
@@ -62,6 +67,7 @@ def test_a_slot_walks_as_a_plain_loop_with_torchs_adam_does(loss, decay, tiny_lm
 def plain_loop(lm: FrozenLM, job: Job, num_steps: int) -> Tensor:
     """One text, the model's own logits over the whole vocabulary, torch's optimiser and scheduler."""
     optim, target_T = job.recipe.optim, torch.tensor(job.target.token_ids)
+    weight_T = torch.tensor([FOCUS_WEIGHT if t in job.focus else 1.0 for t in range(len(target_T))])
     prompt_KD, lr = job.start_KD.clone().requires_grad_(), optim.lr * lm.embed_rms
     adam = torch.optim.Adam([prompt_KD], lr=lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
     lowest = lr if optim.decay == "constant" else lr * optim.final_lr_frac
@@ -71,11 +77,16 @@ def plain_loop(lm: FrozenLM, job: Job, num_steps: int) -> Tensor:
         logits_TV = lm.model(inputs_embeds=read_SD[None], use_cache=False).logits[0, len(prompt_KD) - 1 : -1]
         target_logit_T = logits_TV.gather(1, target_T[:, None])[:, 0]
         rival_T = logits_TV.scatter(1, target_T[:, None], float("-inf")).amax(1)
-        violation_T = (job.recipe.loss.margin - target_logit_T + rival_T).clamp_min(0)
+        short_T = job.recipe.loss.margin - target_logit_T + rival_T
+        violation_T = short_T.clamp_min(0) * weight_T
+        nll_T = torch.nn.functional.cross_entropy(logits_TV, target_T, reduction="none")
         loss = {
             "violation_norm": violation_T.norm(job.recipe.loss.p),
             "squared_hinge": violation_T.square().mean(),
-            "cross_entropy": torch.nn.functional.cross_entropy(logits_TV, target_T),
+            "hinge": violation_T.mean(),
+            "soft_hinge": (torch.logaddexp(short_T, torch.zeros(())) * weight_T).mean(),
+            "cross_entropy": (nll_T * weight_T).mean(),
+            "focal": ((1 - (-nll_T).exp()).pow(job.recipe.loss.gamma) * nll_T * weight_T).mean(),
         }[job.recipe.loss.name]
         adam.zero_grad()
         loss.backward()
@@ -116,15 +127,31 @@ def test_an_attempt_may_start_from_a_prompt_that_is_done(tiny_llama):
 
 
 def test_a_position_in_focus_weighs_more(tiny_llama):
-    start_KD = random_start(tiny_llama, K, torch.Generator().manual_seed(13))
-    plain = job_of(tiny_llama, "Ada!", "loss.name=cross_entropy")
-    focused = job_of(tiny_llama, "Bob?", "loss.name=cross_entropy", focus=(1, 3))
-    slots = slots_after(tiny_llama, 1, plain, focused)
-    scores_N, lengths = tiny_llama.score_targets([start_KD, start_KD], [slot.target_T for slot in slots])
-    nll_T, focused_nll_T = scores_N.nll.split(lengths)
-    weight_T = torch.tensor([1, FOCUS_WEIGHT, 1, FOCUS_WEIGHT, 1])
-    expected_B = torch.stack([nll_T.mean(), (focused_nll_T * weight_T).mean()])
-    torch.testing.assert_close(text_losses(scores_N, lengths, slots), expected_B)
+    start_KD, shared = random_start(tiny_llama), ("loss.name=cross_entropy", "optim.name=sgd", *NEVER)
+    jobs = [job_of(tiny_llama, "Ada!", *shared, start_KD=start_KD, focus=focus) for focus in ((), (1, 3), (1,), (3,))]
+    plain, both, one, other = (slot.prompt_KD - start_KD for slot in slots_after(tiny_llama, 1, *jobs))
+    assert (both - plain).norm() > 0.1 * plain.norm()
+    torch.testing.assert_close(both - plain, (one - plain) + (other - plain), rtol=1e-3, atol=1e-4 * plain.abs().max())
+
+
+def test_no_term_due_at_a_step_moves_nothing(tiny_llama):
+    overrides = ("loss.weight=0", "terms.autoregressive=1", "knobs.autoregressive_every=3", "optim.name=sgd", *NEVER)
+    job = job_of(tiny_llama, "Ada!", *overrides, "optim.beta1=0")
+    first, second, third, fourth = (slots_after(tiny_llama, n, job)[0].prompt_KD for n in (1, 2, 3, 4))
+    assert torch.equal(first, second) and torch.equal(second, third) and not torch.equal(third, fourth)
+
+
+def test_a_large_margin_over_a_prefix_does_not_win_over_a_certified_sibling(tiny_llama):
+    solved = solve(tiny_llama, job_of(tiny_llama, "Ada!"))["Ada!"]
+    num_tokens = len(solved.job.target.token_ids)
+    job = job_of(tiny_llama, "Ada!", "siblings=2", "curriculum.growth=one_token")
+    states = [slot.state_dict() for slot in slots_after(tiny_llama, 1, job)]
+    whole = Snapshot(solved.prompt_KD, solved.certificate, num_tokens)
+    prefix = Snapshot(states[1]["prompt_KD"], Certificate(99.0, num_tokens - 1, num_tokens), num_tokens - 1)
+    solver = Solver(tiny_llama)
+    solver.restore(job, [states[0] | {"best": whole}, states[1] | {"best": prefix}])
+    (attempt,) = solver.step()
+    assert attempt.is_candidate and torch.equal(attempt.prompt_KD, solved.prompt_KD)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])

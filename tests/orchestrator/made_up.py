@@ -26,7 +26,8 @@ def job(id: str, **recipe) -> Job:
 def attempt(job: Job, *, is_solved: bool = True) -> Attempt:
     """What a solver would give back for a job."""
     prompt_KD = torch.arange(job.num_vectors * D, dtype=torch.float32).reshape(-1, D) / 7
-    certificate = Certificate(0.75, T, T) if is_solved else Certificate(-0.25, 1, T)
+    solved, unsolved = Certificate(0.75, T, T, 0.125, 1.0), Certificate(-0.25, 1, T, 2.5, 0.6)
+    certificate = solved if is_solved else unsolved
     return Attempt(job, prompt_KD, certificate, steps=11, tokens=13, seconds=0.5)
 
 

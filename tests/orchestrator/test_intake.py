@@ -12,7 +12,7 @@ from engine.recipe import Recipe
 from engine.target import Invalid
 from orchestrator.corpus import open_corpus
 from orchestrator.errors import UserError
-from orchestrator.intake import Accepted, Intake
+from orchestrator.intake import Accepted, Intake, easiest_first
 
 SOUND = "The cat sat on the mat."
 
@@ -109,3 +109,17 @@ def test_a_corpus_without_any_target_is_refused_with_the_first_reason(tmp_path, 
 def test_one_target_is_enough(tmp_path, write_jsonl, tokens):
     corpus = open_corpus(write_jsonl(tmp_path / "c.jsonl", [{"text": ""}, {"text": SOUND}]))
     Intake(corpus, tokens, Recipe(), skip=frozenset({"row-1"})).require_a_target()
+
+
+def test_easiest_first_sorts_within_windows_and_loses_nothing(take):
+    rows = [{"id": f"{n}", "text": SOUND * n} for n in (3, 1, 2)] + [
+        {"id": "null", "text": None},
+        {"id": "4", "text": SOUND},
+    ]
+    taken = take(rows)
+
+    def difficulty(targets):
+        return [float(len(target.token_ids)) for target in targets]
+
+    ordered = list(easiest_first(iter(taken), difficulty, window=4))
+    assert [said(item)[0] for item in ordered] == ["null", "1", "2", "3", "4"]

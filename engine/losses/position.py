@@ -1,6 +1,6 @@
-"""Loss terms for verbatim reconstruction.
+"""Terms over the target's own positions: any of them can be the main loss.
 
-Owns: what a position or a text costs. Must not know: schedules, optimisers, success.
+Owns: what a position costs from its four scores. Must not know: schedules, optimisers, success.
 
 B texts, T target tokens (padded; `mask_BT` is true on real positions). A term returns one value per text, (B,),
 float32, and never mixes texts, so the gradient of the sum is the gradient of each. Rivals and log-sum-exp come
@@ -23,11 +23,13 @@ class Knobs(NamedTuple):
     Attributes:
         margin_B: logits asked for between the target and its best rival.
         p_B: order of the violation norm.
-        weight_BT: factor on each position's violation; 1 is neutral.
+        gamma_B: focal's exponent.
+        weight_BT: factor on each position's cost; 1 is neutral, 0 leaves a position out.
     """
 
     margin_B: Tensor
     p_B: Tensor
+    gamma_B: Tensor
     weight_BT: Tensor
 
 
@@ -68,16 +70,63 @@ def squared_hinge(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs)
     return violations(scores_BT, mask_BT, knobs).square().sum(1) / mask_BT.sum(1)
 
 
+def hinge(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
+    """Mean violation, logits. Source: multiclass hinge, Crammer & Singer 2001."""
+    return violations(scores_BT, mask_BT, knobs).sum(1) / mask_BT.sum(1)
+
+
+def soft_hinge(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
+    """Mean of `weight * log(1 + exp(margin - (z[target] - best rival)))`, logits: the hinge without its corner.
+
+    Never quite zero, so a satisfied position keeps a small pull. Source: ours.
+    """
+    return _mean(torch.nn.functional.softplus(knobs.margin_B[:, None] - scores_BT.margin), mask_BT, knobs)
+
+
 def cross_entropy(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
     """Weighted mean of `-log p[target]`, nats: what published cramming minimises. Ignores margin and p."""
-    nll_BT = torch.where(mask_BT, scores_BT.nll * knobs.weight_BT, 0.0)
-    return nll_BT.sum(1) / mask_BT.sum(1)
+    return _mean(scores_BT.nll, mask_BT, knobs)
 
 
-LossTerm = Callable[[Scores, Tensor, Knobs], Tensor]
+def focal(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
+    """Weighted mean of `-(1 - p[target]) ** gamma * log p[target]`, nats. Source: Lin et al. 2017, 1708.02002."""
+    # exp can round above 1; the bound also keeps the power's slope finite for gamma < 1.
+    miss_BT = -torch.expm1(-scores_BT.nll.clamp_min(1e-7))
+    return _mean(miss_BT.pow(knobs.gamma_B[:, None]) * scores_BT.nll, mask_BT, knobs)
 
-TERMS: dict[str, LossTerm] = {
+
+def position_weights(
+    margin_T: Float[Tensor, "T"], *, num_leading: int, leading_weight: float, prefix_weight: float
+) -> Float[Tensor, "T"]:
+    """Weights that favour the beginning: of the first positions, and of those up to the first mismatch.
+
+    The two multiply. Where nothing mismatches the prefix weight is off, or it would only rescale the loss.
+
+    Args:
+        margin_T: measured margins, logits.
+        num_leading: positions that weigh `leading_weight`.
+        prefix_weight: of positions 0 to the first whose margin is not positive, that one included.
+    Source: leading positions after progressive cramming, Tarasov et al. 2026, ICML.
+    """
+    weight_T = torch.ones_like(margin_T)
+    weight_T[:num_leading] *= leading_weight
+    wrong = (~(margin_T > 0)).nonzero()
+    if len(wrong):
+        weight_T[: int(wrong[0]) + 1] *= prefix_weight
+    return weight_T
+
+
+def _mean(cost_BT: Tensor, mask_BT: Tensor, knobs: Knobs) -> Tensor:
+    return torch.where(mask_BT, cost_BT * knobs.weight_BT, 0.0).sum(1) / mask_BT.sum(1)
+
+
+PositionTerm = Callable[[Scores, Tensor, Knobs], Tensor]
+
+POSITION_TERMS: dict[str, PositionTerm] = {
     "violation_norm": violation_norm,
     "squared_hinge": squared_hinge,
+    "hinge": hinge,
+    "soft_hinge": soft_hinge,
     "cross_entropy": cross_entropy,
+    "focal": focal,
 }

@@ -1,0 +1,137 @@
+"""How long a text does K vectors hold: ours against per-sample and progressive cramming, at equal budgets.
+
+    python bench/capacity.py
+
+For K = 1, 4, 16 and 64 vectors and the same 20 texts, every method may pass the same number of positions forward and
+backward a text. Its figure is the longest prefix that greedy decoding would repeat exactly (the solver's certificate
+over that prefix).
+- ours, and progressive cramming, grow the prefix while it is exact and go on from the prompt they have;
+- per-sample cramming trains one length from the start; it gets a quarter of the budget for each of four lengths, the
+  next one longer after a success and half-way back after a failure.
+Writes bench/results/capacity.json; finished cells are kept, so it can be stopped and gone on with.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from engine.frozen_lm import FrozenLM, ModelSource
+from engine.recipe import Recipe, load_recipe
+from engine.slots import Attempt, Job
+from engine.solver import Solver
+from engine.target import Target, encode
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results" / "capacity.json"
+BUDGETS = {1: 4_000, 4: 8_000, 16: 20_000, 64: 60_000}
+"""Positions a text, by K."""
+
+LONGEST = {1: 32, 4: 64, 16: 128, 64: 320}
+"""Tokens offered, by K: beyond what any method reached in trials."""
+
+FIRST_TRY = {1: 4, 4: 8, 16: 24, 64: 96}
+"""First length of per-sample cramming, about what it reached in trials."""
+
+NUM_LENGTHS = 4
+GROWING = {
+    "ours": [None, ["curriculum.growth=geometric", "curriculum.factor=1.15", "curriculum.first=2"]],
+    "progressive cramming": ["progressive_cramming.toml", []],
+}
+
+
+def pick_texts(lm: FrozenLM, num_texts: int) -> list[Target]:
+    """The first tokens of running prose: sentences of english_1k put together until they are long enough."""
+    rows = pq.read_table(ROOT / "corpora" / "english_1k.parquet").to_pylist()
+    longest, targets, text = max(LONGEST.values()), [], ""
+    for row in rows:
+        text = f"{text} {row['text']}".strip()
+        ids = encode(lm.tokens, text)
+        if len(ids) >= longest:
+            targets.append(Target(f"prose-{len(targets)}", text, tuple(ids[:longest]), ends=False))
+            text = ""
+        if len(targets) == num_texts:
+            break
+    return targets
+
+
+def cut(target: Target, num_tokens: int) -> Target:
+    return Target(f"{target.id}/{num_tokens}", target.text, target.token_ids[:num_tokens], ends=False)
+
+
+def recipe_of(file: str | None, sets: list[str], budget: int) -> Recipe:
+    path = ROOT / "recipes" / file if file else None
+    return load_recipe(path, [*sets, f"max_positions={budget}", "stages=[]", "stop_margin=0.01"])
+
+
+def grow(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int) -> list[int]:
+    """Longest exact prefix of every text, grown within one attempt."""
+    jobs = [Job(cut(target, LONGEST[num_vectors]), recipe, num_vectors) for target in targets]
+    attempts = Solver(lm, token_budget=4096).solve(jobs)
+    by_id = {attempt.job.target.id: attempt.prefix_tokens for attempt in attempts}
+    return [by_id[job.target.id] for job in jobs]
+
+
+def bisect(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int) -> list[int]:
+    """Longest exact length of every text, each length trained from its own start."""
+    solved = dict.fromkeys((target.id for target in targets), 0)
+    failed = dict.fromkeys((target.id for target in targets), LONGEST[num_vectors] + 1)
+    tried = dict.fromkeys((target.id for target in targets), FIRST_TRY[num_vectors])
+    for _ in range(NUM_LENGTHS):
+        jobs = {target.id: Job(cut(target, tried[target.id]), recipe, num_vectors) for target in targets}
+        ended: dict[str, Attempt] = {}
+        for attempt in Solver(lm, token_budget=4096).solve(list(jobs.values())):
+            ended[attempt.job.target.id] = attempt
+        for target in targets:
+            mine, length = target.id, tried[target.id]
+            attempt = ended[jobs[mine].target.id]
+            solved[mine] = max(solved[mine], attempt.prefix_tokens)
+            if attempt.exact_steps is None:
+                failed[mine] = length
+            longer = min(2 * length, (length + failed[mine]) // 2) if attempt.exact_steps is not None else 0
+            tried[mine] = max(1, longer or (min(solved[mine], length) + length) // 2)
+    return [solved[target.id] for target in targets]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vectors", type=int, nargs="*", default=list(BUDGETS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    lm = FrozenLM.load(ModelSource())
+    targets = pick_texts(lm, args.texts)
+    setting = {"model": lm.fingerprint, "texts": len(targets), "default": Recipe().hash, "torch": torch.__version__}
+    record = json.loads(args.out.read_text()) if args.out.exists() else {}
+    if record.get("setting") != setting:
+        record = {"setting": setting, "cells": {}}
+    for num_vectors in args.vectors:
+        budget = BUDGETS[num_vectors]
+        for method in (*GROWING, "per-sample cramming"):
+            cell = f"{method}, K = {num_vectors}"
+            if cell in record["cells"]:
+                continue
+            started = time.monotonic()
+            if method in GROWING:
+                file, sets = GROWING[method]
+                lengths = grow(lm, targets, recipe_of(file, sets, budget), num_vectors)
+            else:
+                recipe = recipe_of("per_sample_cramming.toml", [], budget // NUM_LENGTHS)
+                lengths = bisect(lm, targets, recipe, num_vectors)
+            record["cells"][cell] = {
+                "method": method, "num_vectors": num_vectors, "budget": budget, "lengths": lengths,
+                "mean": statistics.fmean(lengths), "least": min(lengths), "most": max(lengths),
+            }  # fmt: skip
+            args.out.write_text(json.dumps(record) + "\n")
+            print(f"{cell:<32} mean {statistics.fmean(lengths):6.1f} tokens ({min(lengths)} to {max(lengths)}), "
+                  f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

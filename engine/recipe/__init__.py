@@ -1,0 +1,6 @@
+"""The recipe: every value a run can be told about the optimisation, in one strict, frozen model."""
+
+from engine.recipe.loading import RecipeError, load_recipe, valid_keys
+from engine.recipe.recipe import Recipe
+
+__all__ = ["Recipe", "RecipeError", "load_recipe", "valid_keys"]

@@ -1,0 +1,119 @@
+"""The recipe whole: sections put together, checked against each other, and taken apart by stage.
+
+Owns: cross-field rules, the hash, what a stage changes. Must not know: Ray, files of a run.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from engine.recipe.sections import (
+    ContextRecipe,
+    CurriculumRecipe,
+    KnobsRecipe,
+    LossRecipe,
+    NoiseRecipe,
+    OptimRecipe,
+    ParameterisationRecipe,
+    StageRecipe,
+    StartRecipe,
+    Strict,
+    TermsRecipe,
+)
+
+STAGE_SECTIONS = ("loss", "terms", "knobs", "context", "noise", "parameterisation", "optim")
+"""Sections a stage may change: none that decides what is asked or when an attempt is done."""
+
+
+class Recipe(Strict):
+    """One run's optimisation, whole."""
+
+    num_vectors: int | Literal["auto"] = Field(
+        default="auto", description="soft-prompt vectors K; auto: from the model's calibration and the text's length"
+    )
+    end_of_text: bool = Field(
+        default=True, description="whether stopping, by the end-of-text token, is part of the target"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of every random stream")
+    max_steps: int = Field(default=500, ge=1, le=1_000_000, description="optimisation steps of one attempt")
+    max_positions: int = Field(
+        default=0, ge=0, description="positions an attempt may pass forward and backward; 0 is unbounded"
+    )
+    attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
+    siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
+    stop_margin: float = Field(default=0.5, gt=0, description="smallest margin in logits at which an attempt is done")
+    growth: float = Field(default=1.5, ge=1, le=8, description="factor on K after an unsolved attempt; 1 keeps K")
+    margin_growth: float = Field(
+        default=2.0, ge=1, le=16, description="factor on both margins after a rejected candidate"
+    )
+    loss: LossRecipe = LossRecipe()
+    terms: TermsRecipe = TermsRecipe()
+    knobs: KnobsRecipe = KnobsRecipe()
+    context: ContextRecipe = ContextRecipe()
+    noise: NoiseRecipe = NoiseRecipe()
+    parameterisation: ParameterisationRecipe = ParameterisationRecipe()
+    optim: OptimRecipe = OptimRecipe()
+    start: StartRecipe = StartRecipe()
+    curriculum: CurriculumRecipe = CurriculumRecipe()
+    stages: tuple[StageRecipe, ...] = Field(default=(), description="stages of an attempt, in order")
+
+    def model_post_init(self, _: Any) -> None:
+        if self.num_vectors != "auto" and self.num_vectors < 1:
+            raise ValueError(f"num_vectors = {self.num_vectors}: must be at least 1, or auto")
+        has_margin = self.loss.name not in ("cross_entropy", "focal")
+        if self.loss.margin < self.stop_margin and has_margin:
+            raise ValueError(
+                f"loss.margin = {self.loss.margin}: must be at least stop_margin = {self.stop_margin}, "
+                "or the loss is satisfied before the attempt is"
+            )
+        if self.context.name == "mixer" and self.terms.reinforce == 0 and self.terms.rloo == 0:
+            raise ValueError("context.name = 'mixer': its tail learns from a reward; set terms.reinforce or terms.rloo")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        if not self.stages:
+            return
+        if self.curriculum.growth != "none":
+            raise ValueError(f"curriculum.growth = {self.curriculum.growth!r}: stages set the length; choose one")
+        ends = [stage.until for stage in self.stages]
+        if ends != sorted(set(ends)) or ends[-1] != 1:
+            raise ValueError(f"stages.until = {ends}: must rise and end with 1")
+        if self.stages[-1].length_frac != 1:
+            raise ValueError(
+                f"stages.length_frac = {self.stages[-1].length_frac}: the last stage trains the whole text"
+            )
+        for number, stage in enumerate(self.stages):
+            for key in stage.set:
+                if key not in STAGE_SECTIONS:
+                    raise ValueError(
+                        f"stages.{number}.set.{key}: a stage may change {', '.join(STAGE_SECTIONS)}, nothing else"
+                    )
+            try:
+                self._merged(stage)
+            except ValidationError as error:
+                raise ValueError(f"stages.{number}.set.") from error  # the cause says the rest
+
+    def by_stage(self) -> tuple["Recipe", ...]:
+        """The recipe of each stage, its own values merged in; only itself where there are no stages."""
+        return tuple(self._merged(stage) for stage in self.stages) or (self,)
+
+    def _merged(self, stage: StageRecipe) -> "Recipe":
+        base = self.model_dump(exclude={"stages"})
+        return Recipe.model_validate(base | {name: base[name] | values for name, values in stage.set.items()})
+
+    @property
+    def hash(self) -> str:
+        """Hash of the canonical JSON, 16 hex digits."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+    def with_margins_times(self, factor: float) -> "Recipe":
+        """The same recipe asking for `factor` times the margin, in every stage."""
+        values = self.model_dump()
+        values["stop_margin"] *= factor
+        for loss in (values["loss"], *(stage["set"].get("loss", {}) for stage in values["stages"])):
+            if "margin" in loss:
+                loss["margin"] *= factor
+        return Recipe.model_validate(values)

@@ -1,0 +1,40 @@
+"""What a row says about a text that was not proved."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.rows import RowContext, result_row
+from orchestrator.work_queue import Item, State
+from tests.orchestrator.made_up import T, attempt, job, verdict, verified_item
+
+CONTEXT = RowContext("0" * 16, "f" * 32, "float32")
+
+
+def test_a_verified_row_is_diagnosed_exact():
+    row = result_row(verified_item("a"), CONTEXT)
+    assert (row["diagnosis"], row["token_accuracy"], row["seq_rep_4"]) == ("exact", 1.0, 0.0)
+    assert row["teacher_forced_nats"] == pytest.approx(0.125)
+
+
+def test_an_unsolved_row_is_diagnosed_from_what_the_solver_heard():
+    heard = replace(attempt(job("a"), is_solved=False), generated_ids=(1, 2, 9, 8, 7))
+    row = result_row(Item(0, "a", "text of a", State.UNSOLVED, job("a"), attempt=heard), CONTEXT)
+    assert row["generated_ids"] is None and row["diagnosis"] == "drift"
+    assert row["token_accuracy"] == pytest.approx(2 / T)
+    assert row["teacher_forced_nats"] == pytest.approx(2.5)
+
+
+def test_a_rejected_row_is_diagnosed_from_the_verifiers_words():
+    item = Item(
+        0, "a", "text of a", State.REJECTED, job("a"), attempt=attempt(job("a")), verdict=verdict("a", exact=False)
+    )
+    row = result_row(item, CONTEXT)
+    assert row["generated_ids"] == [1, 2] and row["diagnosis"] == "drift"
+
+
+def test_a_row_nobody_listened_to_has_no_diagnosis():
+    row = result_row(
+        Item(0, "a", "text of a", State.UNSOLVED, job("a"), attempt=attempt(job("a"), is_solved=False)), CONTEXT
+    )
+    assert row["diagnosis"] is None and row["token_accuracy"] is None
