@@ -3,11 +3,11 @@
     python bench/ablation.py                    all rows; finished ones are kept, so it can be stopped and gone on with
     python bench/ablation.py --only simctg      rows whose name holds this
 
-Fixed texts of 8, 16 and 32 tokens from english_1k, K = T/4 and T/2, several seeds; every row is the default recipe with
-one thing changed, or a recipe of the recipes folder whole. Each attempt may pass the same number of positions forward
-and backward, whatever a step of its recipe costs, and schedules run on that budget; so rows compare at equal work and
-the machine's noise does not enter. Exactness is the solver's certificate; each row's certified prompts are also decoded
-freely with a KV cache, and what teacher forcing promised is compared with that.
+Fixed texts of 8, 16 and 32 tokens from english_1k, K = T/4 and T/2, several seeds; every row is the violation norm's
+recipe with one thing changed, or a recipe of the recipes folder whole; the best row is the default. Each attempt may
+pass the same number of positions forward and backward, whatever a step of its recipe costs, and schedules run on that
+budget; so rows compare at equal work and the machine's noise does not enter. Exactness is the solver's certificate;
+every attempt's best prompt is also decoded freely with a KV cache, and what teacher forcing promised compared with it.
 Writes bench/results/ablation.json; `python bench/ablation_report.py` makes the table and the picture of it.
 """
 
@@ -25,7 +25,7 @@ import torch
 from engine.decoding import greedy
 from engine.frozen_lm import FrozenLM, ModelSource
 from engine.monitors import monitor
-from engine.recipe import Recipe, load_recipe
+from engine.recipe import load_recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target, make_target
@@ -37,10 +37,14 @@ RATIOS = (4, 2)
 BUDGET_STEPS = 150
 """Steps the default gets: the budget is so many passes over K + T - 1 positions."""
 
+BASE = ["loss.name=violation_norm"]
+"""What every row but the default and the whole recipes starts from: the default of which it is the one change."""
+
 EPS = 'context.eps={kind="linear",start=1.0,end=0.2}'
 GROUPS: dict[str, dict[str, list[str]]] = {
     "loss": {
         "default": [],
+        "violation norm alone": [],
         "p 2": ["loss.p=2"],
         "p 4": ["loss.p=4"],
         "p 6": ["loss.p=6"],
@@ -118,7 +122,11 @@ GROUPS: dict[str, dict[str, list[str]]] = {
 
 def recipes() -> dict[str, tuple[str, list[str], Path | None]]:
     """Row name to group, overrides and file."""
-    rows = {name: (group, sets, None) for group, by_name in GROUPS.items() for name, sets in by_name.items()}
+    rows: dict[str, tuple[str, list[str], Path | None]] = {
+        name: (group, sets if name == "default" else [*BASE, *sets], None)
+        for group, by_name in GROUPS.items()
+        for name, sets in by_name.items()
+    }
     for path in sorted((ROOT / "recipes").glob("*.toml")):
         if path.stem != "default":
             rows[path.stem] = ("recipe", [], path)
@@ -217,7 +225,7 @@ def main() -> None:
     targets = pick_targets(lm, args.texts)
     setting = {
         "model": lm.fingerprint, "texts": args.texts, "seeds": args.seeds, "max_steps": args.max_steps,
-        "default": Recipe().hash, "torch": torch.__version__,
+        "torch": torch.__version__,
     }  # fmt: skip
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
     if record.get("setting") != setting:

@@ -39,7 +39,7 @@ FIRST_TRY = {1: 4, 4: 8, 16: 24, 64: 96}
 
 NUM_LENGTHS = 4
 GROWING = {
-    "ours": [None, ["curriculum.growth=geometric", "curriculum.factor=1.15", "curriculum.first=2"]],
+    "ours": ["capacity.toml", []],
     "progressive cramming": ["progressive_cramming.toml", []],
 }
 

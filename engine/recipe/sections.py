@@ -14,19 +14,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-LossName = Literal["violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal"]
+LossName = Literal["violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal"]
 
 
 class LossRecipe(Strict):
     """What an optimisation step descends: one term over the positions of a text, and the knobs of all such terms."""
 
-    name: LossName = Field(default="violation_norm", description="main term, engine.losses.position.POSITION_TERMS")
+    name: LossName = Field(default="violation_mix", description="main term, engine.losses.position.POSITION_TERMS")
     weight: Value = Field(default=1.0, description="its weight beside the added terms")
     margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
     margin_factor: Value = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
-    p: float = Field(
-        default=3.0, ge=1, le=16, description="order of violation_norm: 2 minds the mean, 16 the worst position"
-    )
+    p: float = Field(default=3.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
     gamma: float = Field(default=2.0, ge=0, le=16, description="focal's exponent; 0 is cross-entropy")
     num_leading: int = Field(default=0, ge=0, description="first positions that weigh leading_weight")
     leading_weight: float = Field(default=3.0, ge=0, description="their weight")
@@ -36,7 +34,7 @@ class LossRecipe(Strict):
 
 
 TermName = Literal[
-    "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal",
+    "violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal",
     "unlikelihood", "sequence_unlikelihood", "simctg", "entropy", "autoregressive", "optimal_completion",
     "professor_forcing", "reinforce", "rloo", "minimum_risk", "prompt_perplexity", "manifold",
 ]  # fmt: skip
@@ -49,6 +47,7 @@ def _weight(description: str) -> Any:
 class TermsRecipe(Strict):
     """Weights of the terms added to the main one; 0 leaves a term out and costs nothing."""
 
+    violation_mix: Value = _weight("p-norm of the violations plus half their mean, logits")
     violation_norm: Value = _weight("p-norm of the violations, logits")
     squared_hinge: Value = _weight("mean squared violation")
     hinge: Value = _weight("mean violation, logits")

@@ -23,6 +23,7 @@ stop_margin = 0.5
 margin = 1.0
 [optim]
 lr = 0.25
+beta1 = 0.25
 [[stages]]
 until = 0.25
 length_frac = 0.5

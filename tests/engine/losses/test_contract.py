@@ -30,7 +30,7 @@ ZEROS: dict[str, dict[str, Callable[[FrozenLM, Text], Text]]] = {
         "every margin is met": lambda lm, text: replace(text, margin=-1000.0),
         "no position counts": lambda lm, text: replace(text, weight_T=torch.zeros_like(text.weight_T)),
     }
-    for name in ("violation_norm", "squared_hinge", "hinge")
+    for name in ("violation_mix", "violation_norm", "squared_hinge", "hinge")
 } | {
     name: {"no position counts": lambda lm, text: replace(text, weight_T=torch.zeros_like(text.weight_T))}
     for name in ("soft_hinge", "cross_entropy", "focal")

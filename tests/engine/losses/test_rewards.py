@@ -1,7 +1,7 @@
 """Rewards against slow definitions, and that only the target itself earns 1."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.losses.rewards import REWARDS, accuracy_reward, cut, edit_reward, prefix_reward
@@ -19,6 +19,7 @@ def test_a_recipe_may_name_every_reward():
 
 
 @ALL_REWARDS
+@settings(deadline=None)
 @given(tokens=TOKENS, target=TOKENS)
 def test_a_reward_is_a_share(name, tokens, target):
     assert 0 <= REWARDS[name](tokens, target) <= 1
@@ -26,6 +27,7 @@ def test_a_reward_is_a_share(name, tokens, target):
 
 
 @ALL_REWARDS
+@settings(deadline=None)
 @given(st.data())
 def test_of_continuations_as_long_as_the_target_and_cut_at_their_end_only_the_target_earns_one(name, data):
     """Samples are drawn so. A longer one that begins with the whole target earns a full prefix and accuracy too."""
@@ -35,6 +37,7 @@ def test_of_continuations_as_long_as_the_target_and_cut_at_their_end_only_the_ta
     assert (REWARDS[name](tokens, target) == 1) == (tokens == target)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 @example([1, 2], [1, 2])
 @example([1, 2, 3], [1, 3, 3])
@@ -43,18 +46,21 @@ def test_the_prefix_reward_counts_to_the_first_error(tokens, target):
     assert prefix_reward(tokens, target) == right / len(target)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_the_accuracy_reward_counts_right_positions(tokens, target):
     right = sum(t < len(tokens) and tokens[t] == target[t] for t in range(len(target)))
     assert accuracy_reward(tokens, target) == right / len(target)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_the_edit_reward_is_one_minus_the_share_of_edits(tokens, target):
     share = edit_distance(tokens, target) / max(len(tokens), len(target))
     assert edit_reward(tokens, target) == pytest.approx(1 - share)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=7))
 def test_a_cut_keeps_the_first_end_and_nothing_after_it(tokens):
     kept = cut(tokens, END)

@@ -157,11 +157,13 @@ def test_log_one_minus_is_exact_where_it_can_be_and_finite_everywhere(log_p):
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=7)
 
 
+@settings(deadline=None)
 @given(TOKENS, st.integers(1, 5))
 def test_repeated_ngrams_are_those_of_a_slow_search(tokens, n):
     assert repeated_ngrams(torch.tensor(tokens), n).nonzero().flatten().tolist() == slow_repeats(tokens, n)
 
 
+@settings(deadline=None)
 @given(TOKENS)
 def test_earlier_tokens_are_those_before_a_position_but_its_own(tokens):
     unlike_U, is_candidate_TU = earlier_tokens(torch.tensor(tokens))
