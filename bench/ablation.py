@@ -8,7 +8,7 @@ recipe with one thing changed, or a recipe of the recipes folder whole; the best
 pass the same number of positions forward and backward, whatever a step of its recipe costs, and schedules run on that
 budget; so rows compare at equal work and the machine's noise does not enter. Exactness is the solver's certificate;
 every attempt's best prompt is also decoded freely with a KV cache, and what teacher forcing promised compared with it.
-Writes bench/results/ablation.json; `python bench/ablation_report.py` makes the table and the picture of it.
+Writes bench/results/ablation.json; `python -m bench.ablation_report` makes the table and the picture of it.
 """
 
 import argparse
@@ -61,7 +61,6 @@ GROUPS: dict[str, dict[str, list[str]]] = {
     "term": {
         "+ cross-entropy 0.1": ["terms.cross_entropy=0.1"],
         "+ focal 0.1": ["terms.focal=0.1"],
-        "+ hinge 0.5": ["terms.hinge=0.5"],
         "+ squared hinge 0.1": ["terms.squared_hinge=0.1"],
         "+ soft hinge 0.1": ["terms.soft_hinge=0.1"],
         "+ unlikelihood 0.5": ["terms.unlikelihood=0.5"],
@@ -192,7 +191,7 @@ def figures(lm: FrozenLM, attempts: list[Attempt]) -> dict:
     }
 
 
-def wilson(successes: int, trials: int) -> list[float]:
+def wilson(successes: float, trials: int) -> list[float]:
     """95 % interval of a share. Source: Wilson 1927."""
     z, share = 1.96, successes / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)

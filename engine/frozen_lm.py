@@ -143,7 +143,11 @@ class FrozenLM:
             torch.cat([vector_KD, context_TD[:-1].to(self.dtype)])
             for vector_KD, context_TD in zip(vectors, contexts, strict=True)
         ]
-        hidden_BSD = self.hidden(torch.nn.utils.rnn.pad_sequence(reads, batch_first=True))
+        longest = max(len(read) for read in reads)
+        # Not pad_sequence: its backward takes time quadratic in B.
+        hidden_BSD = self.hidden(
+            torch.stack([torch.nn.functional.pad(read, (0, 0, 0, longest - len(read))) for read in reads])
+        )
         predicting = [
             hidden_SD[len(read) - len(context_TD) : len(read)]
             for hidden_SD, read, context_TD in zip(hidden_BSD, reads, contexts, strict=True)

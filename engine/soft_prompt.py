@@ -43,12 +43,14 @@ class Origin:
         generator: the slot's random stream.
         target_T: the text's tokens.
         solved: neighbours' prompts.
+        is_repeat: a sibling, a later attempt or a restart, which must not begin where the first one did.
     """
 
     num_vectors: int
     generator: torch.Generator
     target_T: Tensor
     solved: SolvedPrompts = field(default_factory=SolvedPrompts)
+    is_repeat: bool = False
 
 
 def vocabulary_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
@@ -70,9 +72,13 @@ def mean_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
 
 
 def target_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
-    """Embeddings of the target's own tokens, evenly spaced over it, first and last among them where K > 1."""
+    """Embeddings of the target's own tokens, evenly spaced over it, first and last among them where K > 1.
+
+    A repeat gets half of a random start on top, or it would begin at the very same point.
+    """
     spaced_K = torch.linspace(0, len(origin.target_T) - 1, origin.num_vectors).round().long()
-    return lm.embed(origin.target_T[spaced_K.to(lm.device)]).float()
+    start_KD = lm.embed(origin.target_T[spaced_K.to(lm.device)]).float()
+    return start_KD + 0.5 * random_start(lm, origin) if origin.is_repeat else start_KD
 
 
 def neighbour_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:

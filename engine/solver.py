@@ -115,7 +115,7 @@ class Solver:
         if job.start_KD is not None and sibling == 0:
             start_KD = job.start_KD.to(self.lm.device, torch.float32)
         else:
-            start_KD = self._start(job, target_T, generator)
+            start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
         slot = Slot(
             job, self._num_families, sibling, job.recipe.by_stage(), target_T, focus_T, generator,
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
@@ -123,8 +123,8 @@ class Solver:
         begin_training(self.lm, slot, start_KD)
         return slot
 
-    def _start(self, job: Job, target_T: Tensor, generator: torch.Generator) -> Tensor:
-        origin = Origin(job.num_vectors, generator, target_T, self.solved)
+    def _start(self, job: Job, target_T: Tensor, generator: torch.Generator, *, is_repeat: bool) -> Tensor:
+        origin = Origin(job.num_vectors, generator, target_T, self.solved, is_repeat)
         return STARTS[job.recipe.start.name](self.lm, origin)
 
     def _step_pack(self, pack: list[Slot]) -> None:
@@ -165,7 +165,7 @@ class Solver:
         slot.has_ended = slot.has_ended or slot.non_finite > MAX_NON_FINITE
         slot.step = 0
         slot.lesson = curriculum.first_lesson(slot.job.recipe, len(slot.target_T))
-        begin_training(self.lm, slot, self._start(slot.job, slot.target_T, slot.generator))
+        begin_training(self.lm, slot, self._start(slot.job, slot.target_T, slot.generator, is_repeat=True))
 
     def _release(self) -> list[Attempt]:
         """Take ended jobs out of the table: one certified sibling, or all exhausted, ends all."""

@@ -150,3 +150,15 @@ def test_writing_into_a_start_leaves_the_model_and_the_neighbours_alone(tiny_lla
         start(tiny_llama, origin(1, solved=solved)).zero_()
     assert torch.equal(tiny_llama.embedding.weight, before_VD)
     assert (solved.nearest([1]) == 1).all()
+
+
+def test_repeats_of_the_target_start_differ_and_the_first_does_not(tiny_llama):
+    target_T = torch.arange(7)
+
+    def draw(seed, is_repeat):
+        origin = Origin(3, torch.Generator().manual_seed(seed), target_T, is_repeat=is_repeat)
+        return STARTS["target"](tiny_llama, origin)
+
+    assert torch.equal(draw(0, False), draw(1, False))
+    assert not torch.equal(draw(0, True), draw(1, True))
+    assert torch.equal(draw(2, True), draw(2, True))

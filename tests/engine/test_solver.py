@@ -81,6 +81,7 @@ def plain_loop(lm: FrozenLM, job: Job, num_steps: int) -> Tensor:
         violation_T = short_T.clamp_min(0) * weight_T
         nll_T = torch.nn.functional.cross_entropy(logits_TV, target_T, reduction="none")
         loss = {
+            "violation_mix": violation_T.norm(job.recipe.loss.p) + 0.5 * violation_T.mean(),
             "violation_norm": violation_T.norm(job.recipe.loss.p),
             "squared_hinge": violation_T.square().mean(),
             "hinge": violation_T.mean(),
