@@ -75,9 +75,7 @@ class KnobsRecipe(Strict):
     ngram: int = Field(default=4, ge=1, le=16, description="sequence_unlikelihood: tokens of a repeat")
     autoregressive_every: int = Field(default=10, ge=1, description="steps between two autoregressive passes")
     samples: int = Field(default=4, ge=2, le=64, description="sampled rollouts of a text")
-    sample_temperature: float = Field(
-        default=1.0, gt=0, description="of sampled rollouts; other than 1 biases policy gradients"
-    )
+    sample_temperature: float = Field(default=1.0, gt=0, description="of samples; other than 1 biases policy gradients")
     reward: Literal["prefix", "accuracy", "edit"] = Field(
         default="prefix", description="share of the text that is an exact prefix, token accuracy, 1 - edit distance"
     )
