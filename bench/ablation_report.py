@@ -104,8 +104,17 @@ def picture(record: dict) -> str:
         title="Work to an exact text, beside the default recipe's",
         subtitle=f"positions passed forward and backward, paired, {num_attempts} attempts a row, "
                  f"budget {setting['max_steps']} passes; bars are 95 % intervals",
-        legend=[(name, colour, 40 + 145 * i) for i, (name, colour) in enumerate(COLOURS.items())],
+        legend=_legend(),
     )  # fmt: skip
+
+
+def _legend() -> list[tuple[str, str, float]]:
+    """Group, colour and place, spaced by the length of the names."""
+    places, x = [], 40.0
+    for name, colour in COLOURS.items():
+        places.append((name, colour, x))
+        x += 34 + 6.4 * len(name)
+    return places
 
 
 def _x(ratio: float) -> float:
