@@ -3,15 +3,32 @@
 Owns: one strict, frozen model a section. Must not know: how a value is used, files.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from engine.schedules import Value
+from engine.schedules import Value, build_schedule
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _share(value: Value) -> Value:
+    """Shares and probabilities; a schedule is looked at where it begins."""
+    if not 0 <= (first := build_schedule(value, 1)(0.0)) <= 1:
+        raise ValueError(f"{first:g} at the first step: must lie between 0 and 1")
+    return value
+
+
+def _positive(value: Value) -> Value:
+    if (first := build_schedule(value, 1)(0.0)) <= 0:
+        raise ValueError(f"{first:g} at the first step: must be > 0")
+    return value
+
+
+Share = Annotated[Value, AfterValidator(_share)]
+Positive = Annotated[Value, AfterValidator(_positive)]
 
 
 LossName = Literal["violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal"]
@@ -23,7 +40,7 @@ class LossRecipe(Strict):
     name: LossName = Field(default="violation_mix", description="main term, engine.losses.position.POSITION_TERMS")
     weight: Value = Field(default=1.0, description="its weight beside the added terms")
     margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
-    margin_factor: Value = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
+    margin_factor: Positive = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
     p: float = Field(default=3.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
     gamma: float = Field(default=2.0, ge=0, le=16, description="focal's exponent; 0 is cross-entropy")
     num_leading: int = Field(default=0, ge=0, description="first positions that weigh leading_weight")
@@ -91,19 +108,19 @@ class ContextRecipe(Strict):
         "teacher_forcing", "scheduled_sampling", "embedding_mix", "two_pass", "free_running", "mixer",
         "soft_decoding", "gumbel_softmax",
     ] = Field(default="teacher_forcing", description="policy, engine.contexts.POLICIES")  # fmt: skip
-    eps: Value = Field(default=0.5, description="probability, or share, of the ground truth")
+    eps: Share = Field(default=0.5, description="probability, or share, of the ground truth")
     own_token: Literal["greedy", "sample"] = Field(default="greedy", description="how the model's own token is picked")
     num_passes: int = Field(default=1, ge=1, le=8, description="two_pass: passes that only predict")
-    temperature: Value = Field(default=1.0, description="of soft decoding's and Gumbel's softmax")
+    temperature: Positive = Field(default=1.0, description="of soft decoding's and Gumbel's softmax")
     learn_temperature: bool = Field(default=False, description="train the temperature with the prompt, from that value")
     top_k: int = Field(default=0, ge=0, description="soft decoding: most likely tokens kept; 0 keeps all")
     min_p: float = Field(default=0.0, ge=0, lt=1, description="soft decoding: share of the top probability to be kept")
     guidance: Literal["mix", "clamp"] = Field(
         default="mix", description="mix alpha of the ground truth in, or lift its probability to at least alpha"
     )
-    guidance_alpha: Value = Field(default=0.0, description="share of the ground truth in soft contexts; 0 is none")
+    guidance_alpha: Share = Field(default=0.0, description="share of the ground truth in soft contexts; 0 is none")
     straight_through: bool = Field(default=False, description="gumbel_softmax: read one token, send the soft gradient")
-    forced_frac: Value = Field(default=0.5, description="mixer: share of the text that is given and scored as such")
+    forced_frac: Share = Field(default=0.5, description="mixer: share of the text that is given and scored as such")
 
 
 class NoiseRecipe(Strict):

@@ -319,3 +319,17 @@ def test_more_margin_is_asked_in_every_stage(tmp_path):
     raised = staged(tmp_path, "loss = {margin = 0.75}").with_margins_times(4.0)
     assert [recipe.loss.margin for recipe in raised.by_stage()] == [4.0, 3.0]
     assert {recipe.stop_margin for recipe in raised.by_stage()} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("context.eps=7", r"context\.eps = 7.*7 at the first step: must lie between 0 and 1"),
+        ("context.temperature=0", r"context\.temperature = 0.*must be > 0"),
+        ('context.guidance_alpha={kind="linear",start=2,end=0}', r"context\.guidance_alpha = .*2 at the first step"),
+        ("loss.margin_factor=-1", r"loss\.margin_factor = -1.*must be > 0"),
+    ],
+)
+def test_shares_and_temperatures_out_of_range_are_refused_by_name(override, complaint):
+    with pytest.raises(RecipeError, match=complaint):
+        load_recipe(None, [override])
