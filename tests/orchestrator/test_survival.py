@@ -33,8 +33,9 @@ def run(tmp_path, write_jsonl):
     corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"text": text} for text in TEXTS])
     command = [
         *(sys.executable, "-m", "orchestrator.cli", "run", corpus, "--out", tmp_path / "run"),
-        *("--engine", "hf", "--no-dashboard", "--token-budget", "256"),
-        *("--set", "num_vectors=16", "--set", "max_steps=300"),
+        *("--engine", "hf", "--no-dashboard", "--token-budget", "160"),
+        # Slow on purpose, and whatever the defaults are: a run that ends too soon cannot be stopped.
+        *("--set", "num_vectors=8", "--set", "max_steps=300", "--set", "start.name=random", "--set", "optim.lr=0.3"),
     ]
     started = []
 
