@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from engine.decoding.trajectory import trajectory
+from engine.decoding.trajectory import draw_tokens, trajectory
 from engine.frozen_lm import FrozenLM
 from engine.recipe.sections import ContextRecipe
 from engine.schedules import build_schedule
@@ -211,7 +211,7 @@ def _ungathered(rows_BTD: Tensor, texts: Texts) -> list[Tensor]:
 def _walk_then_read(lm: FrozenLM, texts: Texts, choose: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
     """Walk without gradient, `choose(t, truth_BD, own_BD)` at every step, then read what was chosen in one pass."""
     truth_BTD = pad_sequence(lm.embed_targets(texts.targets), batch_first=True).float()
-    samples_B1 = texts.column("samples_own") > 0
+    samples_B = texts.column("samples_own")[:, 0] > 0
     draws = [setting.samples_own for setting in texts.settings]
     uniform_BT = _uniform(texts, draws) if any(draws) else None
     noise_BTD = texts.noise_BTD()
@@ -221,9 +221,7 @@ def _walk_then_read(lm: FrozenLM, texts: Texts, choose: Callable[[int, Tensor, T
         logits_BV = lm.head.logits(hidden_BD)
         own_B = logits_BV.argmax(-1)
         if uniform_BT is not None:
-            cumulative_BV = logits_BV.softmax(-1).cumsum(-1)
-            drawn_B1 = torch.searchsorted(cumulative_BV, uniform_BT[:, t, None] * cumulative_BV[:, -1:], right=True)
-            own_B = torch.where(samples_B1[:, 0], drawn_B1[:, 0].clamp_max(lm.vocab_size - 1), own_B)
+            own_B = torch.where(samples_B, draw_tokens(logits_BV, uniform_BT[:, t]), own_B)
         chosen.append(choose(t, truth_BTD[:, t], lm.embed(own_B).float()))
         return chosen[-1] if noise_BTD is None else chosen[-1] + noise_BTD[:, t]
 

@@ -6,6 +6,7 @@ A step may be fractional: where an attempt is bounded by positions instead of st
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -107,14 +108,15 @@ def decay_schedule(name: str, start: float, end: float, num_steps: int) -> Sched
     return {"cosine": cosine_schedule, "linear": linear_schedule}[name](start, end, num_steps)
 
 
-class _Entry(BaseModel):
+class _Entry(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_post_init(self, _) -> None:
         self.build(1)
 
+    @abstractmethod
     def build(self, attempt_steps: int) -> Schedule:
-        raise NotImplementedError
+        """The closure; `attempt_steps` is the length of schedules that span the attempt."""
 
 
 class Cosine(_Entry):

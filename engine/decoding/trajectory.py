@@ -77,9 +77,7 @@ def sample(
     chosen: list[Tensor] = []
 
     def next_read(t: int, hidden_BD: Tensor) -> Tensor:
-        cumulative_BV = (lm.head.logits(hidden_BD) / temperature).softmax(-1).cumsum(-1)
-        threshold_B1 = uniform_BT[:, t, None] * cumulative_BV[:, -1:]
-        token_B = torch.searchsorted(cumulative_BV, threshold_B1, right=True).squeeze(1).clamp_max(lm.vocab_size - 1)
+        token_B = draw_tokens(lm.head.logits(hidden_BD) / temperature, uniform_BT[:, t])
         chosen.append(_force(token_B, forced, t))
         return lm.embed(chosen[-1])
 
@@ -101,6 +99,13 @@ def greedy_tokens(lm: FrozenLM, prompts: list[Tensor], num_tokens: int) -> Tenso
     states_BTD = trajectory(lm, prompts, num_tokens, next_read)
     next_read(num_tokens - 1, states_BTD[:, -1])
     return torch.stack(chosen, 1)
+
+
+def draw_tokens(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """One token of each softmax, (B,), where its cumulative probability passes the uniform number."""
+    cumulative_BV = logits_BV.softmax(-1).cumsum(-1)
+    threshold_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
+    return torch.searchsorted(cumulative_BV, threshold_B1, right=True).squeeze(1).clamp_max(logits_BV.shape[1] - 1)
 
 
 def _force(token_B: Tensor, forced: list[Tensor], t: int) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from rapidfuzz.distance import Levenshtein
 
+from engine.monitors import first_mismatch, token_accuracy
+
 Reward = Callable[[Sequence[int], Sequence[int]], float]
 
 
@@ -18,14 +20,7 @@ def cut(tokens: Sequence[int], end_id: int | None) -> list[int]:
 
 def prefix_reward(tokens: Sequence[int], target: Sequence[int]) -> float:
     """Share of the target that the continuation repeats before its first error; 1 only if it repeats it all."""
-    pairs = enumerate(zip(tokens, target, strict=False))
-    right = next((t for t, (ours, theirs) in pairs if ours != theirs), min(len(tokens), len(target)))
-    return right / len(target)
-
-
-def accuracy_reward(tokens: Sequence[int], target: Sequence[int]) -> float:
-    """Share of the target's positions at which the continuation has the same token."""
-    return sum(ours == theirs for ours, theirs in zip(tokens, target, strict=False)) / len(target)
+    return first_mismatch(tokens, target) / len(target)
 
 
 def edit_reward(tokens: Sequence[int], target: Sequence[int]) -> float:
@@ -33,4 +28,4 @@ def edit_reward(tokens: Sequence[int], target: Sequence[int]) -> float:
     return Levenshtein.normalized_similarity(list(tokens), list(target))
 
 
-REWARDS: dict[str, Reward] = {"prefix": prefix_reward, "accuracy": accuracy_reward, "edit": edit_reward}
+REWARDS: dict[str, Reward] = {"prefix": prefix_reward, "accuracy": token_accuracy, "edit": edit_reward}

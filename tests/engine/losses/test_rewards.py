@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.losses.rewards import REWARDS, accuracy_reward, cut, edit_reward, prefix_reward
+from engine.losses.rewards import REWARDS, cut, edit_reward, prefix_reward
+from engine.monitors import token_accuracy
 from engine.recipe.sections import KnobsRecipe
 from tests.engine.losses.test_tokens import edit_distance
 
@@ -50,7 +51,7 @@ def test_the_prefix_reward_counts_to_the_first_error(tokens, target):
 @given(TOKENS, TOKENS)
 def test_the_accuracy_reward_counts_right_positions(tokens, target):
     right = sum(t < len(tokens) and tokens[t] == target[t] for t in range(len(target)))
-    assert accuracy_reward(tokens, target) == right / len(target)
+    assert token_accuracy(tokens, target) == right / len(target)
 
 
 @settings(deadline=None)

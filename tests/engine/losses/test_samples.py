@@ -11,9 +11,10 @@ from torch import Tensor
 
 from engine.decoding.trajectory import sample
 from engine.frozen_lm import FrozenLM
-from engine.losses.rewards import accuracy_reward, cut, edit_reward, prefix_reward
+from engine.losses.rewards import cut, edit_reward, prefix_reward
 from engine.losses.samples import minimum_risk, reinforce, rloo
 from engine.losses.view import Samples, View
+from engine.monitors import token_accuracy
 from tests.engine.losses.views import KNOBS, Text, slow_log_p, text_of, texts_of, value_and_gradients, view_of
 
 BASELINE = 0.4
@@ -86,7 +87,7 @@ def test_a_reward_carries_no_gradient_of_its_own(term, tiny_llama):
 
 V, LENGTH, NUM_SETS = 3, 3, 3000
 TARGETS = {"prefix": (2, 0, 1), "accuracy": (1, 1, 0), "edit": (0, 1, 2)}
-REWARD_OF = {"prefix": prefix_reward, "accuracy": accuracy_reward, "edit": edit_reward}
+REWARD_OF = {"prefix": prefix_reward, "accuracy": token_accuracy, "edit": edit_reward}
 EVERY = list(product(range(V), repeat=LENGTH))
 
 
@@ -124,7 +125,7 @@ def test_a_mean_estimate_is_the_gradient_of_minus_the_expected_reward(term, num_
 
 
 def test_leaving_one_out_makes_the_estimate_steadier_than_no_baseline(tiny_llama):
-    rewards_27 = torch.tensor([0.5 + accuracy_reward(s, (1, 1, 0)) / 2 for s in EVERY])
+    rewards_27 = torch.tensor([0.5 + token_accuracy(s, (1, 1, 0)) / 2 for s in EVERY])
     index_Bn = torch.randint(27, (500, 5), generator=torch.Generator().manual_seed(7))
     spreads = []
     for term, baseline in ((rloo, 0.0), (reinforce, 0.0)):
