@@ -1,6 +1,6 @@
 """Free-running reading: one position at a time over a KV cache, for many soft prompts at once.
 
-Owns: the sequential pass and its padding. Must not know: how the next thing to read is chosen, losses.
+Owns: the sequential pass, gradients kept. Must not know: how the next thing to read is chosen, losses.
 
 B texts, K soft-prompt vectors, T target tokens, D hidden size, V vocabulary.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from engine.decoding.reader import Reader
 from engine.frozen_lm import FrozenLM
 
 NextRead = Callable[[int, Tensor], Tensor]
@@ -19,8 +20,6 @@ NextRead = Callable[[int, Tensor], Tensor]
 def trajectory(lm: FrozenLM, prompts: list[Tensor], num_tokens: int, next_read: NextRead) -> Tensor:
     """Last hidden states along self-chosen contexts, gradients kept through every step unless disabled.
 
-    Prompts are padded on the left and masked, so that texts of unlike K share every pass.
-
     Args:
         lm: the frozen model.
         prompts: B tensors (K_b, D), float32.
@@ -29,30 +28,11 @@ def trajectory(lm: FrozenLM, prompts: list[Tensor], num_tokens: int, next_read: 
     Returns:
         (B, num_tokens, D): state t predicts token t.
     """
-    longest = max(len(prompt_KD) for prompt_KD in prompts)
-    pads_B = torch.tensor([longest - len(prompt_KD) for prompt_KD in prompts], device=lm.device)
-    left = [torch.nn.functional.pad(prompt_KD, (0, 0, longest - len(prompt_KD), 0)) for prompt_KD in prompts]
-    read_BSD, cache, states = torch.stack(left).to(lm.dtype), None, []
-    for t in range(num_tokens):
-        end = longest + t
-        output = lm.model.base_model(
-            inputs_embeds=read_BSD, past_key_values=cache, use_cache=True,
-            **_mask(pads_B, end - read_BSD.shape[1], end),
-        )  # fmt: skip
-        cache = output.past_key_values
-        states.append(output.last_hidden_state[:, -1])
-        if t + 1 < num_tokens:
-            read_BSD = next_read(t, states[-1])[:, None].to(lm.dtype)
+    reader = Reader(lm, prompts)
+    states = [reader.hidden_RD]
+    for t in range(num_tokens - 1):
+        states.append(reader.read(next_read(t, states[-1])))
     return torch.stack(states, 1)
-
-
-def _mask(pads_B: Tensor, start: int, end: int) -> dict[str, Tensor]:
-    """Attention mask and positions of columns `start` to `end`; nothing where no row is padded."""
-    if not pads_B.any():
-        return {}
-    columns_S = torch.arange(end, device=pads_B.device)
-    positions_BS = (columns_S - pads_B[:, None]).clamp_min(0)
-    return {"attention_mask": (columns_S >= pads_B[:, None]).long(), "position_ids": positions_BS[:, start:]}
 
 
 @torch.no_grad()

@@ -19,9 +19,9 @@ from engine.recipe.sections import (
     ParameterisationRecipe,
     StageRecipe,
     StartRecipe,
-    Strict,
     TermsRecipe,
 )
+from engine.strict import Strict
 
 STAGE_SECTIONS = ("loss", "terms", "knobs", "context", "noise", "parameterisation", "optim")
 """Sections a stage may change: none that decides what is asked or when an attempt is done."""

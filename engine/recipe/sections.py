@@ -5,13 +5,10 @@ Owns: one strict, frozen model a section. Must not know: how a value is used, fi
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from engine.schedules import Value, build_schedule
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from engine.strict import Strict
 
 
 def _share(value: Value) -> Value:
