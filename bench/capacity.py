@@ -28,7 +28,7 @@ from engine.target import Target, encode
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "capacity.json"
-BUDGETS = {1: 4_000, 4: 8_000, 16: 20_000, 64: 30_000}
+BUDGETS = {1: 4_000, 4: 8_000, 16: 20_000, 64: 60_000}
 """Positions a text, by K."""
 
 LONGEST = {1: 32, 4: 64, 16: 128, 64: 320}

@@ -5,6 +5,7 @@ import torch
 
 from engine.decoding import Beam, Greedy
 from engine.decoding.beam import Beams
+from engine.decoding.processors import Processors
 from tests.engine.slow import draw_prompt
 from tests.tiny import FAMILIES
 
@@ -41,16 +42,15 @@ def test_beam_search_is_that_of_transformers(family, width, length_penalty, earl
         assert said.token_ids == ids[: len(said.token_ids)]
         assert all(token == lm.tokens.end_id for token in ids[len(said.token_ids) :])
         if width > 1:
-            assert said.score == pytest.approx(theirs.sequences_scores[0].item(), rel=1e-6, abs=2e-5)
+            assert said.score == pytest.approx(theirs.sequences_scores[0].item(), rel=1e-5, abs=2e-5)
         else:
             log_p = lm.model.compute_transition_scores(theirs.sequences, theirs.scores, normalize_logits=True)
             mean = log_p[0].sum().item() / len(said.token_ids) ** length_penalty
-            assert said.score == pytest.approx(mean, rel=1e-6, abs=2e-5)
+            assert said.score == pytest.approx(mean, rel=1e-5, abs=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 def test_beam_with_penalties_is_that_of_transformers(tiny_llama):
-    from engine.decoding.processors import Processors
-
     prompts = draw_prompts(tiny_llama)
     processors = Processors(repetition_penalty=1.3, no_repeat_ngram=2)
     for strategy, beams in ((Beam(width=3, processors=processors), 3), (Greedy(processors=processors), 1)):
