@@ -9,14 +9,14 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from orchestrator.verifier import Candidate, Verdict, max_new_tokens, refusal, refused, verdict
+from orchestrator.verifier import Candidate, Mode, Said, Verifier
 
 BATCH_SIZE = 64
 """Candidates decoded together. Assumption, bounds the KV cache."""
 
 
-class HfVerifier:
-    """Greedy `generate` with a KV cache over left-padded soft prompts.
+class HfVerifier(Verifier):
+    """`generate`, greedy or with beams, with a KV cache over left-padded soft prompts.
 
     Args:
         model: local folder or hub name.
@@ -36,44 +36,32 @@ class HfVerifier:
         )
         self._model.eval().requires_grad_(False).to(device)
         end_id = self._model.config.get_text_config().eos_token_id
-        self._end_ids = end_id if isinstance(end_id, list) else [end_id]
+        self.end_ids = end_id if isinstance(end_id, list) else [end_id]
         self.engine = f"hf {transformers.__version__}"
         self.engine_dtype = dtype
         self.context = context
         self.hidden_size: int = self._model.get_input_embeddings().weight.shape[1]
 
-    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
-        """Decode greedily and compare."""
-        name = {"engine": self.engine, "engine_dtype": self.engine_dtype}
-        verdicts: dict[int, Verdict] = {}
-        sound: list[tuple[int, Candidate]] = []
-        for index, candidate in enumerate(candidates):
-            reason = refusal(candidate, hidden_size=self.hidden_size, context=self.context)
-            if reason:
-                verdicts[index] = refused(candidate, reason, **name)
-            else:
-                sound.append((index, candidate))
-        for batch in self._batches(sound):
-            for (index, candidate), said in zip(batch, self._decode([c for _, c in batch]), strict=True):
-                ends = candidate.token_ids[-1] in self._end_ids
-                verdicts[index] = verdict(candidate, said, ends=ends, **name)
-        return [verdicts[index] for index in range(len(candidates))]
+    def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
+        said: dict[int, Said] = {}
+        for batch in self._batches(candidates, mode.batch_size or BATCH_SIZE):
+            said |= zip(batch, self._generate([candidates[index] for index in batch], mode), strict=True)
+        return [said[index] for index in range(len(candidates))]
 
-    def _batches(self, sound: list[tuple[int, Candidate]]) -> list[list[tuple[int, Candidate]]]:
+    def _batches(self, candidates: list[Candidate], batch_size: int) -> list[list[int]]:
         """Similar lengths together; no batch whose longest prompt and longest text overrun the context."""
-        batches: list[list[tuple[int, Candidate]]] = []
-        for pair in sorted(sound, key=lambda pair: len(pair[1].token_ids)):
-            group = [*batches[-1], pair] if batches else [pair]
-            longest = max(len(c.prompt_KD) for _, c in group)
-            decoded = max(max_new_tokens(c, self.context) for _, c in group)
-            if batches and len(group) <= BATCH_SIZE and longest + decoded <= self.context:
-                batches[-1].append(pair)
+        batches: list[list[int]] = []
+        for index in sorted(range(len(candidates)), key=lambda index: len(candidates[index].token_ids)):
+            group = [candidates[member] for member in [*(batches[-1] if batches else []), index]]
+            longest = max(len(c.prompt_KD) for c in group)
+            if batches and len(group) <= batch_size and longest + max(map(self._limit, group)) <= self.context:
+                batches[-1].append(index)
             else:
-                batches.append([pair])
+                batches.append([index])
         return batches
 
     @torch.inference_mode()
-    def _decode(self, candidates: list[Candidate]) -> list[list[int]]:
+    def _generate(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         longest = max(len(c.prompt_KD) for c in candidates)
         weight = self._model.get_input_embeddings().weight
         read_BKD = weight.new_zeros(len(candidates), longest, self.hidden_size)
@@ -81,20 +69,25 @@ class HfVerifier:
         for b, candidate in enumerate(candidates):
             read_BKD[b, longest - len(candidate.prompt_KD) :] = torch.from_numpy(candidate.prompt_KD.copy())
             mask_BK[b, longest - len(candidate.prompt_KD) :] = 1
-        ids_BT = self._model.generate(
+        output = self._model.generate(
             inputs_embeds=read_BKD,
             attention_mask=mask_BK,
-            max_new_tokens=max(max_new_tokens(c, self.context) for c in candidates),
+            max_new_tokens=max(map(self._limit, candidates)),
             do_sample=False,
-            num_beams=1,
-            pad_token_id=self._end_ids[0],
+            num_beams=mode.beams,
+            pad_token_id=self.end_ids[0],
+            output_logits=mode.margins,
+            return_dict_in_generate=True,
         )
-        return [
-            self._trim(row, max_new_tokens(c, self.context)) for row, c in zip(ids_BT.tolist(), candidates, strict=True)
-        ]
+        texts = [self._trim(row, self._limit(c)) for row, c in zip(output.sequences.tolist(), candidates, strict=True)]
+        if not mode.margins:
+            return [Said(ids) for ids in texts]
+        top_TB2 = torch.stack([logits_BV.float().topk(2).values for logits_BV in output.logits])
+        margins_BT = (top_TB2[..., 0] - top_TB2[..., 1]).T.tolist()
+        return [Said(ids, margins_T[: len(ids)]) for ids, margins_T in zip(texts, margins_BT, strict=True)]
 
     def _trim(self, ids: list[int], max_tokens: int) -> list[int]:
         """What one text said: through its first end-of-text token, within its own budget."""
         ids = ids[:max_tokens]
-        stop = next((t for t, token in enumerate(ids) if token in self._end_ids), len(ids) - 1)
+        stop = next((t for t, token in enumerate(ids) if token in self.end_ids), len(ids) - 1)
         return ids[: stop + 1]

@@ -5,8 +5,8 @@ Owns: the contract every verifying engine meets. Must not know: the solver, its 
 K soft-prompt vectors, T target tokens, D hidden size.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -30,8 +30,39 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Mode:
+    """How candidates are decoded.
+
+    Attributes:
+        beams: width of the beam search; 1 is greedy, and `exact` in a run's results means that alone.
+        batch_size: most candidates decoded together; None leaves it to the engine.
+        margins: whether the engine's own margins are asked for; greedy only.
+    """
+
+    beams: int = 1
+    batch_size: int | None = None
+    margins: bool = False
+
+
+GREEDY = Mode()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an engine emitted after one prompt.
+
+    Attributes:
+        token_ids: the end-of-text token included where it was reached.
+        margins: of each emitted token over its best rival, logits; None if not asked for.
+    """
+
+    token_ids: list[int]
+    margins: list[float] | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What an engine said when it decoded freely and greedily.
+    """What an engine said when it decoded freely.
 
     Attributes:
         exact: the tokens emitted are the target's, all of them and in order, and nothing else.
@@ -40,6 +71,8 @@ class Verdict:
         engine: `vllm` or `hf`, with its version.
         engine_dtype: numerics of the engine.
         refusal: why the candidate was not decoded, or None.
+        margins: of each right token over its best rival in the engine's own numerics, logits, up to the first
+            mismatch; None if not asked for.
     """
 
     id: str
@@ -49,19 +82,48 @@ class Verdict:
     engine: str
     engine_dtype: str
     refusal: str | None = None
+    margins: tuple[float, ...] | None = None
 
 
-class Verifier(Protocol):
-    """An engine that decodes candidates and is alone in saying `exact`."""
+class Verifier(ABC):
+    """An engine that decodes candidates and is alone in saying `exact`.
+
+    Attributes:
+        engine: name and version.
+        engine_dtype: its numerics.
+        context: longest soft prompt and target together, in positions.
+        end_ids: tokens that end a text.
+    """
 
     engine: str
     engine_dtype: str
     hidden_size: int
     context: int
+    end_ids: list[int]
 
-    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """One verdict for each candidate, in order. A candidate that cannot be decoded is refused, not raised."""
-        ...
+        reasons = [refusal(c, hidden_size=self.hidden_size, context=self.context) for c in candidates]
+        sound = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
+        said = iter(self._decode(sound, mode) if sound else [])
+        name = {"engine": self.engine, "engine_dtype": self.engine_dtype}
+        return [
+            refused(c, reason, **name) if reason else verdict(c, next(said), ends=self._ends(c), **name)
+            for c, reason in zip(candidates, reasons, strict=True)
+        ]
+
+    @abstractmethod
+    def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
+        """What the engine emits after each sound candidate's prompt, at most `_limit` tokens, nothing penalised."""
+
+    def _ends(self, candidate: Candidate) -> bool:
+        """Whether stopping is part of the target; if not, what follows its last token is not judged."""
+        return candidate.token_ids[-1] in self.end_ids
+
+    def _limit(self, candidate: Candidate) -> int:
+        """Tokens to decode: the target's, and some slack where it must stop by itself, within the context."""
+        slack = SLACK_TOKENS if self._ends(candidate) else 0
+        return min(len(candidate.token_ids) + slack, self.context - len(candidate.prompt_KD))
 
 
 def refusal(candidate: Candidate, *, hidden_size: int, context: int) -> str | None:
@@ -84,26 +146,22 @@ def refusal(candidate: Candidate, *, hidden_size: int, context: int) -> str | No
     return None
 
 
-def max_new_tokens(candidate: Candidate, context: int) -> int:
-    """Tokens to decode for a candidate: the target's and some slack, within the context."""
-    return min(len(candidate.token_ids) + SLACK_TOKENS, context - len(candidate.prompt_KD))
-
-
-def verdict(candidate: Candidate, generated: list[int], *, ends: bool, engine: str, engine_dtype: str) -> Verdict:
+def verdict(candidate: Candidate, said: Said, *, ends: bool, engine: str, engine_dtype: str) -> Verdict:
     """Compare what was emitted with the target.
 
     Args:
         candidate: the claim.
-        generated: tokens emitted, the end-of-text token included where it was reached.
+        said: what the engine emitted.
         ends: whether stopping is part of the target; if not, what follows its last token is not judged.
         engine: name and version of the engine.
         engine_dtype: its numerics.
     """
     target = candidate.token_ids
-    judged = tuple(generated) if ends else tuple(generated[: len(target)])
-    pairs = zip(judged, target, strict=False)
-    first_mismatch = next((t for t, (said, asked) in enumerate(pairs) if said != asked), min(len(judged), len(target)))
-    return Verdict(candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype)
+    judged = tuple(said.token_ids) if ends else tuple(said.token_ids[: len(target)])
+    pairs = enumerate(zip(judged, target, strict=False))
+    first_mismatch = next((t for t, (ours, theirs) in pairs if ours != theirs), min(len(judged), len(target)))
+    margins = None if said.margins is None else tuple(said.margins[:first_mismatch])
+    return Verdict(candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype, margins=margins)
 
 
 def refused(candidate: Candidate, reason: str, *, engine: str, engine_dtype: str) -> Verdict:

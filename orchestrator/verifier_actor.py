@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
-from orchestrator.verifier import Candidate, Verdict, Verifier
+from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
 
@@ -61,6 +61,6 @@ class VerifierActor:
         """Name and version of the engine, once it is loaded."""
         return self._verifier.engine
 
-    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """One verdict for each candidate, in order."""
-        return self._verifier.judge(candidates)
+        return self._verifier.judge(candidates, mode)

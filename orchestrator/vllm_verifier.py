@@ -1,4 +1,4 @@
-"""Verification on vLLM: free greedy decoding from prompt embeddings.
+"""Verification on vLLM: free decoding from prompt embeddings, greedy or with beams.
 
 Owns: the vLLM engine and its settings. Must not know: the solver. vLLM is imported by the constructor alone.
 """
@@ -10,10 +10,14 @@ from typing import Any
 import torch
 
 from orchestrator.errors import UserError
-from orchestrator.verifier import Candidate, Verdict, max_new_tokens, refusal, refused, verdict
+from orchestrator.verifier import Candidate, Mode, Said, Verifier
+from orchestrator.vllm_beam import Hypotheses, LikelyTokens, search_beams
+
+MAX_BEAMS = 32
+"""Widest beam search: twice as many log-probabilities are asked of vLLM at every step."""
 
 
-class VllmVerifier:
+class VllmVerifier(Verifier):
     """A resident vLLM engine that decodes candidates.
 
     Args:
@@ -46,6 +50,7 @@ class VllmVerifier:
             gpu_memory_utilization=memory_frac,
             trust_remote_code=False,
             disable_log_stats=True,
+            max_logprobs=2 * MAX_BEAMS,
             use_tqdm_on_load=False,
         )
         self.engine = f"vllm {vllm.__version__}"
@@ -53,31 +58,59 @@ class VllmVerifier:
         self.context = context
         self.hidden_size = self._llm.model_config.get_hidden_size()
         self._dtype = self._llm.model_config.dtype
-        self._end_id = self._llm.get_tokenizer().eos_token_id
+        self.end_ids = [self._llm.get_tokenizer().eos_token_id]
 
-    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
-        """Decode greedily, without penalties or prefix caching, and compare."""
-        name = {"engine": self.engine, "engine_dtype": self.engine_dtype}
-        reasons = [refusal(c, hidden_size=self.hidden_size, context=self.context) for c in candidates]
-        sound = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
-        generated = iter(self._decode(sound))
-        return [
-            refused(c, reason, **name)
-            if reason
-            else verdict(c, next(generated), ends=c.token_ids[-1] == self._end_id, **name)
-            for c, reason in zip(candidates, reasons, strict=True)
-        ]
+    def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
+        size = mode.batch_size or len(candidates)
+        batches = [candidates[first : first + size] for first in range(0, len(candidates), size)]
+        decode = self._search if mode.beams > 1 else self._decode_greedily
+        return [said for batch in batches for said in decode(batch, mode)]
 
-    def _decode(self, candidates: list[Candidate]) -> list[list[int]]:
-        if not candidates:
-            return []
-        prompts = [{"prompt_embeds": torch.from_numpy(c.prompt_KD.copy()).to(self._dtype)} for c in candidates]
-        params = [
-            self._sampling(temperature=0.0, max_tokens=max_new_tokens(c, self.context), detokenize=False)
-            for c in candidates
-        ]
-        outputs = self._llm.generate(prompts, params, use_tqdm=False)
-        return [list(output.outputs[0].token_ids) for output in outputs]
+    def _decode_greedily(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
+        prompts = [{"prompt_embeds": self._tensor(c)} for c in candidates]
+        params = [self._params(self._limit(c), 2 if mode.margins else None) for c in candidates]
+        texts = [output.outputs[0] for output in self._llm.generate(prompts, params, use_tqdm=False)]
+        if not mode.margins:
+            return [Said(list(text.token_ids)) for text in texts]
+        return [Said(list(text.token_ids), [_margin(step) for step in text.logprobs]) for text in texts]
+
+    def _search(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
+        """Our own beam search: vLLM refuses beams for prompts that are embeddings."""
+        if mode.beams > MAX_BEAMS:
+            raise UserError(f"--beams {mode.beams}: must be at most {MAX_BEAMS} on vLLM")
+        prompts = [self._tensor(c) for c in candidates]
+
+        def likely(hypotheses: Hypotheses, num_next: int) -> LikelyTokens:
+            asked = [_mixed(prompts[text], token_ids) for text, token_ids in hypotheses]
+            outputs = self._llm.generate(asked, self._params(1, num_next), use_tqdm=False)
+            steps = [output.outputs[0].logprobs[0] for output in outputs]
+            ranked = [sorted(step.items(), key=lambda entry: entry[1].rank)[:num_next] for step in steps]
+            return [[(token, entry.logprob) for token, entry in step] for step in ranked]
+
+        texts = search_beams(likely, [self._limit(c) for c in candidates], width=mode.beams, end_id=self.end_ids[0])
+        return [Said(text.token_ids) for text in texts]
+
+    def _tensor(self, candidate: Candidate) -> torch.Tensor:
+        return torch.from_numpy(candidate.prompt_KD.copy()).to(self._dtype)
+
+    def _params(self, max_tokens: int, logprobs: int | None) -> Any:
+        return self._sampling(temperature=0.0, max_tokens=max_tokens, logprobs=logprobs, detokenize=False)
+
+
+def _mixed(prompt_KD: torch.Tensor, token_ids: tuple[int, ...]) -> dict[str, Any]:
+    """A soft prompt followed by plain tokens; the zero rows and zero ids are places that the other one fills."""
+    num_vectors, num_tokens = len(prompt_KD), len(token_ids)
+    return {
+        "prompt_embeds": torch.nn.functional.pad(prompt_KD, (0, 0, 0, num_tokens)),
+        "prompt_token_ids": [0] * num_vectors + list(token_ids),
+        "prompt_is_token_ids": [False] * num_vectors + [True] * num_tokens,
+    }
+
+
+def _margin(step: dict[int, Any]) -> float:
+    """From the two likeliest tokens of one position; differences of log-probabilities are differences of logits."""
+    best, second = sorted((entry.logprob for entry in step.values()), reverse=True)[:2]
+    return best - second
 
 
 def _import_vllm() -> Any:

@@ -15,7 +15,7 @@ from engine.recipe import Recipe
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target, make_target
-from orchestrator.verifier import SLACK_TOKENS, Candidate, verdict
+from orchestrator.verifier import SLACK_TOKENS, Candidate, Mode, Said, verdict
 from orchestrator.verifier_actor import EngineSpec, make_verifier
 from tests.orchestrator.made_up import noise_like
 
@@ -159,6 +159,23 @@ def test_judging_leaves_the_prompts_alone_and_gives_the_same_verdicts_again(veri
     assert [candidate.prompt_KD.tobytes() for candidate in batch] == before
 
 
+@pytest.mark.parametrize("mode", [Mode(batch_size=1), Mode(batch_size=2), Mode(margins=True)], ids=str)
+def test_neither_batch_size_nor_a_look_at_margins_changes_what_is_said(mode, verifier, solved, random_prompts):
+    batch = [*solved, *random_prompts]
+    plain = [replace(said, margins=None) for said in verifier.judge(batch, mode)]
+    assert plain == verifier.judge(batch)
+
+
+def test_the_engines_own_margins_are_those_the_solver_measured(verifier, solved, pocket_lm):
+    others = [replace(c, token_ids=(*c.token_ids[:2], 5, c.token_ids[-1])) for c in solved]
+    for candidate, said in zip([*solved, *others], verifier.judge([*solved, *others], Mode(margins=True)), strict=True):
+        right = torch.tensor(candidate.token_ids[: said.first_mismatch])
+        with torch.no_grad():
+            ours = pocket_lm.score_targets([torch.from_numpy(candidate.prompt_KD)], [right]).margin
+        assert said.margins is not None and len(said.margins) == said.first_mismatch > 0
+        assert said.margins == pytest.approx(ours.tolist(), abs=1e-3)
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_both_engines_say_the_same_of_random_prompts(hf, vllm, random_prompts):
@@ -183,6 +200,6 @@ def test_both_engines_say_the_same_of_random_prompts(hf, vllm, random_prompts):
 )
 def test_a_verdict_compares_token_by_token(generated, ends, exact, first_mismatch):
     candidate = Candidate("a", np.zeros((1, 2), np.float32), (4, 5, 0))
-    said = verdict(candidate, generated, ends=ends, engine="e", engine_dtype="d")
+    said = verdict(candidate, Said(generated), ends=ends, engine="e", engine_dtype="d")
     assert (said.exact, said.first_mismatch) == (exact, first_mismatch)
     assert said.generated_ids == tuple(generated if ends else generated[:3])

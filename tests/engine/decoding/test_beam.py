@@ -49,7 +49,8 @@ def test_beam_search_is_that_of_transformers(family, width, length_penalty, earl
             assert said.score == pytest.approx(mean, rel=1e-5, abs=2e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
+@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty` with `inputs_embeds`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Passing `no_repeat_ngram_size` with `inputs_embeds`:UserWarning")
 def test_beam_with_penalties_is_that_of_transformers(tiny_llama):
     prompts = draw_prompts(tiny_llama)
     processors = Processors(repetition_penalty=1.3, no_repeat_ngram=2)
