@@ -1,12 +1,30 @@
 """What a soft prompt says: decoders over the frozen model, one interface."""
 
 from engine.decoding.beam import Beam, Beams
+from engine.decoding.contrastive import Contrastive
 from engine.decoding.greedy import Greedy, greedy
+from engine.decoding.nucleus import Nucleus
+from engine.decoding.soft_beam import SoftBeam
 from engine.decoding.strategy import Continuation, DecodingError, Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "greedy": Greedy,
     "beam": Beam,
+    "contrastive": Contrastive,
+    "nucleus": Nucleus,
+    "soft_beam": SoftBeam,
 }
 
-__all__ = ["STRATEGIES", "Beam", "Beams", "Continuation", "DecodingError", "Greedy", "Strategy", "greedy"]
+__all__ = [
+    "STRATEGIES",
+    "Beam",
+    "Beams",
+    "Continuation",
+    "Contrastive",
+    "DecodingError",
+    "Greedy",
+    "Nucleus",
+    "SoftBeam",
+    "Strategy",
+    "greedy",
+]
