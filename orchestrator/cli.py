@@ -35,12 +35,13 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")]
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """The user's mistakes as one line on standard error and exit code 2; actors that keep dying as one and 1."""
+    from engine.decoding import DecodingError
     from engine.frozen_lm import ModelError
-    from engine.recipe import RecipeError
+    from engine.settings import SettingsError
 
     try:
         yield
-    except (UserError, ModelError, RecipeError) as error:
+    except (UserError, ModelError, SettingsError, DecodingError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
     except FleetError as error:
@@ -123,15 +124,23 @@ def verify(
 def decode(
     folder: Folder,
     id: Annotated[str, typer.Option("--id", help="id of the text")],
-    strategy: Annotated[str, typer.Option(help="greedy")] = "greedy",
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="greedy, beam, ... or all; may be given again; default greedy")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="S.K=V", help="a strategy's setting: beam.width=8")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="model's numerics; default as in the run")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
-    """Show what a stored prompt says, beside its target."""
+    """Show what a stored prompt says under each strategy, beside its target, and how sure each token is."""
     with told_in_one_line():
-        from orchestrator.sight import look, print_sight
+        from orchestrator.sight import look
+        from orchestrator.sight_view import print_sight
+        from orchestrator.strategies import choose
 
-        print_sight(look(folder, id, strategy=strategy, dtype=dtype), console, as_json=as_json)
+        strategies = choose(strategy or ["greedy"], set_ or [])
+        print_sight(look(folder, id, strategies=strategies, dtype=dtype), console, as_json=as_json)
 
 
 @app.command()

@@ -1,14 +1,20 @@
 """Fixtures of the orchestrator's tests: the pocket model's tokenizer, corpora on disk, the command line in process."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from engine.frozen_lm import ModelSource, TokenRule
 from orchestrator.cli import app
+from orchestrator.ledger import SCHEMA, Ledger
+from orchestrator.reproof import stored_candidate
+from tests.orchestrator.made_up import noise_like
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,45 @@ def contents():
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     return read
+
+
+SAYINGS = {
+    "door": "The old man opened the door and looked out into the rain.",
+    "sea": "  The sea\nwas grey. ",
+    "odd": "a [b] \x1b[31mred\x07.",
+    "nothing": "",
+}
+"""Texts of the shared run: a plain one, one with a line break, one a terminal would act on, one that is no target."""
+
+
+@pytest.fixture(scope="session")
+def sayings(tmp_path_factory, write_jsonl, verbatim) -> Path:
+    """Folder of a finished run over `SAYINGS`. Shared: to be left as it is."""
+    folder = tmp_path_factory.mktemp("sayings")
+    corpus = write_jsonl(folder / "corpus.jsonl", [{"id": id, "text": text} for id, text in SAYINGS.items()])
+    settings = ("--set", "num_vectors=12", "--no-dashboard", "--engine", "hf")
+    outcome = verbatim("run", corpus, "--out", folder / "run", *settings)
+    assert outcome.code == 3 and "3 of 4 exact on hf" in outcome.out, outcome
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def alter_row():
+    """Change a row of a run of one part: `alter_row(folder, id, key=value)`."""
+
+    def alter(folder: Path, id: str, **changes) -> None:
+        (part,) = (folder / "results").iterdir()
+        rows = [row | changes if row["id"] == id else row for row in pq.read_table(part).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, write_page_checksum=True)
+
+    return alter
+
+
+@pytest.fixture
+def with_noise(sayings, tmp_path, alter_row) -> Path:
+    """A copy of that run in which the prompt of `door` is noise of the same norm, and was rejected."""
+    folder = shutil.copytree(sayings, tmp_path / "with noise")
+    prompt_KD = stored_candidate(Ledger(folder).read_id("door")).prompt_KD
+    noise = noise_like(prompt_KD).ravel().tolist()
+    alter_row(folder, "door", prompt=noise, exact=False, status="rejected", reason="made up")
+    return folder

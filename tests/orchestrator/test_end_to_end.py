@@ -154,29 +154,6 @@ def test_a_flipped_bit_in_a_prompt_is_refused_with_its_file(copy, verbatim):
         assert line.startswith("error: results part ") and "part-00000.parquet: damaged" in line
 
 
-def test_decode_shows_target_and_prompt_side_by_side(finished, verbatim):
-    outcome = verbatim("decode", finished[0], "--id", "sea")
-    assert outcome.code == 0
-    target, said, verdict = outcome.out.splitlines()
-    assert target == "target    The sea\\nwas grey. " and said == "greedy    The sea\\nwas grey. "
-    assert verdict.startswith("exact in float32; smallest margin ")
-
-
-def test_decode_as_json_has_tokens_and_margins(finished, verbatim):
-    sight = json.loads(verbatim("decode", finished[0], "--id", "sea", "--json").out)
-    assert sight["says"] == sight["target"] == SENTENCES["sea"] and sight["exact"]
-    assert sight["generated_ids"] == sight["token_ids"] and len(sight["margins"]) == len(sight["token_ids"])
-    stored = Ledger(finished[0]).read_id("sea")
-    assert sight["first_mismatch"] == stored["first_mismatch"]
-    assert min(sight["margins"]) == pytest.approx(stored["min_margin"], abs=1e-3)
-
-
-@pytest.mark.parametrize(("id", "complaint"), [("nobody", "has no such row"), ("empty", "is invalid (empty)")])
-def test_decode_of_a_row_without_a_prompt_is_refused(finished, verbatim, id, complaint):
-    outcome = verbatim("decode", finished[0], "--id", id)
-    assert outcome.code == 2 and outcome.err.startswith(f"error: --id {id}: ") and complaint in outcome.err
-
-
 def test_status_tells_state_and_counts(finished, verbatim):
     status = json.loads(verbatim("status", finished[0], "--json").out)
     assert status["state"] == "finished" and status["num_rows"] == status["num_committed"] == 8
