@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
@@ -89,13 +90,16 @@ def calibrate(solver: Solver, recipe: Recipe, on_attempt: Callable[[Attempt], No
     return VectorPlan(tuple((length, _cheapest(mine)) for length, mine in by_length.items()))
 
 
+def sample_target(tokens: TokenRule, number: int, length: int) -> Target:
+    """The first `length` tokens of a sample, repeated where it is shorter; stopping is not asked for."""
+    ids = encode(tokens, SAMPLES[number])
+    ids = (ids * math.ceil(length / len(ids)))[:length]
+    return Target(f"calibration-{length}-{number}", SAMPLES[number], tuple(ids), ends=False)
+
+
 def _jobs(solver: Solver, recipe: Recipe, length: int) -> list[Job]:
     recipe = recipe.model_copy(update={"max_steps": min(MAX_STEPS, recipe.max_steps), "siblings": 1})
-    targets = []
-    for number, sample in enumerate(SAMPLES):
-        ids = encode(solver.lm.tokens, sample)
-        ids = (ids * math.ceil(length / len(ids)))[:length]
-        targets.append(Target(f"calibration-{length}-{number}", sample, tuple(ids), ends=False))
+    targets = [sample_target(solver.lm.tokens, number, length) for number in range(len(SAMPLES))]
     sizes = sorted({max(1, length // ratio) for ratio in TOKENS_PER_VECTOR})
     base = Job(targets[0], recipe, 1)
     return [replace(base, target=target, num_vectors=size) for size in sizes for target in targets]

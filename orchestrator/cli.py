@@ -109,15 +109,26 @@ def verify(
     folder: Folder,
     engine: Annotated[str, typer.Option(help="vllm or hf")] = "vllm",
     dtype: Annotated[str | None, typer.Option(help="engine's numerics; default as in the run")] = None,
+    beams: Annotated[int, typer.Option(min=1, help="width of a beam search; 1 is greedy")] = 1,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="most prompts decoded together")] = None,
+    ladder: Annotated[bool, typer.Option(help="every rung: batch sizes, dtypes, beams, rounding, noise")] = False,
+    out: Annotated[Path | None, typer.Option(help="file for the ladder's table, .parquet")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="verdicts as JSON")] = False,
 ) -> None:
     """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""
     with told_in_one_line():
-        from orchestrator.reproof import print_reproof, reprove
+        from orchestrator import reproof
+        from orchestrator.verifier import Mode
 
-        reproof = reprove(folder, engine=engine, dtype=dtype)
-        print_reproof(reproof, console, as_json=as_json)
-        raise typer.Exit(0 if reproof.is_all_exact else 3)
+        options = reproof.ReproofOptions(folder, engine, dtype, Mode(beams, batch_size), address)
+        if ladder:
+            is_all_exact = reproof.climb_claims(options, out, console)
+        elif out is not None:
+            raise UserError(f"--out {out}: only the ladder writes a file; give --ladder")
+        else:
+            is_all_exact = reproof.reprove_claims(options, console, as_json=as_json)
+        raise typer.Exit(0 if is_all_exact else 3)
 
 
 @app.command()
@@ -141,6 +152,22 @@ def decode(
 
         strategies = choose(strategy or ["greedy"], set_ or [])
         print_sight(look(folder, id, strategies=strategies, dtype=dtype), console, as_json=as_json)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to make; must not hold anything")],
+    id: Annotated[list[str] | None, typer.Option("--id", help="id of a text; may be given again; default all")] = None,
+    dtype: Annotated[str, typer.Option(help="of the exported prompts: float32, bfloat16, float16")] = "float32",
+    all_: Annotated[bool, typer.Option("--all", help="also prompts that are not exact")] = False,
+) -> None:
+    """Take stored prompts elsewhere: safetensors, and requests to a vLLM server. Changes nothing in DIR."""
+    with told_in_one_line():
+        from orchestrator.export import export as export_prompts
+
+        exported = export_prompts(folder, out, ids=id, dtype=dtype, with_inexact=all_)
+        console.print(exported.line(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

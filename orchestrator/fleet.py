@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 
-from engine.frozen_lm import ModelSource
-from orchestrator.errors import FleetError
+from engine.frozen_lm import ModelError, ModelSource
+from orchestrator.errors import FleetError, UserError
 from orchestrator.placement import Placement
 from orchestrator.solver_actor import SolverActor
 from orchestrator.verifier_actor import EngineSpec, VerifierActor
@@ -103,7 +104,8 @@ def verifier_worker(run_name: str, spec: EngineSpec, placement: Placement) -> Wo
 
     def start(name: str) -> Any:
         # On a CPU the engine must not pin itself to the cores the solver computes on.
-        env = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        threads = str(placement.verifier_threads)
+        env = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         return VerifierActor.options(
             name=name,
             num_cpus=1 if placement.verifier_gpus else 0,
@@ -112,6 +114,22 @@ def verifier_worker(run_name: str, spec: EngineSpec, placement: Placement) -> Wo
         ).remote(spec)
 
     return Worker("verifier", start, run_name)
+
+
+def get(refs: Any) -> Any:
+    """`ray.get`, the user's mistakes inside an actor told as such."""
+    try:
+        return ray.get(refs)
+    except RayTaskError as error:
+        if isinstance(error.cause, (UserError, ModelError)):
+            raise error.cause from error
+        raise
+    except RayActorError as error:
+        for line in str(error).splitlines():
+            for kind in (UserError, ModelError):
+                if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
+                    raise kind(line.split(": ", 1)[1]) from error
+        raise
 
 
 def _last_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = pa.schema(
     [
@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
             "exact",
             pa.bool_(),
         ),  # the verifying engine emitted exactly token_ids; written by the verifier alone
+        ("text_exact", pa.bool_()),  # what it emitted decodes to exactly the text, by whatever tokens
+        ("rung", pa.string()),  # highest rung of proof reached: none, argmax, margin, greedy; null if never solved
         ("engine", pa.string()),  # verifying engine and version; null if never judged
         ("engine_dtype", pa.string()),  # its numerics
         ("generated_ids", pa.list_(pa.int32())),  # what it emitted

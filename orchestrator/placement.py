@@ -26,6 +26,7 @@ class Placement:
         verifier_gpus: GPUs of the verifier.
         solver_threads: torch threads of each solver.
         token_budget: read positions in each solver's table.
+        verifier_threads: threads of a verifier on the CPU.
     """
 
     num_solvers: int
@@ -34,6 +35,7 @@ class Placement:
     verifier_gpus: float
     solver_threads: int
     token_budget: int
+    verifier_threads: int = 1
 
     @property
     def dtype(self) -> str:
@@ -76,3 +78,11 @@ def place(
             f"the cluster has {num_gpus:g} GPUs; ask for fewer"
         )
     return Placement(solvers, "cuda", solver_gpus, verifier_gpus, cpus, token_budget or GPU_TOKEN_BUDGET)
+
+
+def place_judge(num_gpus: float, *, num_cpus: int | None = None) -> Placement:
+    """A verifier with nobody beside it: one GPU, or all processors."""
+    cpus = num_cpus or os.cpu_count() or 1
+    if num_gpus == 0:
+        return Placement(0, "cpu", 0, 0, cpus, CPU_TOKEN_BUDGET, verifier_threads=cpus)
+    return Placement(0, "cuda", 0, min(1.0, num_gpus), cpus, GPU_TOKEN_BUDGET)

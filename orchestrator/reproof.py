@@ -3,39 +3,81 @@
 Owns: reading candidates back from a folder, the verdicts over them. Must not know: the solver.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import ray
 from rich.console import Console
 
 from engine.frozen_lm import DTYPES, ModelSource
-from orchestrator import run_record
+from orchestrator import fleet, run_record
 from orchestrator.errors import UserError
+from orchestrator.judge import Judge
+from orchestrator.ladder import MARGIN_BINS, climb, print_proof, write_proof
 from orchestrator.ledger import Ledger, Row
+from orchestrator.progress import Reporter, make_reporter
+from orchestrator.run_record import RunRecord
 from orchestrator.summary import printable
-from orchestrator.verifier import Candidate, Verdict
-from orchestrator.verifier_actor import ENGINES, EngineSpec, make_verifier
+from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
+from orchestrator.verifier_actor import ENGINES, EngineSpec
 
-COLUMNS = ["id", "token_ids", "prompt", "num_vectors", "hidden_size", "exact", "min_margin"]
-JUDGE_BATCH = 256
-MARGIN_BINS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
-"""Lower edges of the bins in which survival is counted, logits."""
+COLUMNS = ["id", "token_ids", "prompt", "num_vectors", "hidden_size", "exact", "engine", "engine_dtype", "min_margin"]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a folder claims to be exact.
+
+    Attributes:
+        rows: those claimed exact, with their prompts.
+        num_unproved: rows that claim nothing: invalid, unsolved, rejected.
+    """
+
+    record: RunRecord
+    rows: list[Row]
+    num_unproved: int
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [stored_candidate(row) for row in self.rows]
+
+    @property
+    def margins(self) -> list[float]:
+        """The stored smallest margin of each, logits."""
+        return [row["min_margin"] for row in self.rows]
+
+    def spec(self, options: "ReproofOptions") -> EngineSpec:
+        """The engine that is to judge them, in the run's numerics if none are asked for."""
+        source = ModelSource(self.record.model.name, self.record.model.revision)
+        return EngineSpec(
+            engine=options.engine,
+            model=source.path,
+            revision=source.revision,
+            dtype=options.dtype or self.record.engine_dtype,
+            context=self.record.model.context,
+        )
 
 
 @dataclass(frozen=True)
 class Reproof:
-    """Verdicts over a folder's stored prompts.
+    """New verdicts over a folder's claims.
 
     Attributes:
-        verdicts: one for each row that holds a prompt and was exact before.
+        verdicts: one for each claim.
         margins: the stored smallest margin of each, logits.
-        num_unproved: rows that claim nothing: invalid, unsolved, rejected.
+        num_unproved: rows that claim nothing.
+        before: who said so first: engines and numerics of the stored verdicts.
+        mode: how the prompts were decoded this time.
     """
 
     verdicts: list[Verdict]
     margins: list[float]
     num_unproved: int
+    before: list[str] = field(default_factory=list)
+    mode: Mode = GREEDY
 
     @property
     def num_exact(self) -> int:
@@ -57,37 +99,89 @@ class Reproof:
         return bins
 
 
-def reprove(folder: Path, *, engine: str, dtype: str | None) -> Reproof:
-    """Decode every stored prompt anew.
+def read_claims(folder: Path) -> Claims:
+    """The rows of a folder that claim to be exact.
 
     Raises:
-        UserError: not a run's folder, unknown engine or dtype, damaged part.
+        UserError: not a run's folder, no rows, damaged part.
     """
-    if engine not in ENGINES:
-        raise UserError(f"--engine {engine}: must be one of {', '.join(ENGINES)}")
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
     record = run_record.require_record(folder)
     rows = list(Ledger(folder).read(COLUMNS))
-    claimed = [row for row in rows if row["exact"]]
     if not rows:
         raise UserError(f"{folder}: no committed rows yet; let the run go on first")
-    if not claimed:
-        return Reproof([], [], len(rows))
-    source = ModelSource(record.model.name, record.model.revision)
-    spec = EngineSpec(
-        engine=engine,
-        model=source.path,
-        revision=source.revision,
-        dtype=dtype or record.engine_dtype,
-        context=record.model.context,
-    )
-    verifier = make_verifier(spec)
-    candidates = [stored_candidate(row) for row in claimed]
-    verdicts: list[Verdict] = []
-    for first in range(0, len(candidates), JUDGE_BATCH):
-        verdicts += verifier.judge(candidates[first : first + JUDGE_BATCH])
-    return Reproof(verdicts, [row["min_margin"] for row in claimed], len(rows) - len(claimed))
+    claimed = [row for row in rows if row["exact"]]
+    return Claims(record, claimed, len(rows) - len(claimed))
+
+
+@dataclass(frozen=True)
+class ReproofOptions:
+    """What the command line asks for.
+
+    Attributes:
+        dtype: engine's numerics; None is the run's.
+        address: Ray cluster to join, or None.
+    """
+
+    folder: Path
+    engine: str = "vllm"
+    dtype: str | None = None
+    mode: Mode = GREEDY
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine {self.engine}: must be one of {', '.join(ENGINES)}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UserError(f"--dtype {self.dtype}: must be one of {', '.join(DTYPES)}")
+
+
+def reprove_claims(options: ReproofOptions, console: Console, *, as_json: bool) -> bool:
+    """Decode every claimed prompt anew and print what changed; whether all are exact still."""
+    claims = read_claims(options.folder)
+    reproof = Reproof([], [], claims.num_unproved)
+    if claims.rows:
+        with _connected(options, len(claims.rows)) as reporter, Judge(claims.spec(options), "verify") as judge:
+            reproof = reprove(claims, judge, options.mode, reporter)
+    print_reproof(reproof, console, as_json=as_json)
+    return reproof.is_all_exact
+
+
+def climb_claims(options: ReproofOptions, out: Path | None, console: Console) -> bool:
+    """Climb the ladder with every claimed prompt, print survival; whether all withstood everything.
+
+    Raises:
+        UserError: `out` would be written into the folder that is judged.
+    """
+    if out is not None and options.folder.resolve() in out.resolve().parents:
+        raise UserError(f"--out {out}: lies in the folder that is judged; choose a place outside {options.folder}")
+    claims = read_claims(options.folder)
+    if not claims.rows:
+        raise UserError(f"{options.folder}: none of its {claims.num_unproved} rows is exact; there is nothing to climb")
+    with _connected(options, len(claims.rows)) as reporter:
+        proof = climb(claims.candidates, claims.margins, claims.spec(options), reporter)
+    if out is not None:
+        write_proof(proof, out)
+    print_proof(proof, console)
+    return proof.is_all_exact()
+
+
+def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Reproof:
+    """Decode every claimed prompt anew."""
+    verdicts = judge.judge(claims.candidates, mode, lambda done: reporter.update(done, "judged"))
+    before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in claims.rows})
+    return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode)
+
+
+@contextmanager
+def _connected(options: ReproofOptions, total: int) -> Iterator[Reporter]:
+    """Ray for the length of a reproof, and a reporter that leaves standard output alone."""
+    fleet.connect(options.address, dashboard=False)
+    reporter = make_reporter(Console(stderr=True), total)
+    try:
+        yield reporter
+    finally:
+        reporter.close()
+        ray.shutdown()
 
 
 def stored_candidate(row: Row) -> Candidate:
@@ -114,7 +208,12 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
         console.print(f"margin from {low:g}: {exact} of {judged} exact", highlight=False)
     if reproof.num_unproved:
         console.print(f"{reproof.num_unproved} rows hold no prompt that was proved by the run", highlight=False)
-    who = f" on {reproof.verdicts[0].engine} ({reproof.verdicts[0].engine_dtype})" if reproof.verdicts else ""
+    if reproof.verdicts:
+        beams = f", beam search of width {reproof.mode.beams}" if reproof.mode.beams > 1 else ""
+        who = f" on {reproof.verdicts[0].engine} ({reproof.verdicts[0].engine_dtype}{beams})"
+        console.print(f"before: exact on {' and '.join(reproof.before)}", highlight=False, markup=False)
+    else:
+        who = ""
     console.print(
         f"{reproof.num_exact} of {len(reproof.verdicts)} stored prompts exact{who}",
         style="bold green" if reproof.is_all_exact else "bold yellow",

@@ -3,20 +3,38 @@
 Owns: which fact goes into which column. Must not know: files, Ray.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from engine.monitors import monitor
+from engine.slots import Attempt
 from orchestrator.ledger import Row
+from orchestrator.verifier import Verdict
 from orchestrator.work_queue import Item
 
 
 @dataclass(frozen=True)
 class RowContext:
-    """What every row of a run has in common."""
+    """What every row of a run has in common.
+
+    Attributes:
+        says: the text of token ids, end-of-text left out.
+    """
 
     recipe_hash: str
     model_fingerprint: str
     solver_dtype: str
+    says: Callable[[list[int]], str]
+
+
+class Rung(StrEnum):
+    """How far up the ladder of proof a prompt got in its run; what lies higher is climbed by `verify --ladder`."""
+
+    NONE = "none"
+    ARGMAX = "argmax"  # every token is the solver's argmax
+    MARGIN = "margin"  # and has the margin that was asked for
+    GREEDY = "greedy"  # and the verifying engine, decoding freely, emitted all of them: exact
 
 
 def result_row(item: Item, context: RowContext) -> Row:
@@ -35,6 +53,8 @@ def result_row(item: Item, context: RowContext) -> Row:
         "status": str(item.state),
         "reason": item.reason,
         "exact": judged.exact if judged else False,
+        "text_exact": context.says(list(judged.generated_ids)) == item.text if judged else False,
+        "rung": str(_rung(attempt, judged)) if attempt else None,
         "engine": judged.engine if judged else None,
         "engine_dtype": judged.engine_dtype if judged else None,
         "generated_ids": list(judged.generated_ids) if judged else None,
@@ -55,6 +75,15 @@ def result_row(item: Item, context: RowContext) -> Row:
         "solver_dtype": context.solver_dtype,
         "seconds": item.seconds,
     }
+
+
+def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:
+    certificate = attempt.certificate
+    if certificate is None or not certificate.is_greedy:
+        return Rung.NONE
+    if certificate.min_margin < attempt.job.recipe.stop_margin:
+        return Rung.ARGMAX
+    return Rung.GREEDY if judged and judged.exact else Rung.MARGIN
 
 
 def storable_text(text: object) -> str | None:

@@ -2,7 +2,7 @@
 
 Owns: the order of a run's steps and their shutdown. Must not know: the loop (driver), optimisation (engine).
 
-    options -> checks that write nothing -> actors -> vector plan -> run.json -> driver -> summary
+    options -> checks that write nothing -> actors -> vector plan -> margin -> run.json -> driver -> summary
 
 Shutdown: on success and on an interrupt rows that ended are committed and `run.json` is written, then Ray goes down
 and takes every actor with it. A crash leaves what the manifest holds; the same command goes on from there.
@@ -11,22 +11,33 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from engine.capacity import VectorPlan
-from engine.frozen_lm import DTYPES, ModelError, ModelSource, TokenRule
+from engine.frozen_lm import DTYPES, ModelSource, TokenRule
 from engine.recipe import Recipe
+from engine.target import decode
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import UserError
+from orchestrator.fleet import Worker
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
+from orchestrator.margin_control import (
+    EngineNoise,
+    cache_key,
+    candidates_of,
+    compare,
+    load_noise,
+    save_noise,
+    with_margin_for,
+)
 from orchestrator.placement import Placement, place
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.retry import make_retry
@@ -34,6 +45,7 @@ from orchestrator.rows import RowContext
 from orchestrator.run_record import ModelRecord, RunRecord
 from orchestrator.solver_actor import SolverInfo
 from orchestrator.summary import Summary, summarise
+from orchestrator.verifier import Mode
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 from orchestrator.work_queue import State, WorkQueue
 
@@ -145,20 +157,25 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     name = f"{options.out.name}-{os.getpid()}"
     verifier = fleet.verifier_worker(name, spec, placement)
     solvers = [fleet.solver_worker(name, i, options.source, placement, dtype) for i in range(placement.num_solvers)]
-    infos: list[SolverInfo] = _get([worker.actor.describe.remote() for worker in solvers])
+    infos: list[SolverInfo] = fleet.get([worker.actor.describe.remote() for worker in solvers])
     _require_one_model(infos, prepared.record)
     plan = _vector_plan(options.recipe, solvers[0].actor, reporter)
-    engine = _get(verifier.actor.ready.remote())
-    record = _new_record(prepared, infos[0], plan, engine, spec.dtype)
+    engine = fleet.get(verifier.actor.ready.remote())
+    key = cache_key(infos[0].fingerprint, infos[0].device_name, engine, spec.dtype)
+    noise = _engine_noise(options.recipe, plan, key, solvers[0], verifier, reporter)
+    recipe = with_margin_for(options.recipe, noise)
+    if noise is not None:
+        reporter.say(f"engines differ by up to {noise.largest:.2g} logits; margin asked for: {recipe.stop_margin:.2g}")
+    record = _new_record(prepared, infos[0], plan, engine, spec.dtype, recipe.stop_margin)
     record.write(options.out)
     grows = options.recipe.num_vectors == "auto"
     driver = Driver(
-        taken=_taken(prepared, plan, solvers[0].actor),
+        taken=_taken(prepared, recipe, plan, solvers[0].actor),
         queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
         solvers=solvers,
         verifier=verifier,
         ledger=prepared.ledger,
-        context=RowContext(options.recipe.hash, infos[0].fingerprint, dtype),
+        context=RowContext(options.recipe.hash, infos[0].fingerprint, dtype, partial(decode, prepared.tokens)),
         reporter=reporter,
         token_budget=placement.token_budget,
         on_commit=lambda driver: _touch(record, driver, prepared, "running"),
@@ -174,14 +191,13 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     return summarise(prepared.ledger, record)
 
 
-def _taken(prepared: Prepared, plan: VectorPlan | None, solver: Any) -> Iterator[Taken]:
+def _taken(prepared: Prepared, recipe: Recipe, plan: VectorPlan | None, solver: Any) -> Iterator[Taken]:
     """Rows still to come, in the order the recipe's curriculum asks for."""
-    recipe = prepared.options.recipe
     taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed).taken()
     order = recipe.curriculum.order
     if order == "corpus":
         return taken
-    return easiest_first(taken, lambda targets: _get(solver.difficulty.remote(order, targets)), OPEN_WINDOW)
+    return easiest_first(taken, lambda targets: fleet.get(solver.difficulty.remote(order, targets)), OPEN_WINDOW)
 
 
 def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) -> None:
@@ -239,29 +255,29 @@ def _vector_plan(recipe: Recipe, solver: Any, reporter: Reporter) -> VectorPlan 
     ready, _ = ray.wait([plan_ref], timeout=PLAN_PATIENCE_S)
     if not ready:
         reporter.say("calibrating how many vectors this model needs; kept for the next run")
-    plan: VectorPlan = _get(plan_ref)
+    plan: VectorPlan = fleet.get(plan_ref)
     reporter.say("vectors for a text: " + ", ".join(f"{k} for {t} tokens" for t, k in plan.points))
     return plan
 
 
-def _get(refs: Any) -> Any:
-    """`ray.get`, the user's mistakes inside an actor told as such."""
-    try:
-        return ray.get(refs)
-    except RayTaskError as error:
-        if isinstance(error.cause, (UserError, ModelError)):
-            raise error.cause from error
-        raise
-    except RayActorError as error:
-        for line in str(error).splitlines():
-            for kind in (UserError, ModelError):
-                if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
-                    raise kind(line.split(": ", 1)[1]) from error
-        raise
+def _engine_noise(
+    recipe: Recipe, plan: VectorPlan | None, key: str, solver: Worker, verifier: Worker, reporter: Reporter
+) -> EngineNoise | None:
+    """How far the two engines' margins lie apart, from the cache or from a handful of texts."""
+    if recipe.noise_factor == 0:
+        return None
+    noise = load_noise(key)
+    if noise is None:
+        reporter.say("measuring how far the two engines' margins lie apart; kept for the next run")
+        probes = fleet.get(solver.actor.probes.remote(recipe, plan))
+        noise = compare(probes, fleet.get(verifier.actor.judge.remote(candidates_of(probes), Mode(margins=True))))
+        if noise is not None:
+            save_noise(key, noise)
+    return noise
 
 
 def _new_record(
-    prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, engine_dtype: str
+    prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, engine_dtype: str, stop_margin: float
 ) -> RunRecord:
     options, earlier = prepared.options, prepared.record
     return RunRecord(
@@ -286,6 +302,7 @@ def _new_record(
         vector_plan=list(plan.points) if plan else None,
         engine=engine,
         engine_dtype=engine_dtype,
+        stop_margin=stop_margin,
         versions=run_record.installed_versions(),
         python=run_record.python_version(),
         started=earlier.started if earlier else run_record.now(),

@@ -50,6 +50,7 @@ class RunRecord(BaseModel):
     vector_plan: list[tuple[int, int]] | None
     engine: str
     engine_dtype: str
+    stop_margin: float
     versions: dict[str, str]
     python: str
     started: str

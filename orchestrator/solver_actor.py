@@ -13,6 +13,7 @@ from engine.capacity import VectorPlan, calibrate
 from engine.decoding import greedy
 from engine.difficulty import DIFFICULTIES
 from engine.frozen_lm import FrozenLM, ModelSource
+from engine.probes import Probe, make_probes
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
@@ -77,6 +78,10 @@ class SolverActor:
             plan = calibrate(self._solver, recipe)
             save_plan(self._lm.fingerprint, recipe, plan)
         return plan
+
+    def probes(self, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:
+        """Solved samples with their margins, to compare another engine with."""
+        return make_probes(self._solver, recipe, plan)
 
     def difficulty(self, name: str, targets: list[Target]) -> list[float]:
         """A number for each target, higher where it looks harder."""

@@ -44,6 +44,13 @@ class Recipe(Strict):
     attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
     siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
     stop_margin: float = Field(default=0.5, gt=0, description="smallest margin in logits at which an attempt is done")
+    noise_factor: float = Field(
+        default=2.0,
+        ge=0,
+        le=64,
+        description="stop_margin is raised to this many times the measured difference between the solver's and the "
+        "verifier's margins; 0 does not measure",
+    )
     growth: float = Field(default=1.5, ge=1, le=8, description="factor on K after an unsolved attempt; 1 keeps K")
     margin_growth: float = Field(
         default=2.0, ge=1, le=16, description="factor on both margins after a rejected candidate"

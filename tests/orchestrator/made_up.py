@@ -10,12 +10,16 @@ from engine.certificate import Certificate
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.target import Target
+from orchestrator.rows import RowContext
 from orchestrator.run_record import ModelRecord, RunRecord
 from orchestrator.verifier import Verdict
 from orchestrator.work_queue import Item, State
 
 K, D, T = 2, 3, 5
 """Vectors, hidden size and target tokens of everything here."""
+
+
+ROW_CONTEXT = RowContext("recipe", "model", "float32", says=lambda ids: f"tokens {ids}")
 
 
 def job(id: str, **recipe) -> Job:
@@ -54,7 +58,7 @@ def run_record(**changes) -> RunRecord:
     values = dict(
         schema_version=1, state="running", corpus="/corpus.jsonl", text_column="text", id_column="id", num_rows=3,
         model=model, recipe=recipe, recipe_hash=recipe.hash, seed=0, vector_plan=None, engine="hf 5",
-        engine_dtype="float32", versions={}, python="3.11", started="2026-11-20T10:00:00+00:00",
+        engine_dtype="float32", stop_margin=0.5, versions={}, python="3.11", started="2026-11-20T10:00:00+00:00",
         updated="2026-11-20T10:00:05+00:00", counts={"verified": 2}, seconds=5.0,
     )  # fmt: skip
     return RunRecord(**values | changes)

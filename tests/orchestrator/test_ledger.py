@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.ledger import SCHEMA, Ledger
-from orchestrator.rows import RowContext, result_row
+from orchestrator.rows import result_row
 from orchestrator.work_queue import Item, State
-from tests.orchestrator.made_up import D, T, attempt, flip_a_bit_of_the_prompts, job, verified_item
+from tests.orchestrator.made_up import ROW_CONTEXT, D, T, attempt, flip_a_bit_of_the_prompts, job, verified_item
 
 PROMISED = """id text token_ids status exact engine engine_dtype generated_ids num_vectors hidden_size prompt min_margin
 first_mismatch steps attempts recipe_hash model_fingerprint seconds""".split()
@@ -21,7 +21,7 @@ ODD_FLOATS = np.array([0.1, -0.0, 1e-45, 3.4028235e38, math.pi, -1e-30], dtype=n
 
 
 def row(id, **changes):
-    return result_row(verified_item(id), RowContext("recipe", "model", "float32")) | changes
+    return result_row(verified_item(id), ROW_CONTEXT) | changes
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_verified_row_says_what_solver_and_verifier_said():
 def test_a_verdict_does_not_count_for_a_later_attempts_prompt():
     item = verified_item("a")
     item.state, item.attempt = State.UNSOLVED, attempt(job("a"), is_solved=False)
-    made = result_row(item, RowContext("recipe", "model", "float32"))
+    made = result_row(item, ROW_CONTEXT)
     assert (made["exact"], made["engine"], made["generated_ids"]) == (False, None, None)
     assert made["first_mismatch"] == 1
 
@@ -131,6 +131,6 @@ def test_a_verdict_does_not_count_for_a_later_attempts_prompt():
 @pytest.mark.parametrize("text", [None, 5, "a\udcff"])
 def test_an_invalid_row_keeps_no_text_that_parquet_cannot_hold(tmp_path, text):
     item = Item(0, "a", text, State.INVALID, reason="not_unicode")
-    Ledger(tmp_path).commit([result_row(item, RowContext("recipe", "model", "float32"))])
+    Ledger(tmp_path).commit([result_row(item, ROW_CONTEXT)])
     (stored,) = Ledger(tmp_path).read()
     assert (stored["text"], stored["prompt"], stored["exact"]) == (None, None, False)

@@ -8,7 +8,8 @@ from orchestrator.rows import RowContext, result_row
 from orchestrator.work_queue import Item, State
 from tests.orchestrator.made_up import T, attempt, job, verdict, verified_item
 
-CONTEXT = RowContext("0" * 16, "f" * 32, "float32")
+WORDS = {1: "te", 2: "xt", 3: " o", 4: "f a", 0: ""}
+CONTEXT = RowContext("0" * 16, "f" * 32, "float32", says=lambda ids: "".join(WORDS.get(id, "?") for id in ids))
 
 
 def test_a_verified_row_is_diagnosed_exact():
@@ -38,3 +39,25 @@ def test_a_row_nobody_listened_to_has_no_diagnosis():
         Item(0, "a", "text of a", State.UNSOLVED, job("a"), attempt=attempt(job("a"), is_solved=False)), CONTEXT
     )
     assert row["diagnosis"] is None and row["token_accuracy"] is None
+
+
+def test_a_row_tells_how_far_up_the_ladder_its_prompt_got():
+    assert result_row(verified_item("a"), CONTEXT)["rung"] == "greedy"
+    rejected = Item(0, "a", "", State.REJECTED, job("a"), attempt=attempt(job("a")), verdict=verdict("a", exact=False))
+    assert result_row(rejected, CONTEXT)["rung"] == "margin"
+    asking = job("a", stop_margin=1.0)
+    assert result_row(replace(rejected, job=asking, attempt=attempt(asking)), CONTEXT)["rung"] == "argmax"
+    unsolved = Item(0, "a", "", State.UNSOLVED, job("a"), attempt=attempt(job("a"), is_solved=False))
+    assert result_row(unsolved, CONTEXT)["rung"] == "none"
+    assert result_row(Item(0, "a", "", State.INVALID), CONTEXT)["rung"] is None
+
+
+def test_a_text_may_be_exact_where_its_tokens_are_not():
+    other_tokens = replace(verdict("a", exact=False), generated_ids=(1, 2, 3, 4))
+    item = Item(0, "a", "text of a", State.REJECTED, job("a"), attempt=attempt(job("a")), verdict=other_tokens)
+    row = result_row(item, CONTEXT)
+    assert (row["exact"], row["text_exact"]) == (False, True)
+    row = result_row(verified_item("a"), CONTEXT)
+    assert (row["exact"], row["text_exact"]) == (True, True)
+    row = result_row(replace(item, verdict=verdict("a", exact=False)), CONTEXT)
+    assert (row["exact"], row["text_exact"]) == (False, False)

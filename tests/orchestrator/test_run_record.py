@@ -5,10 +5,10 @@ import pytest
 from engine.recipe import load_recipe
 from orchestrator.errors import UserError
 from orchestrator.ledger import Ledger
-from orchestrator.rows import RowContext, result_row
+from orchestrator.rows import result_row
 from orchestrator.run_record import read_record, require_record
 from orchestrator.status import read_status
-from tests.orchestrator.made_up import run_record, verified_item
+from tests.orchestrator.made_up import ROW_CONTEXT, run_record, verified_item
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
@@ -69,7 +69,7 @@ def test_a_folder_that_must_be_a_runs_is_refused_when_it_is_not(tmp_path):
 
 def test_status_reads_record_and_manifest(tmp_path):
     run_record().write(tmp_path)
-    Ledger(tmp_path).commit([result_row(verified_item(id), RowContext("r", "m", "float32")) for id in ("a", "b")])
+    Ledger(tmp_path).commit([result_row(verified_item(id), ROW_CONTEXT) for id in ("a", "b")])
     status = read_status(tmp_path)
     assert (status.state, status.num_committed, status.num_rows) == ("running", 2, 3)
     assert status.counts == {"verified": 2}
