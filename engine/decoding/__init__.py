@@ -1,6 +1,7 @@
 """What a soft prompt says: decoders over the frozen model, one interface."""
 
 from engine.decoding.beam import Beam, Beams
+from engine.decoding.constrained import Constrained
 from engine.decoding.contrastive import Contrastive
 from engine.decoding.greedy import Greedy, greedy
 from engine.decoding.nucleus import Nucleus
@@ -10,6 +11,7 @@ from engine.decoding.strategy import Continuation, DecodingError, Strategy
 STRATEGIES: dict[str, type[Strategy]] = {
     "greedy": Greedy,
     "beam": Beam,
+    "constrained": Constrained,
     "contrastive": Contrastive,
     "nucleus": Nucleus,
     "soft_beam": SoftBeam,
@@ -19,6 +21,7 @@ __all__ = [
     "STRATEGIES",
     "Beam",
     "Beams",
+    "Constrained",
     "Continuation",
     "Contrastive",
     "DecodingError",

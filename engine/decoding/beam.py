@@ -7,9 +7,9 @@ B prompts, K soft-prompt vectors, D hidden size, R running hypotheses of all tex
 Source: the end-of-text rule, the length penalty and the early stop are those of transformers' `generate`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -27,6 +27,10 @@ class Hypothesis:
 
     token_ids: tuple[int, ...] = ()
     log_prob: float = 0.0
+
+
+Candidate = tuple[float, int, int]
+"""A continuation: its log-probability in nats, the index of the hypothesis it continues, the token it adds."""
 
 
 @dataclass
@@ -77,14 +81,12 @@ class Beams:
         Returns:
             For each hypothesis that runs on, the index of the one it continues.
         """
-        ranked = sorted(
-            (
-                (hypothesis.log_prob + log_prob, parent, token)
-                for parent, hypothesis in enumerate(self.running)
-                for token, log_prob in zip(next_ids[parent], log_probs[parent], strict=True)
-            ),
-            key=lambda entry: -entry[0],
-        )[: self.num_next]
+        candidates = [
+            (hypothesis.log_prob + log_prob, parent, token)
+            for parent, hypothesis in enumerate(self.running)
+            for token, log_prob in zip(next_ids[parent], log_probs[parent], strict=True)
+        ]
+        ranked = self.rank(candidates)[: self.num_next]
         grown = [(Hypothesis((*self.running[p].token_ids, token), total), p) for total, p, token in ranked]
         num_tokens = len(grown[0][0].token_ids)
         for hypothesis, _ in grown[: self.width]:
@@ -93,21 +95,63 @@ class Beams:
                 self.finished.append(Continuation(list(hypothesis.token_ids), score))
         self.finished = sorted(self.finished, key=lambda text: -text.score)[: self.width]
         going = [pair for pair in grown if not self._ends(pair[0])][: self.width]
-        if self._is_settled(going[0][0] if going else None, num_tokens):
+        if self._is_settled([hypothesis.log_prob for hypothesis, _ in going], num_tokens):
             going = []
         self.running = [hypothesis for hypothesis, _ in going]
         return [parent for _, parent in going]
 
+    def rank(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The order in which continuations are considered: the likeliest first."""
+        return sorted(candidates, key=lambda candidate: -candidate[0])
+
     def _ends(self, hypothesis: Hypothesis) -> bool:
         return hypothesis.token_ids[-1] == self.end_id or len(hypothesis.token_ids) == self.max_tokens
 
-    def _is_settled(self, leader: Hypothesis | None, num_tokens: int) -> bool:
-        """Whether the best running hypothesis, were it finished here, would not displace a finished text."""
-        if leader is None:
+    def _is_settled(self, going: list[float], num_tokens: int) -> bool:
+        """Whether the likeliest running hypothesis, were it finished here, would not displace a finished text."""
+        if not going:
             return True
         if len(self.finished) < self.width:
             return False
-        return self.early_stopping or leader.log_prob / num_tokens**self.length_penalty <= self.finished[-1].score
+        return self.early_stopping or max(going) / num_tokens**self.length_penalty <= self.finished[-1].score
+
+
+Search = TypeVar("Search", bound=Beams)
+
+Offer = tuple[list[list[int]], list[list[float]]]
+"""Next tokens for each of R hypotheses, and their log-probabilities in nats."""
+
+
+def run_beams(
+    lm: FrozenLM,
+    prompts: Sequence[Tensor],
+    searches: Sequence[Search],
+    offer: Callable[[list[Search], Tensor], Offer],
+) -> list[Continuation]:
+    """Drive one search a soft prompt over the frozen model, all side by side; a search that is done leaves.
+
+    Args:
+        lm: the frozen model.
+        prompts: B soft prompts (K_b, D).
+        searches: B searches, not begun.
+        offer: `(searches that run, log-probabilities (R, V) of all their hypotheses' next tokens) -> what to consider`.
+    Returns:
+        The best finished text of every search.
+    """
+    reader, running = Reader(lm, prompts), list(searches)
+    while running:
+        ids, log_probs = offer(running, lm.head.logits(reader.hidden_RD).log_softmax(-1))
+        parents, start = [], 0
+        for search in running:
+            end = start + len(search.running)
+            parents += [start + parent for parent in search.advance(ids[start:end], log_probs[start:end])]
+            start = end
+        running = [search for search in running if not search.is_done]
+        if running:
+            reader.keep(parents)
+            last_R = torch.tensor([hypothesis.token_ids[-1] for search in running for hypothesis in search.running])
+            reader.read(lm.embed(last_R.to(lm.device)))
+    return [search.best for search in searches]
 
 
 class Beam(Strategy):
@@ -125,24 +169,13 @@ class Beam(Strategy):
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: log-probability over length to the power of the length penalty, nats."""
         searches = [self.search(limit, lm.tokens.end_id) for limit in max_tokens]
-        reader, running = Reader(lm, prompts), list(range(len(prompts)))
-        while running:
-            told_Rt = torch.tensor(
-                [h.token_ids for b in running for h in searches[b].running], dtype=torch.long, device=lm.device
-            )
-            log_p_RV = self.processors.apply(told_Rt, lm.head.logits(reader.hidden_RD).log_softmax(-1))
-            top_RN, ids_RN = log_p_RV.topk(min(2 * self.width, lm.vocab_size))
-            ids, log_probs, parents, start = ids_RN.tolist(), top_RN.tolist(), [], 0
-            for b in running:
-                end = start + len(searches[b].running)
-                parents += [start + parent for parent in searches[b].advance(ids[start:end], log_probs[start:end])]
-                start = end
-            running = [b for b in running if not searches[b].is_done]
-            if running:
-                reader.keep(parents)
-                last_R = torch.tensor([h.token_ids[-1] for b in running for h in searches[b].running])
-                reader.read(lm.embed(last_R.to(lm.device)))
-        return [search.best for search in searches]
+        return run_beams(lm, prompts, searches, self._likeliest)
+
+    def _likeliest(self, searches: Sequence[Beams], log_p_RV: Tensor) -> Offer:
+        told_Rt = [hypothesis.token_ids for search in searches for hypothesis in search.running]
+        scores_RV = self.processors.apply(torch.tensor(told_Rt, dtype=torch.long, device=log_p_RV.device), log_p_RV)
+        top_RN, ids_RN = scores_RV.topk(min(2 * self.width, scores_RV.shape[1]))
+        return ids_RN.tolist(), top_RN.tolist()
 
     def search(self, max_tokens: int, end_id: int | None) -> Beams:
         """The search for one text, not begun."""

@@ -10,6 +10,7 @@ UNLIKE_K, LIMITS = (3, 7, 1, 2, 5), (11, 2, 13, 1, 7)
 PLAIN = {
     "greedy": {},
     "beam": {"width": 1},
+    "constrained": {"width": 1},
     "contrastive": {"alpha": 0.0},
     "nucleus": {"top_p": 0.0},
     "soft_beam": {"width": 1},
