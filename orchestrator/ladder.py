@@ -109,6 +109,8 @@ def climb(
     spec: EngineSpec,
     reporter: Reporter,
     rungs: tuple[Rung, ...] = RUNGS,
+    *,
+    noise: bool = True,
 ) -> Proof:
     """Decode every candidate on every rung, one engine after the other; Ray must be connected.
 
@@ -116,6 +118,7 @@ def climb(
         candidates: prompts and what they are claimed to say.
         margins: the solver's smallest margin of each, logits.
         spec: the engine; each rung sets its own dtype.
+        noise: whether to find each prompt's noise radius, with the first rung's engine.
     """
     passed: dict[str, list[bool]] = {}
     noise_radius, engine = [float("nan")] * len(candidates), ""
@@ -130,7 +133,7 @@ def climb(
                 passed[rung.name] = [verdict.exact for verdict in verdicts]
                 engine = engine or verdicts[0].engine
                 reporter.say(f"{rung.name}: {sum(passed[rung.name])} of {len(candidates)} exact")
-            if dtype == rungs[0].dtype:
+            if noise and dtype == rungs[0].dtype:
                 noise_radius = _noise_radius(candidates, passed[rungs[0].name], judge, reporter)
     return Proof(engine, [c.id for c in candidates], margins, passed, noise_radius)
 
