@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -88,6 +89,16 @@ def test_strategies_come_in_the_order_asked_for_with_their_settings():
 def test_clauses_are_given_as_toml():
     chosen = choose(["constrained"], ['constrained.clauses=[["Paris", "!London"], ["rain"]]'])
     assert chosen["constrained"].clauses == (("Paris", "!London"), ("rain",))
+
+
+def test_every_setting_of_every_strategy_is_documented():
+    table = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text()
+    for name, strategy in STRATEGIES.items():
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+        for key, value in strategy().model_dump(mode="json", exclude={"name"}).items():
+            shown = [f"`{key}`"] if key == "processors" else [f"`{key}` {json.dumps(value)}"]
+            shown += [f"`processors.{k}` {v}" for k, v in value.items()] if key == "processors" else []
+            assert all(text in (table if "processors." in text else line) for text in shown), (name, key)
 
 
 @pytest.fixture
