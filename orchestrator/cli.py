@@ -72,11 +72,13 @@ def run(
     engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
     verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
     dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
+    ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
     with told_in_one_line():
         from engine.frozen_lm import ModelSource
         from engine.recipe import load_recipe
+        from orchestrator import reproof
         from orchestrator import run as runner
         from orchestrator.summary import print_summary, print_table
 
@@ -100,6 +102,9 @@ def run(
         if len(summary.rows) <= SMALL_TABLE:
             print_table(summary.rows, console)
         print_summary(summary, console)
+        if ladder and summary.num_exact:
+            climbed = reproof.ReproofOptions(options.out, engine, address=address)
+            reproof.climb_claims(climbed, options.out / reproof.PROOF_FILE, console)
         console.print(f"results: {options.out}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(0 if summary.is_all_verified else 3)
 
@@ -123,6 +128,7 @@ def verify(
 
         options = reproof.ReproofOptions(folder, engine, dtype, Mode(beams, batch_size), address)
         if ladder:
+            reproof.require_outside(out, folder)
             is_all_exact = reproof.climb_claims(options, out, console)
         elif out is not None:
             raise UserError(f"--out {out}: only the ladder writes a file; give --ladder")

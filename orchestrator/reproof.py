@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import ray
 from rich.console import Console
 
@@ -20,11 +19,16 @@ from orchestrator.ladder import MARGIN_BINS, climb, print_proof, write_proof
 from orchestrator.ledger import Ledger, Row
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.run_record import RunRecord
+from orchestrator.stored_prompt import stored_candidate
 from orchestrator.summary import printable
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 
 COLUMNS = ["id", "token_ids", "prompt", "num_vectors", "hidden_size", "exact", "engine", "engine_dtype", "min_margin"]
+
+
+PROOF_FILE = "proof.parquet"
+"""What a run with `--ladder` leaves beside its results: one row a prompt, one column a rung."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,14 @@ class ReproofOptions:
             raise UserError(f"--dtype {self.dtype}: must be one of {', '.join(DTYPES)}")
 
 
+def require_outside(out: Path | None, folder: Path) -> None:
+    """A reproof writes nothing into the results it judges."""
+    if out is not None and folder.resolve() in out.resolve().parents:
+        raise UserError(f"--out {out}: lies in the folder that is judged; choose a place outside {folder}")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise UserError(f"--out {out}: its folder does not exist; make it, or choose another")
+
+
 def reprove_claims(options: ReproofOptions, console: Console, *, as_json: bool) -> bool:
     """Decode every claimed prompt anew and print what changed; whether all are exact still."""
     claims = read_claims(options.folder)
@@ -147,13 +159,8 @@ def reprove_claims(options: ReproofOptions, console: Console, *, as_json: bool) 
 
 
 def climb_claims(options: ReproofOptions, out: Path | None, console: Console) -> bool:
-    """Climb the ladder with every claimed prompt, print survival; whether all withstood everything.
-
-    Raises:
-        UserError: `out` would be written into the folder that is judged.
-    """
-    if out is not None and options.folder.resolve() in out.resolve().parents:
-        raise UserError(f"--out {out}: lies in the folder that is judged; choose a place outside {options.folder}")
+    """Climb the ladder with every claimed prompt, print survival, keep it in `out`; whether all withstood every
+    greedy rung."""
     claims = read_claims(options.folder)
     if not claims.rows:
         raise UserError(f"{options.folder}: none of its {claims.num_unproved} rows is exact; there is nothing to climb")
@@ -182,15 +189,6 @@ def _connected(options: ReproofOptions, total: int) -> Iterator[Reporter]:
     finally:
         reporter.close()
         ray.shutdown()
-
-
-def stored_candidate(row: Row) -> Candidate:
-    """A row's prompt and target as the verifier takes them."""
-    values = np.asarray(row["prompt"] or [], dtype=np.float32)
-    width = row["hidden_size"] or 1
-    # A prompt of the wrong length keeps its own shape, for the verifier to refuse with a reason.
-    prompt_KD = values.reshape(-1, width) if values.size % width == 0 else values
-    return Candidate(row["id"], prompt_KD, tuple(row["token_ids"]))
 
 
 def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:

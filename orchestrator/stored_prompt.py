@@ -1,13 +1,24 @@
-"""A stored prompt that can be used: there, and sound.
+"""A stored prompt as the verifier takes it, and whether it can be used.
 
-Owns: the refusal of one row, as the user is told it. Must not know: engines, strategies, files that are written.
+Owns: the way from a row to a candidate, the refusal of one row as the user is told it. Must not know: engines,
+strategies, files that are written.
 """
+
+import numpy as np
 
 from orchestrator.errors import UserError
 from orchestrator.ledger import Row
-from orchestrator.reproof import stored_candidate
 from orchestrator.run_record import ModelRecord
 from orchestrator.verifier import Candidate, refusal
+
+
+def stored_candidate(row: Row) -> Candidate:
+    """A row's prompt and target as the verifier takes them."""
+    values = np.asarray(row["prompt"] or [], dtype=np.float32)
+    width = row["hidden_size"] or 1
+    # A prompt of the wrong length keeps its own shape, for the verifier to refuse with a reason.
+    prompt_KD = values.reshape(-1, width) if values.size % width == 0 else values
+    return Candidate(row["id"], prompt_KD, tuple(row["token_ids"]))
 
 
 def usable(row: Row, model: ModelRecord) -> Candidate:

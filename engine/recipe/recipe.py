@@ -48,8 +48,7 @@ class Recipe(Strict):
         default=2.0,
         ge=0,
         le=64,
-        description="stop_margin is raised to this many times the measured difference between the solver's and the "
-        "verifier's margins; 0 does not measure",
+        description="stop_margin is raised to this many times the engines' measured difference; 0 is off",
     )
     growth: float = Field(default=1.5, ge=1, le=8, description="factor on K after an unsolved attempt; 1 keeps K")
     margin_growth: float = Field(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from engine.frozen_lm import ModelSource, TokenRule
 from orchestrator.cli import app
 from orchestrator.ledger import SCHEMA, Ledger
-from orchestrator.reproof import stored_candidate
+from orchestrator.stored_prompt import stored_candidate
 from tests.orchestrator.made_up import noise_like
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.ladder import NOISE_SIGMAS, RUNGS
 from orchestrator.ledger import SCHEMA, Ledger
 from tests.orchestrator.made_up import flip_a_bit_of_the_prompts, noise_like
 
@@ -108,6 +109,39 @@ def test_an_interrupted_run_goes_on_without_touching_what_it_has(finished, corpu
     stored = list(Ledger(folder).read())
     assert {row["id"]: row["status"] for row in stored} == STATUS and len(stored) == 8
     assert stored[:4] == rows[:4]
+
+
+def test_verify_with_beams_and_a_batch_size_says_so_and_changes_nothing(finished, verbatim, contents):
+    folder = finished[0]
+    before = contents(folder)
+    outcome = verbatim("verify", folder, "--engine", "hf", "--beams", 3, "--batch-size", 2)
+    assert "before: exact on hf" in outcome.out and "beam search of width 3" in outcome.out
+    verdicts = json.loads(verbatim("verify", folder, "--engine", "hf", "--batch-size", 1, "--json").out)
+    assert all(verdict["exact"] for verdict in verdicts) and len(verdicts) == len(SENTENCES)
+    assert contents(folder) == before
+
+
+def test_the_ladder_is_climbed_into_a_file_outside_the_folder(finished, verbatim, contents, tmp_path):
+    folder = finished[0]
+    before = contents(folder)
+    inside = verbatim("verify", folder, "--engine", "hf", "--ladder", "--out", folder / "proof.parquet")
+    assert inside.code == 2 and "lies in the folder that is judged" in inside.err
+    lost = verbatim("verify", folder, "--engine", "hf", "--ladder", "--out", tmp_path / "none" / "proof.parquet")
+    assert lost.code == 2 and "its folder does not exist" in lost.err
+    alone = verbatim("verify", folder, "--engine", "hf", "--out", tmp_path / "proof.parquet")
+    assert alone.code == 2 and "give --ladder" in alone.err
+
+    outcome = verbatim("verify", folder, "--engine", "hf", "--ladder", "--out", tmp_path / "proof.parquet")
+    assert "rounded int8" in outcome.out and "noise withstood" in outcome.out
+    table = pq.read_table(tmp_path / "proof.parquet")
+    assert table.column_names == ["id", "min_margin", *(rung.name for rung in RUNGS), "noise_radius"]
+    assert sorted(table["id"].to_pylist()) == sorted(SENTENCES)
+    withstood = {rung.name: table[rung.name].to_pylist() for rung in RUNGS}
+    assert all(withstood["greedy_float32"]) and all(withstood["greedy_float32_alone"])
+    greedy = [all(withstood[rung.name]) for rung in RUNGS if rung.mode.beams == 1]
+    assert outcome.code == (0 if all(greedy) else 3)
+    assert all(radius in (0, *np.float32(NOISE_SIGMAS)) for radius in table["noise_radius"].to_pylist())
+    assert contents(folder) == before
 
 
 def test_verify_proves_every_prompt_again_and_changes_nothing(finished, verbatim, contents):

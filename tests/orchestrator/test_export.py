@@ -17,7 +17,7 @@ from safetensors import safe_open
 from engine.frozen_lm import DTYPES
 from orchestrator import export as exporting
 from orchestrator.ledger import Ledger
-from orchestrator.reproof import stored_candidate
+from orchestrator.stored_prompt import stored_candidate
 from tests.orchestrator.conftest import SAYINGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
