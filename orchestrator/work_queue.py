@@ -8,6 +8,9 @@ Owns: states, transitions, retries, what becomes a row. Must not know: Ray, vLLM
        |         |  +-> pending (unsolved: more vectors), or unsolved when attempts are spent
        +---------+-> poisoned when too many workers were lost with it
     invalid: never could be a target
+
+A lost worker casts suspicion on every text it held. Suspects go out again to workers that hold nothing else: first in
+small groups, then each alone, so that the text that took the workers down is poisoned and its neighbours are not.
 """
 
 from collections import Counter, deque
@@ -20,7 +23,10 @@ from engine.target import Invalid, Target
 from orchestrator.verifier import Candidate, Verdict
 
 MAX_LOST_WORKERS = 3
-"""Workers a text may take down before it is set aside as poisoned. Assumption."""
+"""Workers a text may take down before it is set aside as poisoned: among others, among few, and alone."""
+
+SUSPECT_SHARE = 8
+"""A lost worker's texts go out again in groups this many times smaller. Assumption."""
 
 
 class State(StrEnum):
@@ -86,6 +92,7 @@ class WorkQueue:
     retry: Callable[[Job, Attempt, Verdict | None], Job]
     _open: dict[str, Item] = field(default_factory=dict)
     _pending: deque[str] = field(default_factory=deque)
+    _suspects: deque[str] = field(default_factory=deque)
     _candidates: deque[str] = field(default_factory=deque)
     _ended: list[Item] = field(default_factory=list)
     _counts: Counter[State] = field(default_factory=Counter)
@@ -133,10 +140,25 @@ class WorkQueue:
         self._counts[State.INVALID] += 1
 
     def lease(self, worker: str, max_positions: int) -> list[Job]:
-        """Jobs for a worker, in order, until their read positions reach `max_positions`; at least one if any."""
+        """Jobs for a worker, in order, until their read positions reach `max_positions`; at least one if any.
+
+        A worker that holds nothing gets suspects first; one that holds suspects gets nothing beside them.
+        """
+        held = self._held_by(worker)
+        if max_positions <= 0 or any(item.num_lost for item in held):
+            return []
+        if not self._suspects or held:
+            return self._take(self._pending, worker, max_positions)
+        num_lost = self._open[self._suspects[0]].num_lost
+        share = max(1, max_positions // SUSPECT_SHARE) if num_lost == 1 else 1
+        return self._take(self._suspects, worker, share)
+
+    def _take(self, line: deque[str], worker: str, max_positions: int) -> list[Job]:
+        """Lease from the front of a line; suspects only together with those lost as often."""
         jobs: list[Job] = []
-        while self._pending and max_positions > 0:
-            item = self._open[self._pending.popleft()]
+        num_lost = self._open[line[0]].num_lost if line else 0
+        while line and max_positions > 0 and self._open[line[0]].num_lost == num_lost:
+            item = self._open[line.popleft()]
             self._move(item, State.LEASED, {State.PENDING})
             item.worker = worker
             jobs.append(_job(item))
@@ -154,6 +176,7 @@ class WorkQueue:
             raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
         self._require(item, {State.LEASED})
         item.worker = None
+        item.num_lost = 0  # it came back: whatever took a worker down before, it was not this text
         item.attempt = attempt
         item.num_attempts += 1
         item.steps += attempt.steps
@@ -191,7 +214,7 @@ class WorkQueue:
         return item.state
 
     def lose(self, worker: str) -> None:
-        """A worker is gone: its leases are pending again, first in line, or poisoned."""
+        """A worker is gone: its leases are pending again, under suspicion, or poisoned."""
         for item in reversed(self._held_by(worker)):
             item.worker = None
             item.num_lost += 1
@@ -199,7 +222,7 @@ class WorkQueue:
                 self._end(item, State.POISONED, f"{item.num_lost} workers were lost while they held it")
             else:
                 self._move(item, State.PENDING, {State.LEASED})
-                self._pending.appendleft(item.id)
+                self._suspects.appendleft(item.id)
 
     def drain(self) -> list[Item]:
         """Items that ended since the last call, each given out once."""

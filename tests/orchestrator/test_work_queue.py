@@ -1,11 +1,12 @@
 """The work queue, one transition at a time; test_work_queue_machine.py takes any order of them."""
 
+import math
 from collections import Counter
 
 import pytest
 
 from orchestrator.retry import make_retry
-from orchestrator.work_queue import MAX_LOST_WORKERS, State, TransitionError, WorkQueue, positions
+from orchestrator.work_queue import MAX_LOST_WORKERS, SUSPECT_SHARE, State, TransitionError, WorkQueue, positions
 from tests.orchestrator.made_up import attempt, job, verdict
 
 ALL = 10**6
@@ -93,12 +94,45 @@ def test_a_refused_candidate_keeps_the_verifiers_reason(queue):
     assert queue.drain()[0].reason == "prompt width 2"
 
 
-def test_a_lost_workers_leases_are_pending_again_in_their_order(queue):
+def test_a_lost_workers_texts_come_first_and_alone_by_themselves_before_the_others(queue):
     queue.lease("w", ALL)
     queue.add(3, job("d"))
     queue.lose("w")
     assert queue.leased_positions("w") == 0
-    assert ids(queue.lease("v", ALL)) == ["a", "b", "c", "d"]
+    suspects = queue.lease("v", ALL)
+    assert ids(suspects) == ["a", "b", "c"] and queue.lease("v", ALL) == []
+    assert ids(queue.lease("u", ALL)) == ["d"]
+    solve(queue, suspects, "v")
+    assert queue.counts == Counter({State.CANDIDATE: 3, State.LEASED: 1})
+
+
+def test_suspects_go_out_in_groups_that_get_smaller(queue):
+    for number in range(3, 20):
+        queue.add(number, job(f"text-{number}"))
+    room = 20 * positions(job("a"))
+    assert len(queue.lease("w", room)) == 20
+    queue.lose("w")
+    group = queue.lease("w", room)
+    assert len(group) == math.ceil(20 / SUSPECT_SHARE)
+    queue.lose("w")
+    assert len(queue.lease("w", room)) == 1 and len(queue.lease("v", room)) == 1
+
+
+def test_one_poison_text_takes_no_other_down_with_it(queue):
+    for number in range(3, 40):
+        queue.add(number, job(f"text-{number}"))
+    ended = []
+    while not queue.is_done:
+        jobs = queue.lease("w", 20 * positions(job("a")))
+        if "text-7" in ids(jobs):
+            queue.lose("w")
+        else:
+            solve(queue, jobs)
+            for candidate in queue.take_candidates(40):
+                queue.judge(verdict(candidate.id))
+        ended += queue.drain()
+    assert len(ended) == 40
+    assert [item.id for item in ended if item.state is not State.VERIFIED] == ["text-7"]
 
 
 def test_a_lost_worker_takes_no_attempt_and_no_other_workers_lease(queue):
@@ -106,7 +140,9 @@ def test_a_lost_worker_takes_no_attempt_and_no_other_workers_lease(queue):
     queue.lease("v", 1)
     queue.lose("w")
     assert queue.counts == Counter({State.PENDING: 2, State.LEASED: 1})
-    solve(queue, queue.lease("v", 1), "v")
+    assert ids(queue.lease("v", 1)) == ["c"], "a worker that holds something gets no suspect"
+    solve(queue, queue.lease("u", 1), "u")
+    assert [candidate.id for candidate in queue.take_candidates(1)] == [leased.target.id]
     queue.judge(verdict("a"))
     assert queue.drain()[0].num_attempts == 1
 

@@ -41,6 +41,13 @@ class QueueMachine(RuleBasedStateMachine):
     def lease(self, worker, max_positions):
         self.held += [(worker, job) for job in self.queue.lease(worker, max_positions)]
 
+    @invariant()
+    def suspects_keep_to_themselves(self):
+        """What a worker was lost with is held alone, or with others lost once."""
+        for worker in ("w0", "w1", "w2"):
+            lost = [item.num_lost for item in self.queue._held_by(worker)]
+            assert not any(lost) or set(lost) == {1} or len(lost) == 1
+
     @precondition(lambda self: self.held)
     @rule(data=st.data(), is_solved=st.booleans())
     def finish(self, data, is_solved):
@@ -133,5 +140,5 @@ class QueueMachine(RuleBasedStateMachine):
             raise AssertionError("a late duplicate was taken")
 
 
-QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)
+QueueMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None, derandomize=True)
 test_every_text_ends_exactly_once_under_any_order_of_events = QueueMachine.TestCase
