@@ -1,12 +1,13 @@
 """A slot's state, taken and given back: the path goes on bit for bit as if nothing had happened."""
 
-import io
-from typing import Any
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from engine.checkpoint import Checkpoint, from_bytes, to_bytes
 from engine.frozen_lm import FrozenLM
 from engine.slots import Job, Slot
 from engine.solver import Solver
@@ -39,17 +40,14 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 
 
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    """What another process would read."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
 def resumed(lm: FrozenLM, job: Job, slots: list[Slot]) -> Solver:
+    """A solver that goes on from what another process would read."""
+    content = to_bytes(Checkpoint(job, [slot.state_dict() for slot in slots]))
+    checkpoint = from_bytes(content, job.target)
+    assert checkpoint is not None
+    assert replace(checkpoint.job, start_KD=job.start_KD) == job
     solver = Solver(lm)
-    solver.restore(job, [through_a_file(slot.state_dict()) for slot in slots])
+    solver.restore(*checkpoint)
     return solver
 
 
@@ -115,7 +113,7 @@ def test_a_state_does_not_move_with_its_slot(tiny_llama):
     solver.submit(job)
     solver.step()
     (slot,) = solver.active
-    state, kept = slot.state_dict(), through_a_file(slot.state_dict())
+    state, kept = slot.state_dict(), copy.deepcopy(slot.state_dict())
     solver.step()
     assert same(state, kept) and not same(slot.state_dict(), kept)
 
