@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine import curriculum
 from engine.certificate import Certificate, certify
+from engine.checkpoint import Checkpoint
 from engine.cost import has_own_pass
 from engine.frozen_lm import FrozenLM
 from engine.optim import update
@@ -57,6 +58,10 @@ class Solver:
             raise ValueError(f"{len(states)} states for {job.recipe.siblings} siblings: there must be one each")
         for slot, state in zip(self._open(job), states, strict=True):
             slot.load_state_dict(state)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Every attempt in the table, as this or another solver can `restore` it."""
+        return [Checkpoint(family[0].job, [slot.state_dict() for slot in family]) for family in self._families()]
 
     @property
     def is_idle(self) -> bool:
@@ -169,11 +174,8 @@ class Solver:
 
     def _release(self) -> list[Attempt]:
         """Take ended jobs out of the table: one certified sibling, or all exhausted, ends all."""
-        families: dict[int, list[Slot]] = {}
-        for slot in self.active:
-            families.setdefault(slot.family, []).append(slot)
         attempts = []
-        for family in families.values():
+        for family in self._families():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
                 winner = max(family, key=lambda slot: slot.best.rank if slot.best else (0, 0.0))
                 attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
@@ -181,6 +183,13 @@ class Solver:
                     self.solved.add(list(winner.job.target.token_ids), winner.best.prompt_KD)
                 self.active = [slot for slot in self.active if slot not in family]
         return attempts
+
+    def _families(self) -> list[list[Slot]]:
+        """The table's slots by attempt, siblings in their order."""
+        families: dict[int, list[Slot]] = {}
+        for slot in self.active:
+            families.setdefault(slot.family, []).append(slot)
+        return list(families.values())
 
 
 def _reading(slot: Slot) -> str:

@@ -4,12 +4,13 @@ Owns: nothing but the engine's solver. Must not know: the queue, the verifier, f
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import ray
 import torch
 
 from engine.capacity import VectorPlan, calibrate
+from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
 from engine.difficulty import DIFFICULTIES
 from engine.frozen_lm import FrozenLM, ModelSource
@@ -47,6 +48,7 @@ class Advance:
         num_steps: passes over the table.
         num_tokens: positions passed forward and backward.
         seconds: wall time inside the call.
+        checkpoints: what the attempts still under way can go on from, by text id, where it was asked for.
     """
 
     attempts: list[Attempt]
@@ -54,6 +56,7 @@ class Advance:
     num_steps: int
     num_tokens: float
     seconds: float
+    checkpoints: dict[str, bytes] = field(default_factory=dict)
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -87,10 +90,21 @@ class SolverActor:
         """A number for each target, higher where it looks harder."""
         return DIFFICULTIES[name](self._lm, targets)
 
-    def advance(self, jobs: list[Job], seconds: float) -> Advance:
-        """Take jobs in, then step for about `seconds`, or until nothing is left to do."""
+    def advance(
+        self, jobs: list[Job], seconds: float, checkpoints: dict[str, bytes] | None = None, *, keeps: bool = False
+    ) -> Advance:
+        """Take jobs in, then step for about `seconds`, or until nothing is left to do.
+
+        Args:
+            checkpoints: by text id, what some of the jobs go on from.
+            keeps: whether checkpoints of what is under way are asked for.
+        """
         for job in jobs:
-            self._solver.submit(job)
+            content = (checkpoints or {}).get(job.target.id)
+            if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
+                self._solver.restore(job, checkpoint.states)
+            else:
+                self._solver.submit(job)
         started = time.monotonic()
         steps, tokens = self._solver.num_steps, self._solver.num_tokens
         attempts: list[Attempt] = []
@@ -102,6 +116,7 @@ class SolverActor:
             num_steps=self._solver.num_steps - steps,
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
+            checkpoints={c.job.target.id: to_bytes(c) for c in self._solver.checkpoints()} if keeps else {},
         )
 
     def _listen(self, attempt: Attempt) -> Attempt:

@@ -58,6 +58,7 @@ class Item:
         attempt: the last attempt that came back.
         verdict: the last verdict.
         reason: why it ended without being verified.
+        checkpoint: what the attempt under way can go on from, on another worker or after a restart.
     """
 
     row: int
@@ -69,6 +70,7 @@ class Item:
     attempt: Attempt | None = None
     verdict: Verdict | None = None
     reason: str | None = None
+    checkpoint: bytes | None = None
     num_attempts: int = 0
     num_lost: int = 0
     steps: int = 0
@@ -126,11 +128,12 @@ class WorkQueue:
         """Texts whose candidate waits for a verdict or is being judged."""
         return self._counts[State.CANDIDATE]
 
-    def add(self, row: int, job: Job) -> None:
-        """A new target, pending."""
+    def add(self, row: int, job: Job, checkpoint: bytes | None = None) -> None:
+        """A new target, pending; with a checkpoint it goes on from an earlier call's attempt."""
         id = job.target.id
         assert id not in self._open, f"{id} is queued already"
-        self._open[id] = Item(row, id, job.target.text, State.PENDING, job)
+        item = Item(row, id, job.target.text, State.PENDING, job, checkpoint=checkpoint, num_attempts=job.attempt)
+        self._open[id] = item
         self._pending.append(id)
         self._counts[State.PENDING] += 1
 
@@ -165,6 +168,18 @@ class WorkQueue:
             max_positions -= positions(_job(item))
         return jobs
 
+    def checkpoints(self, jobs: list[Job]) -> dict[str, bytes]:
+        """What some of these jobs can go on from, by id."""
+        items = [self._item(job.target.id) for job in jobs]
+        return {item.id: item.checkpoint for item in items if item.checkpoint is not None}
+
+    def remember(self, worker: str, checkpoints: dict[str, bytes]) -> dict[int, bytes]:
+        """Keep what a worker says its attempts can go on from; by row what was kept."""
+        held = {item.id: item for item in self._held_by(worker)}
+        for id in checkpoints.keys() & held.keys():
+            held[id].checkpoint = checkpoints[id]
+        return {held[id].row: checkpoints[id] for id in checkpoints.keys() & held.keys()}
+
     def leased_positions(self, worker: str) -> int:
         """Read positions of all jobs a worker holds."""
         return sum(positions(_job(item)) for item in self._held_by(worker))
@@ -176,6 +191,7 @@ class WorkQueue:
             raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
         self._require(item, {State.LEASED})
         item.worker = None
+        item.checkpoint = None
         item.num_lost = 0  # it came back: whatever took a worker down before, it was not this text
         item.attempt = attempt
         item.num_attempts += 1
@@ -213,16 +229,20 @@ class WorkQueue:
             self._try_again(item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict)
         return item.state
 
-    def lose(self, worker: str) -> None:
-        """A worker is gone: its leases are pending again, under suspicion, or poisoned."""
-        for item in reversed(self._held_by(worker)):
+    def lose(self, worker: str) -> dict[str, State]:
+        """A worker is gone: its leases are pending again, under suspicion, or poisoned; which of them by id."""
+        held = self._held_by(worker)
+        for item in reversed(held):
             item.worker = None
             item.num_lost += 1
+            if item.num_lost > 1:
+                item.checkpoint = None  # perhaps it is this state that takes workers down
             if item.num_lost >= MAX_LOST_WORKERS:
                 self._end(item, State.POISONED, f"{item.num_lost} workers were lost while they held it")
             else:
                 self._move(item, State.PENDING, {State.LEASED})
                 self._suspects.appendleft(item.id)
+        return {item.id: item.state for item in held}
 
     def drain(self) -> list[Item]:
         """Items that ended since the last call, each given out once."""

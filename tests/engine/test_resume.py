@@ -125,3 +125,18 @@ def test_states_for_another_number_of_siblings_are_refused(tiny_llama):
     with pytest.raises(ValueError, match="1 states for 2 siblings"):
         solver.restore(job, states[:1])
     assert solver.is_idle
+
+
+def test_a_solver_gives_a_checkpoint_of_every_attempt_in_its_table(tiny_llama):
+    jobs = [job_of(tiny_llama, "Ada!", "siblings=2", *NEVER), job_of(tiny_llama, "Bob?", *NEVER)]
+    solver = Solver(tiny_llama)
+    for job in jobs:
+        solver.submit(job)
+    assert solver.checkpoints() == []
+    solver.step()
+    checkpoints = solver.checkpoints()
+    assert [c.job for c in checkpoints] == jobs and [len(c.states) for c in checkpoints] == [2, 1]
+    other = Solver(tiny_llama)
+    for checkpoint in checkpoints:
+        other.restore(*checkpoint)
+    assert [slot.step for slot in other.active] == [1, 1, 1]

@@ -90,6 +90,11 @@ def finish(process):
     return out
 
 
+def kept(folder):
+    """Rows whose attempt could go on after a kill."""
+    return [path.stem for path in folder.glob("in_flight/*.safetensors")]
+
+
 def state(folder):
     return json.loads((folder / "run.json").read_text())["state"]
 
@@ -103,7 +108,7 @@ def assert_every_row_came_out_once(folder):
 
 def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, contents):
     process = run()
-    wait_for(process, (folder / "run.json").is_file)
+    wait_for(process, lambda: len(kept(folder)) > 1)
     stop(process, signal.SIGKILL)
     assert state(folder) == "running"
 
@@ -114,7 +119,8 @@ def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, co
     assert state(folder) == "interrupted" and 0 < len(Ledger(folder).committed_ids()) < len(TEXTS)
 
     before = contents(folder)
-    finish(run())
+    assert "attempts go on from where they were" in finish(run())
+    assert not (folder / "in_flight").exists()
     after = contents(folder)
     assert_every_row_came_out_once(folder)
     parts = [name for name in before if name.endswith(".parquet")]

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -202,3 +203,31 @@ def test_late_duplicates_are_refused(queue):
     with pytest.raises(TransitionError):
         queue.finish("w", attempt(leased))
     assert [item.id for item in queue.drain()] == ["a"]
+
+
+def test_a_lost_workers_attempts_go_on_from_what_was_remembered(queue):
+    jobs = queue.lease("w", ALL)
+    assert queue.checkpoints(jobs) == {}
+    assert queue.remember("w", {"a": b"1", "c": b"3", "elsewhere": b"9"}) == {0: b"1", 2: b"3"}
+    assert queue.remember("v", {"a": b"7"}) == {}, "only who holds a text may say"
+    queue.lose("w")
+    again = queue.lease("v", ALL)
+    assert queue.checkpoints(again) == {"a": b"1", "c": b"3"}
+    queue.lose("v")
+    assert queue.checkpoints(queue.lease("u", ALL)) == {}, "a state that was lost twice may be the cause"
+
+
+def test_an_attempt_that_ended_leaves_nothing_to_go_on_from(queue):
+    jobs = queue.lease("w", ALL)
+    queue.remember("w", {"a": b"1"})
+    queue.finish("w", attempt(jobs[0], is_solved=False))
+    queue.lease("w", ALL)
+    queue.lose("w")
+    assert queue.checkpoints(queue.lease("v", ALL)) == {}
+
+
+def test_a_text_added_with_a_checkpoint_has_its_earlier_attempts_counted(queue):
+    queue.add(7, replace(job("late", attempts=2), attempt=1), b"state")
+    jobs = queue.lease("w", ALL)
+    assert queue.checkpoints(jobs) == {"late": b"state"}
+    assert queue.finish("w", attempt(jobs[-1], is_solved=False)) is State.UNSOLVED
