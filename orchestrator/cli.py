@@ -72,6 +72,7 @@ def run(
     engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
     verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
     dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
+    log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
@@ -97,6 +98,7 @@ def run(
             engine=engine,
             engine_dtype=verify_dtype,
             dashboard=dashboard,
+            log_level=log_level,
         )
         summary = runner.run(runner.prepare(options), console)
         if len(summary.rows) <= SMALL_TABLE:

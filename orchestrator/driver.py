@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 import ray
 from ray.exceptions import RayActorError
 
-from orchestrator.fleet import Worker
+from orchestrator.fleet import Worker, last_line
+from orchestrator.in_flight import InFlight
 from orchestrator.intake import Accepted, Taken
 from orchestrator.ledger import Ledger
 from orchestrator.progress import Reporter
 from orchestrator.rows import RowContext, result_row
 from orchestrator.solver_actor import Advance
 from orchestrator.verifier import Verdict
+from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
 
 SLICE_S = 2.0
@@ -41,6 +43,9 @@ JUDGE_FILL = 32
 JUDGE_WAIT_S = 5.0
 """A judging call starts with this many candidates, or when the first has waited this long."""
 
+CHECKPOINT_INTERVAL_S = 10.0
+"""Seconds of a solver's work that its death may cost."""
+
 COMMIT_ROWS = 64
 COMMIT_INTERVAL_S = 5.0
 
@@ -54,7 +59,10 @@ class Driver:
         solvers: started solver workers.
         verifier: the started verifier worker.
         token_budget: read positions of a solver's table.
+        in_flight: checkpoints of attempts under way.
+        num_recalled: texts that went on from an earlier call's attempt.
         on_commit: told after rows were committed.
+        watch: told of everything, for metrics and log.
     """
 
     taken: Iterator[Taken]
@@ -62,13 +70,17 @@ class Driver:
     solvers: list[Worker]
     verifier: Worker
     ledger: Ledger
+    in_flight: InFlight
     context: RowContext
     reporter: Reporter
+    watch: Watch
     token_budget: int
     on_commit: Callable[["Driver"], None]
     num_done: int = 0
     num_tokens: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
+    num_recalled: int = 0
+    _last_kept: dict[str, float] = field(default_factory=dict)
     _is_drained: bool = False
     _oldest_candidate: float | None = None
     _last_commit: float = field(default_factory=time.monotonic)
@@ -81,6 +93,9 @@ class Driver:
 
     def run(self) -> None:
         """The loop: feed, wait for one answer, route it, commit what ended."""
+        self._fill_queue()
+        if self.num_recalled:
+            self.reporter.say(f"{self.num_recalled} attempts go on from where they were")
         while not (self._is_drained and self.queue.is_done):
             self._fill_queue()
             for solver in self.solvers:
@@ -89,17 +104,22 @@ class Driver:
             self._route_one()
             self.commit(COMMIT_ROWS)
             self.reporter.update(self.num_done, self._detail())
+            self.watch.gauges(self.queue, self.num_slots)
         self.commit()
+        self.watch.gauges(self.queue, self.num_slots, is_last=True)
 
     def commit(self, at_least: int = 0) -> None:
         """Commit ended rows: when there are `at_least` so many, or after a while, or unconditionally."""
         if self.queue.num_ended < at_least and time.monotonic() - self._last_commit < COMMIT_INTERVAL_S:
             return
         rows = [result_row(item, self.context) for item in self.queue.drain()]
+        started = time.monotonic()
         self.ledger.commit(rows)
+        self.in_flight.forget(row["row"] for row in rows)
         self.num_done += len(rows)
         self._last_commit = time.monotonic()
         if rows:
+            self.watch.committed(rows, self._last_commit - started)
             self.on_commit(self)
 
     def _fill_queue(self) -> None:
@@ -108,9 +128,16 @@ class Driver:
             if item is None:
                 self._is_drained = True
             elif isinstance(item, Accepted):
-                self.queue.add(item.row, item.job)
+                self._add(item)
             else:
                 self.queue.add_invalid(item.row, item.id, item.text, item.reason)
+                self.watch.refused(item.id, item.reason)
+
+    def _add(self, item: Accepted) -> None:
+        """Queue a text, where an earlier call left it or from its beginning."""
+        left = self.in_flight.recall(item.row, item.job.target)
+        self.queue.add(item.row, *(left or (item.job, None)))
+        self.num_recalled += left is not None
 
     def _feed_solver(self, solver: Worker) -> None:
         if solver.in_flight is not None:
@@ -119,8 +146,11 @@ class Driver:
         if self.queue.num_candidates >= MAX_CANDIDATES:
             room = 0
         jobs = self.queue.lease(solver.name, room)
+        self.watch.leased(solver.name, jobs)
         if jobs or self.queue.leased_positions(solver.name):
-            solver.in_flight = solver.actor.advance.remote(jobs, SLICE_S)
+            keeps = time.monotonic() - self._last_kept.get(solver.name, self._started) >= CHECKPOINT_INTERVAL_S
+            checkpoints = self.queue.checkpoints(jobs)
+            solver.in_flight = solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=keeps)
 
     def _feed_verifier(self) -> None:
         if self.queue.num_waiting_candidates == 0:
@@ -134,6 +164,7 @@ class Driver:
             candidates = self.queue.take_candidates(JUDGE_BATCH)
             self.verifier.load = [candidate.id for candidate in candidates]
             self.verifier.in_flight = self.verifier.actor.judge.remote(candidates)
+            self.watch.judging(candidates)
             self._oldest_candidate = None
 
     def _route_one(self) -> None:
@@ -156,20 +187,29 @@ class Driver:
     def _take_attempts(self, solver: Worker, advance: Advance) -> None:
         self.num_tokens += advance.num_tokens
         self.num_slots[solver.name] = advance.num_slots
+        self.watch.advanced(solver.name, advance)
         for attempt in advance.attempts:
-            self.queue.finish(solver.name, attempt)
+            self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
+        if advance.checkpoints:
+            self._last_kept[solver.name] = time.monotonic()
+        for row, content in self.queue.remember(solver.name, advance.checkpoints).items():
+            self.in_flight.keep(row, content)
 
     def _take_verdicts(self, verdicts: list[Verdict]) -> None:
-        for verdict in verdicts:
-            self.queue.judge(verdict)
+        states = [self.queue.judge(verdict) for verdict in verdicts]
+        self.watch.judged(self.verifier.name, verdicts, states)
 
     def _replace(self, worker: Worker, cause: RayActorError) -> None:
         if worker is self.verifier:
             self.queue.return_candidates(worker.load)
+            states = dict.fromkeys(worker.load, State.CANDIDATE)
         else:
-            self.queue.lose(worker.name)
+            states = self.queue.lose(worker.name)
+            self.num_slots[worker.name] = 0
+        self.watch.lost(worker.name, states, last_line(cause))
         self.reporter.say(f"{worker.name} died; starting it anew")
         worker.replace(cause)
+        self.watch.replaced(worker.name, worker.num_replacements)
 
     def _detail(self) -> str:
         counts = self.queue.counts

@@ -49,9 +49,7 @@ class Worker:
             FleetError: it died too often.
         """
         if self.num_replacements >= MAX_REPLACEMENTS:
-            raise FleetError(
-                f"{self.name} died {self.num_replacements + 1} times, last: {_last_line(cause)}"
-            ) from cause
+            raise FleetError(f"{self.name} died {self.num_replacements + 1} times, last: {last_line(cause)}") from cause
         self.num_replacements += 1
         self.in_flight = None
         self._start()
@@ -132,6 +130,7 @@ def get(refs: Any) -> Any:
         raise
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """Where Ray says what happened; the lines above are the same for every death."""
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

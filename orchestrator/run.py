@@ -9,6 +9,7 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +29,7 @@ from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import UserError
 from orchestrator.fleet import Worker
 from orchestrator.folder_lock import sole_writer
+from orchestrator.in_flight import InFlight
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
 from orchestrator.margin_control import (
@@ -39,15 +41,18 @@ from orchestrator.margin_control import (
     save_noise,
     with_margin_for,
 )
+from orchestrator.metrics import Metrics
 from orchestrator.placement import Placement, place
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.retry import make_retry
 from orchestrator.rows import RowContext
+from orchestrator.run_log import LEVELS, RunLog
 from orchestrator.run_record import ModelRecord, RunRecord
 from orchestrator.solver_actor import SolverInfo
 from orchestrator.summary import Summary, summarise
 from orchestrator.verifier import Mode
 from orchestrator.verifier_actor import ENGINES, EngineSpec
+from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
 
 PLAN_PATIENCE_S = 2.0
@@ -64,6 +69,7 @@ class RunOptions:
         solvers: solver actors; None is one a GPU, or one.
         solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
         token_budget: read positions in a solver's table; None is chosen by device.
+        log_level: least that goes to the folder's log, one of `LEVELS`.
     """
 
     corpus: Path
@@ -80,6 +86,7 @@ class RunOptions:
     engine: str = "vllm"
     engine_dtype: str | None = None
     dashboard: bool = True
+    log_level: str = "info"
 
 
 @dataclass
@@ -105,6 +112,8 @@ def prepare(options: RunOptions) -> Prepared:
     for flag, dtype in (("--dtype", options.dtype), ("--verify-dtype", options.engine_dtype)):
         if dtype is not None and dtype not in DTYPES:
             raise UserError(f"{flag} {dtype}: must be one of {', '.join(DTYPES)}")
+    if options.log_level not in LEVELS:
+        raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
     record = run_record.read_record(options.out)
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     tokens = TokenRule.load(options.source)
@@ -176,25 +185,34 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     record = _new_record(prepared, infos[0], plan, engine, spec.dtype, recipe.stop_margin)
     record.write(options.out)
     grows = options.recipe.num_vectors == "auto"
+    # Not before the record: a folder that holds anything else is refused.
+    watch = Watch(Metrics(name), RunLog(options.out, options.log_level))
     driver = Driver(
         taken=_taken(prepared, recipe, plan, solvers[0].actor),
         queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
         solvers=solvers,
         verifier=verifier,
         ledger=prepared.ledger,
+        in_flight=InFlight(options.out),
         context=RowContext(options.recipe.hash, infos[0].fingerprint, dtype, partial(decode, prepared.tokens)),
         reporter=reporter,
+        watch=watch,
         token_budget=placement.token_budget,
         on_commit=lambda driver: _touch(record, driver, prepared, "running"),
         num_done=len(prepared.committed),
     )
-    try:
-        driver.run()
-    except BaseException:
-        driver.commit()
-        _touch(record, driver, prepared, "interrupted")
-        raise
-    _touch(record, driver, prepared, "finished")
+    with watch.log:
+        watch.started(name, total=record.num_rows, done=driver.num_done, num_solvers=len(solvers))
+        try:
+            driver.run()
+        except BaseException as error:
+            driver.commit()
+            _touch(record, driver, prepared, "interrupted")
+            watch.interrupted(error, driver.num_done)
+            raise
+        _touch(record, driver, prepared, "finished")
+        driver.in_flight.clear()
+        watch.finished(driver.num_done, driver.seconds)
     return summarise(prepared.ledger, record)
 
 
@@ -315,12 +333,13 @@ def _new_record(
         started=earlier.started if earlier else run_record.now(),
         updated=run_record.now(),
         counts=earlier.counts if earlier else {},
+        retries=earlier.retries if earlier else {},
         seconds=earlier.seconds if earlier else 0.0,
     )
 
 
 def _touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) -> None:
-    """Bring `run.json` up to date: state, counts over all calls, seconds."""
+    """Bring `run.json` up to date: state, counts and retries over all calls, seconds."""
     earlier = prepared.record
     counts = dict(earlier.counts) if earlier else {}
     for status, count in driver.queue.counts.items():
@@ -329,6 +348,7 @@ def _touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) ->
         counts[str(status)] = counts.get(str(status), 0) + count
     record.state = state
     record.counts = counts
+    record.retries = dict(driver.watch.retries + Counter(earlier.retries if earlier else {}))
     record.updated = run_record.now()
     record.seconds = (earlier.seconds if earlier else 0.0) + driver.seconds
     record.write(prepared.options.out)

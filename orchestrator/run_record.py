@@ -57,6 +57,7 @@ class RunRecord(BaseModel):
     started: str
     updated: str
     counts: dict[str, int]
+    retries: dict[str, int] = {}
     seconds: float
 
     @property

@@ -4,12 +4,19 @@ Owns: reading a folder's record and manifest. Must not know: Ray.
 """
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from orchestrator import run_record
 from orchestrator.ledger import Ledger
+from orchestrator.run_log import last_event, read_events
+from orchestrator.run_record import RunRecord
+from orchestrator.summary import printable
+
+RATE_WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,10 @@ class Status:
         state: `running`, `interrupted` or `finished`, as `run.json` says.
         num_committed: rows in the manifest.
         counts: committed rows by status, from `run.json`'s last update.
+        retries: texts sent round again, by cause, from there too.
+        texts_a_minute: over the last minutes, until now while it is running, else until its last event; over the
+            whole run where there is no log; None before the first commit.
+        last_event: the log's last line.
     """
 
     folder: str
@@ -34,17 +45,40 @@ class Status:
     started: str
     updated: str
     seconds: float
+    retries: dict[str, int]
+    texts_a_minute: float | None
+    last_event: dict[str, Any] | None
 
 
 def read_status(folder: Path) -> Status:
     """Raises UserError where the folder is not a run's."""
     record = run_record.require_record(folder)
+    last = last_event(folder)
+    rate = _recent_rate(folder, record, last)
+    if rate is None and record.seconds > 0:
+        rate = sum(record.counts.values()) / record.seconds * 60
     return Status(
         folder=str(folder), state=record.state, num_rows=record.num_rows,
         num_committed=sum(entry["rows"] for entry in Ledger(folder).entries()), counts=record.counts,
         corpus=record.corpus, model=record.model.name, engine=record.engine, engine_dtype=record.engine_dtype,
-        started=record.started, updated=record.updated, seconds=record.seconds,
+        started=record.started, updated=record.updated, seconds=record.seconds, retries=record.retries,
+        texts_a_minute=rate, last_event=last,
     )  # fmt: skip
+
+
+def _recent_rate(folder: Path, record: RunRecord, last: dict[str, Any] | None) -> float | None:
+    """Texts a minute committed in the window that ends with the last event, or now; None where the log has none."""
+    end = datetime.fromisoformat(last["time"]) if last and record.state != "running" else datetime.now(UTC)
+    begin, count = end - RATE_WINDOW, 0
+    for event in read_events(folder, "started", "committed"):
+        at = datetime.fromisoformat(event["time"])
+        if at > begin and event["event"] == "started":
+            begin, count = at, 0  # what lies before was another call, or nothing
+        elif at > begin:
+            count += event["count"]
+    is_silent = not count and datetime.fromisoformat(record.updated) > begin  # written at a higher level, or not at all
+    minutes = (end - begin).total_seconds() / 60
+    return None if is_silent or last is None or minutes <= 0 else count / minutes
 
 
 def print_status(status: Status, console: Console, *, as_json: bool) -> None:
@@ -52,10 +86,21 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
         print(run_record.dump(asdict(status)))
         return
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.counts.items())) or "none yet"
-    lines = (
+    rate = "" if status.texts_a_minute is None else f", {status.texts_a_minute:.1f} texts a minute"
+    retries = ", ".join(f"{count} {cause}" for cause, count in sorted(status.retries.items())) or "none"
+    lines = [
         f"{status.folder}: {status.state}, {status.num_committed} of {status.num_rows} rows committed ({counts})",
         f"{status.corpus} on {status.model}, verified by {status.engine} in {status.engine_dtype}",
-        f"started {status.started}, last commit {status.updated}, {status.seconds:.0f} s in the loop",
-    )
+        f"started {status.started}, last commit {status.updated}, {status.seconds:.0f} s in the loop{rate}",
+        f"retries: {retries}",
+    ]
+    if status.last_event:
+        lines.append(f"last event: {_told(status.last_event)}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(event: dict[str, Any]) -> str:
+    """`2026-11-21T10:00:00.123Z retried, id row-3, cause unsolved`, safe for a terminal."""
+    facts = [f"{key} {value}" for key, value in event.items() if key not in ("time", "level", "event")]
+    return printable(", ".join([f"{event['time']} {event['event']}", *facts]))
