@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from orchestrator.errors import FleetError, UserError
+from orchestrator.submit import DASHBOARD, RUNTIME_ENV
 
 app = typer.Typer(
     name="verbatim",
@@ -185,6 +186,56 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json", help=
         from orchestrator.status import print_status, read_status
 
         print_status(read_status(folder), console, as_json=as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="CORPUS", help="corpus, and options as `verbatim run` takes them")
+    ] = None,
+    address: Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="the cluster's dashboard")] = DASHBOARD,
+    runtime_env: Annotated[Path, typer.Option(help="Ray runtime environment of the job, YAML")] = RUNTIME_ENV,
+    print_: Annotated[bool, typer.Option("--print", help="print the command that would do it; send nothing")] = False,
+) -> None:
+    """Run on a Ray cluster from outside it: send `verbatim run CORPUS ...` as a job, follow it, end as it ends."""
+    with told_in_one_line():
+        from engine.recipe import load_recipe
+        from orchestrator import submit as sending
+
+        asked = _parse_run(arguments or [])
+        recipe, out = asked["recipe"], asked["out"]
+        sending.require_travels("CORPUS", asked["corpus"])
+        if recipe is not None:
+            sending.require_travels("--recipe", recipe)
+        if recipe is None or not recipe.is_absolute():
+            load_recipe(recipe, list(asked["set_"] or []))
+        submission = sending.Submission(tuple(arguments or []), address, runtime_env)
+        if not sending.has_lasting_results(out):
+            remedy = "give --out an absolute folder that the cluster keeps; the job's own folder is thrown away"
+            if not print_:
+                raise UserError(f"--out {out}: {remedy}" if out else remedy)
+            print(f"note: {remedy}", file=sys.stderr)
+        if print_:
+            print(submission.command)
+            return
+        raise typer.Exit(
+            sending.submit(submission, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        )
+
+
+def _parse_run(arguments: list[str]) -> dict[str, Any]:
+    """The values that `verbatim run ARGUMENTS` would get.
+
+    Raises:
+        UserError: it would refuse them.
+    """
+    usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])  # the parent of all that a parser refuses
+    command = cast(Any, typer.main.get_command(app)).commands["run"]
+    try:
+        with command.make_context("run", list(arguments)) as context:
+            return dict(context.params)
+    except usage_error as error:
+        raise UserError(cast(Any, error).format_message()) from None
 
 
 @app.command()

@@ -5,9 +5,14 @@ Owns: the checks. Must not know: how a run works.
 
 import importlib.metadata
 import importlib.util
+import ipaddress
+import json
 import os
 import shutil
+import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -18,14 +23,27 @@ MIN_MEMORY_GIB = 6.0
 """Ray, one pocket solver and vLLM together peak below this. Measured, LOG 2026-11-21."""
 
 
+DASHBOARD_PORT = 8265
+"""Ray's own choice for the first dashboard of a machine."""
+
+PROBE_S = 1.0
+"""Seconds an address gets to answer. Assumption."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was looked at, what was found, what to do if it is not fine."""
+    """One check: what was looked at, what was found, what to do if it is not fine.
+
+    Attributes:
+        is_fine: a run would work as far as this check goes.
+        is_warning: it would, but the remedy is worth reading.
+    """
 
     name: str
     is_fine: bool
     found: str
     remedy: str = ""
+    is_warning: bool = False
 
 
 def examine(model: str, revision: str | None) -> list[Finding]:
@@ -45,9 +63,11 @@ def examine(model: str, revision: str | None) -> list[Finding]:
 def print_findings(findings: list[Finding], console: Console) -> None:
     for finding in findings:
         mark, style = ("ok  ", "green") if finding.is_fine else ("FAIL", "bold red")
+        if finding.is_fine and finding.is_warning:
+            mark, style = "WARN", "bold yellow"
         console.print(f"[{style}]{mark}[/] {finding.name}: ", end="")
         console.print(finding.found, highlight=False, markup=False, soft_wrap=True)
-        if not finding.is_fine:
+        if not finding.is_fine or finding.is_warning:
             console.print(f"     remedy: {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -106,7 +126,52 @@ def _vllm() -> Finding:
 def _dashboard() -> Finding:
     """An unauthenticated dashboard on a public address runs anybody's code."""
     mode = os.environ.get("RAY_AUTH_MODE", "unset")
-    return Finding("Ray", True, f"RAY_AUTH_MODE {mode}; a local run serves its dashboard on 127.0.0.1 alone")
+    open_url = find_open_dashboard(_dashboard_urls())
+    if open_url is None:
+        return Finding("Ray", True, f"RAY_AUTH_MODE {mode}; no dashboard found that is open to others")
+    return Finding(
+        "Ray",
+        True,
+        f"the dashboard at {open_url} runs anybody's code: reachable from outside, no authentication",
+        "start Ray with --dashboard-host=127.0.0.1 and RAY_AUTH_MODE=token, see docs/cluster.md",
+        is_warning=True,
+    )
+
+
+def _dashboard_urls() -> list[str]:
+    """Where one might be open: the usual port on this machine's outer address, and what the environment names."""
+    import ray.util
+
+    named = [os.environ.get(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")]
+    here = f"http://{ray.util.get_node_ip_address()}:{DASHBOARD_PORT}"
+    return [here, *(url for url in named if url.startswith(("http://", "https://")))]
+
+
+def find_open_dashboard(urls: Iterable[str]) -> str | None:
+    """The first of these that is not on loopback and answers that it asks nobody for a token.
+
+    An address that does not answer in time, or not as Ray does, is passed over: no finding is no proof.
+    """
+    # A proxy's answer would say nothing about who else can reach the address.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for url in urls:
+        if _is_loopback(urlsplit(url).hostname or ""):
+            continue
+        try:
+            with opener.open(f"{url.rstrip('/')}/api/authentication_mode", timeout=PROBE_S) as answer:
+                mode = json.load(answer)["authentication_mode"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if mode == "disabled":
+            return url
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _model(name: str, revision: str | None) -> Finding:
