@@ -17,7 +17,7 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 from ray.util import metrics as ray_metrics
 
-from orchestrator import fleet
+from orchestrator import driver, fleet, metrics
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import METRICS, Metrics
 from orchestrator.watch import Watch
@@ -96,12 +96,15 @@ def scraped(tmp_path_factory, write_jsonl, verbatim):
     """A run of three short texts and a hard one whose solver is killed at its first lease, and what was scraped."""
     folder = tmp_path_factory.mktemp("scraped")
     corpus = write_jsonl(folder / "corpus.jsonl", [{"text": text} for text in [*SHORT, HARD, ""]])
-    settings = ("--set", "num_vectors=2", "--set", "max_steps=40", "--set", "attempts=2", "--set", "noise_factor=0")
+    settings = ("--set", "num_vectors=2", "--set", "max_steps=120", "--set", "attempts=2", "--set", "noise_factor=0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         fleet.connect(None, dashboard=False)
         shutdown = ray.shutdown
         patch.setattr(ray, "shutdown", lambda: None)  # so that what was recorded last is scraped as well
+        # Between two exports the hard text alone is under way, and is seen to be.
+        patch.setattr(driver, "SLICE_S", 0.3)
+        patch.setattr(metrics, "GAUGE_INTERVAL_S", 0.0)
         patch.setattr(Watch, "leased", kill_the_first_solver(Watch.leased, "run"))
         scraper = Scraper()
         scraper.start()
@@ -200,15 +203,15 @@ def test_log_and_status_tell_the_same_run(scraped, verbatim):
 
 
 def test_no_metric_raises_into_the_run(monkeypatch):
-    metrics = Metrics("run \udce9")
+    ours = Metrics("run \udce9")
     for name, metric in METRICS.items():
         tags = dict.fromkeys(metric.tags, "x")
         for value in (0, -1, 2.5, float("nan"), float("inf")):
-            metrics.record(name, value, **tags)
-        metrics.record(name, 1, **tags, unknown="x")
-        metrics.record(name, 1, **dict.fromkeys(metric.tags, 7))
-        metrics.record(name)
-    metrics.record("verbatim_none_such")
+            ours.record(name, value, **tags)
+        ours.record(name, 1, **tags, unknown="x")
+        ours.record(name, 1, **dict.fromkeys(metric.tags, 7))
+        ours.record(name)
+    ours.record("verbatim_none_such")
 
     monkeypatch.setattr(ray_metrics.Metric, "__init__", lambda *_: 1 / 0)
     broken = Metrics("run")
@@ -216,8 +219,8 @@ def test_no_metric_raises_into_the_run(monkeypatch):
 
 
 def test_gauges_are_due_only_now_and_then():
-    metrics = Metrics("run")
-    assert [metrics.are_gauges_due for _ in range(3)] == [True, False, False]
+    ours = Metrics("run")
+    assert [ours.are_gauges_due for _ in range(3)] == [True, False, False]
 
 
 def queries():
@@ -234,10 +237,10 @@ def test_the_boards_queries_choose_the_run_and_group_by_tags_that_exist():
     for query in queries():
         names = re.findall(r"\bray_(verbatim_\w+)", query)
         assert query.count('{run=~"$run"}') == len(names), query
-        metrics = [METRICS[re.sub("_(total|bucket)$", "", name)] for name in names]
+        queried = [METRICS[re.sub("_(total|bucket)$", "", name)] for name in names]
         for group in re.findall(r"by \(([^)]*)\)", query):
-            assert set(group.split(", ")) - {"le"} <= set(metrics[0].tags), query
-        assert ("histogram_quantile" in query) == all(metric.kind == "histogram" for metric in metrics)
+            assert set(group.split(", ")) - {"le"} <= set(queried[0].tags), query
+        assert ("histogram_quantile" in query) == all(metric.kind == "histogram" for metric in queried)
 
 
 def test_the_boards_file_is_what_its_script_writes():
