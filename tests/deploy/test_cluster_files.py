@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler._private.util import hash_runtime_conf, prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
 from tests.deploy.conftest import ROOT, parse, quoted_commands
@@ -74,6 +74,19 @@ def test_the_mounted_files_exist_and_are_what_an_installation_needs(cluster):
     assert [local for local in mounted.values() if not (ROOT / local).exists()] == []
     names = {Path(remote).name for remote in mounted}
     assert {"engine", "orchestrator", "pyproject.toml", "README.md"} <= names
+
+
+def test_rays_launcher_reads_every_mounted_file(cluster, monkeypatch, tmp_path):
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    prepared = prepare_config(cluster)
+    mounts = prepared["file_mounts"]
+    before, contents = hash_runtime_conf(mounts, None, prepared, generate_file_mounts_contents_hash=True)
+    token.write_text("another")
+    assert before and hash_runtime_conf(mounts, None, prepared, generate_file_mounts_contents_hash=True)[1] != contents
 
 
 def test_the_image_has_the_locks_ray(cluster):
