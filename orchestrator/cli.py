@@ -74,6 +74,7 @@ def run(
     verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
     dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
     log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
+    lease: Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")] = 600,
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
@@ -99,6 +100,7 @@ def run(
             engine=engine,
             engine_dtype=verify_dtype,
             dashboard=dashboard,
+            lease_s=lease,
             log_level=log_level,
         )
         summary = runner.run(runner.prepare(options), console)

@@ -30,6 +30,12 @@ from orchestrator.work_queue import State, WorkQueue
 SLICE_S = 2.0
 """Seconds a solver computes before it reports."""
 
+PATROL_S = 5.0
+"""Longest wait for an answer before the leases are looked at."""
+
+LEASE_S = 600.0
+"""Seconds an actor may take over one call before it is replaced. A slice is 2 s; an engine's first call compiles."""
+
 OPEN_WINDOW = 2048
 """Texts in the queue at once; a corpus may be larger than memory."""
 
@@ -62,6 +68,7 @@ class Driver:
         in_flight: checkpoints of attempts under way.
         num_recalled: texts that went on from an earlier call's attempt.
         on_commit: told after rows were committed.
+        lease_s: seconds an actor may take over one call.
         watch: told of everything, for metrics and log.
     """
 
@@ -76,6 +83,7 @@ class Driver:
     watch: Watch
     token_budget: int
     on_commit: Callable[["Driver"], None]
+    lease_s: float = LEASE_S
     num_done: int = 0
     num_tokens: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
@@ -150,7 +158,7 @@ class Driver:
         if jobs or self.queue.leased_positions(solver.name):
             keeps = time.monotonic() - self._last_kept.get(solver.name, self._started) >= CHECKPOINT_INTERVAL_S
             checkpoints = self.queue.checkpoints(jobs)
-            solver.in_flight = solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=keeps)
+            solver.ask(solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=keeps))
 
     def _feed_verifier(self) -> None:
         if self.queue.num_waiting_candidates == 0:
@@ -163,7 +171,7 @@ class Driver:
         if self.verifier.in_flight is None and (is_due or self.queue.num_waiting_candidates >= JUDGE_FILL):
             candidates = self.queue.take_candidates(JUDGE_BATCH)
             self.verifier.load = [candidate.id for candidate in candidates]
-            self.verifier.in_flight = self.verifier.actor.judge.remote(candidates)
+            self.verifier.ask(self.verifier.actor.judge.remote(candidates))
             self.watch.judging(candidates)
             self._oldest_candidate = None
 
@@ -171,7 +179,11 @@ class Driver:
         by_ref = {worker.in_flight: worker for worker in [*self.solvers, self.verifier] if worker.in_flight is not None}
         if not by_ref:
             return
-        (ready_ref, *_), _ = ray.wait(list(by_ref), num_returns=1, timeout=None)
+        ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=PATROL_S)
+        if not ready:
+            self._stop_overdue()
+            return
+        (ready_ref,) = ready
         worker = by_ref[ready_ref]
         worker.in_flight = None
         try:
@@ -199,7 +211,14 @@ class Driver:
         states = [self.queue.judge(verdict) for verdict in verdicts]
         self.watch.judged(self.verifier.name, verdicts, states)
 
-    def _replace(self, worker: Worker, cause: RayActorError) -> None:
+    def _stop_overdue(self) -> None:
+        """An actor that hangs past its lease is as good as dead."""
+        for worker in [*self.solvers, self.verifier]:
+            if worker.is_overdue(self.lease_s):
+                worker.stop()
+                self._replace(worker, TimeoutError(f"no answer within its lease of {self.lease_s:g} s"))
+
+    def _replace(self, worker: Worker, cause: Exception) -> None:
         if worker is self.verifier:
             self.queue.return_candidates(worker.load)
             states = dict.fromkeys(worker.load, State.CANDIDATE)
@@ -207,7 +226,8 @@ class Driver:
             states = self.queue.lose(worker.name)
             self.num_slots[worker.name] = 0
         self.watch.lost(worker.name, states, last_line(cause))
-        self.reporter.say(f"{worker.name} died; starting it anew")
+        why = f" ({cause})" if isinstance(cause, TimeoutError) else ""
+        self.reporter.say(f"{worker.name} died{why}; starting it anew")
         worker.replace(cause)
         self.watch.replaced(worker.name, worker.num_replacements)
 

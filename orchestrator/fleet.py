@@ -5,6 +5,7 @@ Owns: actor options and process environments. Must not know: the queue, results.
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,11 +37,24 @@ class Worker:
     run_name: str
     actor: Any = None
     in_flight: Any = None
+    asked: float = 0.0
     num_replacements: int = 0
     load: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._start()
+
+    def ask(self, ref: Any) -> None:
+        """The call that is in flight from here on."""
+        self.in_flight, self.asked = ref, time.monotonic()
+
+    def is_overdue(self, lease_s: float) -> bool:
+        """Whether its call has been in flight for longer than a lease."""
+        return self.in_flight is not None and time.monotonic() - self.asked > lease_s
+
+    def stop(self) -> None:
+        """Give up on the actor, whatever it is doing."""
+        ray.kill(self.actor)
 
     def replace(self, cause: Exception) -> None:
         """Start the actor anew after it died.
@@ -66,7 +80,7 @@ def connect(address: str | None, *, dashboard: bool) -> str | None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     context = ray.init(
-        address=address,
+        address=address or "local",  # without an address Ray would join whatever cluster it finds here
         namespace=NAMESPACE,
         log_to_driver=False,
         logging_level=logging.ERROR,

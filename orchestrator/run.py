@@ -25,7 +25,7 @@ from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
-from orchestrator.driver import OPEN_WINDOW, Driver
+from orchestrator.driver import LEASE_S, OPEN_WINDOW, Driver
 from orchestrator.errors import UserError
 from orchestrator.fleet import Worker
 from orchestrator.folder_lock import sole_writer
@@ -69,6 +69,7 @@ class RunOptions:
         solvers: solver actors; None is one a GPU, or one.
         solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
         token_budget: read positions in a solver's table; None is chosen by device.
+        lease_s: seconds an actor may take over one call before it is replaced.
         log_level: least that goes to the folder's log, one of `LEVELS`.
     """
 
@@ -87,6 +88,7 @@ class RunOptions:
     engine_dtype: str | None = None
     dashboard: bool = True
     log_level: str = "info"
+    lease_s: float = LEASE_S
 
 
 @dataclass
@@ -199,6 +201,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         watch=watch,
         token_budget=placement.token_budget,
         on_commit=lambda driver: _touch(record, driver, prepared, "running"),
+        lease_s=options.lease_s,
         num_done=len(prepared.committed),
     )
     with watch.log:

@@ -1,5 +1,6 @@
 """Runs whose driver or actors are killed: every row comes out once, and nothing is left behind."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -33,7 +34,7 @@ def run(tmp_path, write_jsonl):
     corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"text": text} for text in TEXTS])
     command = [
         *(sys.executable, "-m", "orchestrator.cli", "run", corpus, "--out", tmp_path / "run"),
-        *("--engine", "hf", "--no-dashboard", "--token-budget", "160"),
+        *("--engine", "hf", "--no-dashboard", "--token-budget", "160", "--lease", "20"),
         # Slow on purpose, and whatever the defaults are: a run that ends too soon cannot be stopped.
         *("--set", "num_vectors=8", "--set", "max_steps=300", "--set", "start.name=random", "--set", "optim.lr=0.3"),
     ]
@@ -67,9 +68,12 @@ def wait_for(process, condition):
 
 def actors(process):
     """The run's actors by name, as the operating system sees them."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    names = {p: p.cmdline()[0] for p in family if p.is_running() and p.cmdline()}
-    return {name: p for p, title in names.items() for name in ("SolverActor", "VerifierActor") if name in title}
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # gone, or about to be
+            title = " ".join(child.cmdline())
+            found |= {name: child for name in ("SolverActor", "VerifierActor") if name in title}
+    return found
 
 
 def stop(process, number):
@@ -128,14 +132,20 @@ def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, co
     assert after["manifest.jsonl"].startswith(before["manifest.jsonl"])
 
 
-def test_actors_that_die_are_replaced_and_every_row_still_comes_out(run, folder):
+def test_actors_that_die_or_hang_are_replaced_and_every_row_still_comes_out(run, folder):
     process = run()
     wait_for(process, (folder / "run.json").is_file)
     second = run()
     _, err = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 2 and f"process {process.pid} on" in err and "is writing there" in err
-    for actor in actors(process).values():
+    first = actors(process)
+    for actor in first.values():
         actor.kill()
+    wait_for(process, lambda: kept(folder))
+    hanging = actors(process)["SolverActor"]
+    assert hanging != first["SolverActor"]
+    hanging.suspend()  # as a driver that hangs in the kernel would
     out = finish(process)
     assert "solver-0 died; starting it anew" in out and "verifier died; starting it anew" in out
+    assert "solver-0 died (no answer within its lease of 20 s); starting it anew" in out
     assert_every_row_came_out_once(folder)
