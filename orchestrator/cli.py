@@ -6,6 +6,7 @@ Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or
 configuration, 3 some texts not verified, 130 interrupted.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""A disk that is full, or takes no more from this user."""
 
 SMALL_TABLE = 100
 """Rows up to which a finished run prints its table."""
@@ -48,6 +52,12 @@ def told_in_one_line() -> Iterator[None]:
     except FleetError as error:
         print(f"error: {' '.join(str(error).split())}; what was committed stays, run it again", file=sys.stderr)
         raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{place}; make room, then the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None

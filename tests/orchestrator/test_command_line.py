@@ -1,5 +1,6 @@
 """Bad input on the command line: exit code 2, one line that names value and remedy, nothing written."""
 
+import errno
 import shutil
 
 import pyarrow as pa
@@ -156,3 +157,16 @@ def test_what_verify_and_decode_do_not_know(refused, tmp_path):
     assert "--dtype int8: must be one of" in refused("verify", tmp_path, "--dtype", "int8")
     assert refused("decode", tmp_path, "--id", "a", "--strategy", "sampling").startswith("--strategy sampling: ")
     assert "--dtype int8: must be one of" in refused("decode", tmp_path, "--id", "a", "--dtype", "int8")
+
+
+def test_a_full_disk_is_one_line(verbatim, tmp_path, monkeypatch):
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "part"))
+
+    monkeypatch.setattr("orchestrator.status.read_status", no_room)
+    outcome = verbatim("status", tmp_path)
+    assert outcome.code == 2
+    assert (
+        outcome.err
+        == f"error: No space left on device ({tmp_path}/part); make room, then the same command goes on from here\n"
+    )
