@@ -81,10 +81,10 @@ def stop(process, number):
     computing = actors(process).values()
     assert len(computing) == 2
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=PATIENCE_S)
+    said = process.communicate(timeout=PATIENCE_S)
     _, alive = psutil.wait_procs(computing, timeout=30)
     assert alive == []
-    return err
+    return said
 
 
 def finish(process):
@@ -118,12 +118,13 @@ def test_a_stopped_run_leaves_no_actor_and_goes_on_from_its_rows(run, folder, co
 
     process = run()
     wait_for(process, Ledger(folder).committed_ids)
-    err = stop(process, signal.SIGINT)
+    out, err = stop(process, signal.SIGINT)
+    assert "attempts go on from where they were" in out
     assert process.returncode == 130 and err == "interrupted; the same command goes on from here\n"
     assert state(folder) == "interrupted" and 0 < len(Ledger(folder).committed_ids()) < len(TEXTS)
 
     before = contents(folder)
-    assert "attempts go on from where they were" in finish(run())
+    finish(run())
     assert not (folder / "in_flight").exists()
     after = contents(folder)
     assert_every_row_came_out_once(folder)
