@@ -24,6 +24,7 @@ from orchestrator.progress import Reporter
 from orchestrator.rows import RowContext, result_row
 from orchestrator.solver_actor import Advance
 from orchestrator.verifier import Verdict
+from orchestrator.verifier_actor import JUDGE_BATCH
 from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
 
@@ -41,9 +42,6 @@ OPEN_WINDOW = 2048
 
 MAX_CANDIDATES = 512
 """Candidates that may wait before solvers get no new leases."""
-
-JUDGE_BATCH = 256
-"""Most candidates judged in one call."""
 
 JUDGE_FILL = 32
 JUDGE_WAIT_S = 5.0

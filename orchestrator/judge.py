@@ -15,10 +15,7 @@ from ray.exceptions import RayActorError
 from orchestrator import fleet
 from orchestrator.placement import place_judge
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
-from orchestrator.verifier_actor import EngineSpec
-
-JUDGE_BATCH = 256
-"""Candidates of one call, so that progress is seen and a lost call costs little."""
+from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 
 
 class Judge:

@@ -11,6 +11,9 @@ from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
 
+JUDGE_BATCH = 256
+"""Most candidates of one call, so that progress is seen and a lost call costs little. Assumption."""
+
 
 @dataclass(frozen=True)
 class EngineSpec:

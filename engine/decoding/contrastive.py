@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.decoding.reader import Reader
 from engine.decoding.strategy import Continuation, Strategy
+from engine.decoding.token_by_token import Telling
 from engine.frozen_lm import FrozenLM
 
 
@@ -36,33 +37,22 @@ class Contrastive(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: the sum of the emitted tokens' log-probabilities, nats."""
-        reader, running = Reader(lm, prompts), list(range(len(prompts)))
-        emitted: list[list[int]] = [[] for _ in prompts]
-        scores = [0.0] * len(prompts)
+        reader, telling = Reader(lm, prompts), Telling(lm.tokens.end_id, max_tokens)
         past_RSD = _direction(reader.prompt_hidden_RKD)
         num_candidates = min(self.top_k, lm.vocab_size)
-        while running:
+        while telling.running:
             log_p_RC, ids_RC = lm.head.logits(reader.hidden_RD).log_softmax(-1).topk(num_candidates)
-            reader.keep([r for r in range(len(running)) for _ in range(num_candidates)])
+            reader.keep([r for r in range(len(ids_RC)) for _ in range(num_candidates)])
             hidden_RCD = reader.read(lm.embed(ids_RC.flatten())).unflatten(0, ids_RC.shape)
             novel_RCD = _direction(hidden_RCD)
             pads_R = reader.pads_R[::num_candidates]
             value_RC = (1 - self.alpha) * log_p_RC.exp() - self.alpha * _resemblance(novel_RCD, past_RSD, pads_R)
-            rows_R, best_R = torch.arange(len(running), device=lm.device), value_RC.argmax(1)
-            gains = log_p_RC[rows_R, best_R].tolist()
-            for b, token, gained in zip(running, ids_RC[rows_R, best_R].tolist(), gains, strict=True):
-                emitted[b].append(token)
-                scores[b] += gained
-            past_RSD = torch.cat([past_RSD, novel_RCD[rows_R, best_R][:, None]], 1)
-            going = [
-                r for r, b in enumerate(running)
-                if emitted[b][-1] != lm.tokens.end_id and len(emitted[b]) < max_tokens[b]
-            ]  # fmt: skip
-            running = [running[r] for r in going]
-            if running:
-                past_RSD = past_RSD[going]
+            rows_R, best_R = torch.arange(len(ids_RC), device=lm.device), value_RC.argmax(1)
+            going = telling.tell(ids_RC[rows_R, best_R], log_p_RC[rows_R, best_R])
+            past_RSD = torch.cat([past_RSD, novel_RCD[rows_R, best_R][:, None]], 1)[going]
+            if going:
                 reader.keep((rows_R * num_candidates + best_R)[going].tolist())
-        return [Continuation(ids, score) for ids, score in zip(emitted, scores, strict=True)]
+        return telling.continuations()
 
 
 def _direction(hidden: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import ray
 from engine import pocket
 from orchestrator import fleet
 from orchestrator.errors import FleetError
-from orchestrator.judge import JUDGE_BATCH, Judge
+from orchestrator.judge import Judge
 from orchestrator.ladder import RUNGS, climb, rounded
 from orchestrator.progress import make_reporter
 from orchestrator.verifier import Candidate
-from orchestrator.verifier_actor import EngineSpec
+from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 from tests.orchestrator.test_verifier import CONTEXT, pocket_lm, random_prompts, solved  # noqa: F401
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
