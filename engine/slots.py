@@ -38,6 +38,8 @@ class Job:
         attempt: 0 for the first; part of the random stream.
         start_KD: soft prompt to start from, or None for the recipe's start.
         focus: positions where the verifier broke off; they weigh `FOCUS_WEIGHT`.
+        owner: whose attempt it is, where several try one text side by side; no part of the random stream.
+        budget: positions after which the attempt ends as it is. Schedules do not know of it, unlike `max_positions`.
     """
 
     target: Target
@@ -46,6 +48,13 @@ class Job:
     attempt: int = 0
     start_KD: Tensor | None = None
     focus: tuple[int, ...] = ()
+    owner: str = ""
+    budget: float = math.inf
+
+    @property
+    def key(self) -> str:
+        """What tells open attempts apart: the text's id, after its owner's name if there is one."""
+        return f"{self.owner}/{self.target.id}" if self.owner else self.target.id
 
     @property
     def num_positions(self) -> int:
@@ -167,7 +176,7 @@ class Slot:
 
     @property
     def is_exhausted(self) -> bool:
-        return self.progress >= 1
+        return self.progress >= 1 or self.tokens * self.job.recipe.siblings >= self.job.budget
 
     @property
     def is_certified(self) -> bool:

@@ -48,7 +48,7 @@ class Advance:
         num_steps: passes over the table.
         num_tokens: positions passed forward and backward.
         seconds: wall time inside the call.
-        checkpoints: what the attempts still under way can go on from, by text id, where it was asked for.
+        checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
     """
 
     attempts: list[Attempt]
@@ -96,11 +96,11 @@ class SolverActor:
         """Take jobs in, then step for about `seconds`, or until nothing is left to do.
 
         Args:
-            checkpoints: by text id, what some of the jobs go on from.
+            checkpoints: by job key, what some of the jobs go on from.
             keeps: whether checkpoints of what is under way are asked for.
         """
         for job in jobs:
-            content = (checkpoints or {}).get(job.target.id)
+            content = (checkpoints or {}).get(job.key)
             if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
                 self._solver.restore(job, checkpoint.states)
             else:
@@ -116,7 +116,7 @@ class SolverActor:
             num_steps=self._solver.num_steps - steps,
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
-            checkpoints={c.job.target.id: to_bytes(c) for c in self._solver.checkpoints()} if keeps else {},
+            checkpoints={c.job.key: to_bytes(c) for c in self._solver.checkpoints()} if keeps else {},
         )
 
     def _listen(self, attempt: Attempt) -> Attempt:

@@ -58,7 +58,7 @@ class Watch:
     def leased(self, worker: str, jobs: list[Job]) -> None:
         """Jobs went to a solver."""
         for job in jobs:
-            self.log.debug("leased", id=job.target.id, attempt=job.attempt + 1, worker=worker)
+            self.log.debug("leased", id=job.key, attempt=job.attempt + 1, worker=worker)
 
     def advanced(self, worker: str, advance: Advance) -> None:
         """A solver came back from a slice of time."""
@@ -68,7 +68,7 @@ class Watch:
     def attempted(self, worker: str, attempt: Attempt, state: State) -> None:
         """An attempt ended and the queue took it."""
         job, certificate = attempt.job, attempt.certificate
-        id, number = job.target.id, job.attempt + 1
+        id, number = job.key, job.attempt + 1
         outcome = "solved" if attempt.is_candidate else "unsolved"
         margin = round(certificate.min_margin, 4) if certificate else None
         self.metrics.record("verbatim_steps", attempt.steps, outcome=outcome)

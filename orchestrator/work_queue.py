@@ -52,6 +52,7 @@ class Item:
     """One text on its way through the run.
 
     Attributes:
+        id: its job's key.
         row: its position in the corpus.
         job: the attempt that is next or under way; None for an invalid row.
         worker: who holds the lease, while there is one.
@@ -130,7 +131,7 @@ class WorkQueue:
 
     def add(self, row: int, job: Job, checkpoint: bytes | None = None) -> None:
         """A new target, pending; with a checkpoint it goes on from an earlier call's attempt."""
-        id = job.target.id
+        id = job.key
         assert id not in self._open, f"{id} is queued already"
         item = Item(row, id, job.target.text, State.PENDING, job, checkpoint=checkpoint, num_attempts=job.attempt)
         self._open[id] = item
@@ -170,7 +171,7 @@ class WorkQueue:
 
     def checkpoints(self, jobs: list[Job]) -> dict[str, bytes]:
         """What some of these jobs can go on from, by id."""
-        items = [self._item(job.target.id) for job in jobs]
+        items = [self._item(job.key) for job in jobs]
         return {item.id: item.checkpoint for item in items if item.checkpoint is not None}
 
     def remember(self, worker: str, checkpoints: dict[str, bytes]) -> dict[int, bytes]:
@@ -186,7 +187,7 @@ class WorkQueue:
 
     def finish(self, worker: str, attempt: Attempt) -> State:
         """A worker gives an attempt back: a candidate to judge, another try, or the end."""
-        item = self._item(attempt.job.target.id)
+        item = self._item(attempt.job.key)
         if item.worker != worker:
             raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
         self._require(item, {State.LEASED})

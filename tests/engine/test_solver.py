@@ -166,3 +166,21 @@ def test_solving_leaves_every_weight_as_it_was(family, tiny_lm):
 def test_a_budget_below_one_is_refused(tiny_llama):
     with pytest.raises(ValueError, match="token_budget = 0"):
         Solver(tiny_llama, token_budget=0)
+
+
+def test_a_budget_cuts_an_attempt_short_and_leaves_its_way_unchanged(float64_lm):
+    lm = float64_lm("llama")
+    (free,) = slots_after(lm, 3, job_of(lm, "Ada!", *NEVER))
+    job = job_of(lm, "Ada!", *NEVER, "siblings=2", budget=2 * 3.5 * free.job.num_positions)
+    (attempt,) = Solver(lm).solve([job])
+    assert attempt.steps == 3, "ended by the fourth measurement, before its step"
+    walked = {slot.sibling: slot for slot in slots_after(lm, 3, job)}
+    assert_same_path(walked[0].prompt_KD, free.prompt_KD, lm)
+
+
+def test_owners_keep_attempts_at_one_text_apart_without_changing_them(float64_lm):
+    lm = float64_lm("llama")
+    mine, yours = (job_of(lm, "Ada!", "start.name=random", *NEVER, owner=owner) for owner in ("me", "you"))
+    assert mine.key != yours.key and mine.key != mine.target.id
+    first, second = slots_after(lm, 4, mine, yours)
+    assert_same_path(first.prompt_KD, second.prompt_KD, lm)
