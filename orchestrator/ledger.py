@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import UserError
+from orchestrator.fail_points import fail_point
 
 SCHEMA_VERSION = 3
 
@@ -88,16 +89,20 @@ class Ledger:
             self._cut_torn_line()
         name = f"part-{self._num_parts:05d}.parquet"
         temporary = self.parts / f".{name}.tmp"
+        fail_point("ledger.before_write")
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         pq.write_table(table, temporary, write_page_checksum=True, compression="zstd", use_dictionary=False)
         _sync(temporary)
+        fail_point("ledger.after_write")
         temporary.replace(self.parts / name)
         _sync(self.parts)
+        fail_point("ledger.after_rename")
         entry = {"part": name, "rows": len(rows), "ids": [row["id"] for row in rows]}
         with self.manifest.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(entry) + "\n")
             lines.flush()
             os.fsync(lines.fileno())
+        fail_point("ledger.after_line")
         self._num_parts += 1
 
     def entries(self) -> list[dict[str, Any]]:

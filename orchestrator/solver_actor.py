@@ -19,6 +19,7 @@ from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
+from orchestrator.fail_points import fail_point
 from orchestrator.plan_cache import load_plan, save_plan
 
 
@@ -100,6 +101,7 @@ class SolverActor:
             keeps: whether checkpoints of what is under way are asked for.
         """
         for job in jobs:
+            fail_point("solver.takes", job.target.id)
             content = (checkpoints or {}).get(job.key)
             if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
                 self._solver.restore(job, checkpoint.states)
@@ -110,6 +112,7 @@ class SolverActor:
         attempts: list[Attempt] = []
         while not self._solver.is_idle and time.monotonic() - started < seconds:
             attempts += [self._listen(attempt) for attempt in self._solver.step()]
+        fail_point("solver.before_answer")
         return Advance(
             attempts,
             num_slots=len(self._solver.active),

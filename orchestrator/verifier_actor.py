@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
+from orchestrator.fail_points import fail_point
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
@@ -66,4 +67,6 @@ class VerifierActor:
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """One verdict for each candidate, in order."""
-        return self._verifier.judge(candidates, mode)
+        verdicts = self._verifier.judge(candidates, mode)
+        fail_point("verifier.before_answer")
+        return verdicts

@@ -1,36 +1,28 @@
-"""A process that commits rows and kills itself at a chosen point of a commit.
+"""A process that commits rows and is killed at a chosen point of a commit.
 
-Imported by a fork server, so that a hundred such processes cost one import.
+Imported by a fork server, so that many such processes cost one import.
 """
 
-import json
 import os
 import resource
 import signal
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
+from orchestrator import fail_points
 from orchestrator.ledger import Ledger
 from orchestrator.rows import result_row
 from tests.orchestrator.made_up import ROW_CONTEXT, verified_item
 
 IDS = tuple("abcdefg")
 
-POINTS = {
-    "part written": (pq, "write_table"),
-    "part, folder or manifest synced": (os, "fsync"),
-    "part renamed": (Path, "replace"),
-    "line made": (json, "dumps"),
-}
+POINTS = ("ledger.before_write", "ledger.after_write", "ledger.after_rename", "ledger.after_line")
 
 
 def commit_all(folder: Path, point: str | None = None, number: int = 1) -> None:
-    """Commit what is not committed yet, two rows a part; die before or after the n-th call at a point."""
+    """Commit what is not committed yet, two rows a part; die at the n-th pass of a point."""
     if point is not None:
-        when, name = point.split(" ", 1)
-        owner, attribute = POINTS[name]
-        setattr(owner, attribute, _deadly(getattr(owner, attribute), number, is_after=when == "after"))
+        os.environ[fail_points.VARIABLE] = str(folder)
+        (folder / point).write_text(str(number))
     ledger = Ledger(folder)
     left = [id for id in IDS if id not in ledger.committed_ids()]
     for first in range(0, len(left), 2):
@@ -45,18 +37,3 @@ def commit_to_a_full_disk(folder: Path) -> None:
         commit_all(folder)
     except OSError:
         os._exit(1)
-
-
-def _deadly(real, number, *, is_after):
-    calls = []
-
-    def call(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == number and not is_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        answer = real(*args, **kwargs)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-    return call

@@ -33,7 +33,7 @@ def assert_every_row_is_there_once(folder):
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("point", [f"{when} {name}" for when in ("before", "after") for name in POINTS])
+@pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_any_point_of_a_commit_loses_nothing_and_doubles_nothing(point, number, tmp_path, drive):
     assert drive(killed.commit_all, tmp_path, point, number) == -signal.SIGKILL
     done = Ledger(tmp_path).committed_ids()
