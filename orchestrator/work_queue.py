@@ -6,6 +6,7 @@ Owns: states, transitions, retries, what becomes a row. Must not know: Ray, vLLM
        ^         |  |        |
        |         |  |        +-> pending (rejected: more margin), or rejected when attempts are spent
        |         |  +-> pending (unsolved: more vectors), or unsolved when attempts are spent
+       |         +-> pending (given back, or lost with its node), or unsolved where it fits no worker
        +---------+-> poisoned when too many workers were lost with it
     invalid: never could be a target
 
@@ -14,7 +15,7 @@ small groups, then each alone, so that the text that took the workers down is po
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -129,6 +130,12 @@ class WorkQueue:
         """Texts whose candidate waits for a verdict or is being judged."""
         return self._counts[State.CANDIDATE]
 
+    @property
+    def num_unsolved_positions(self) -> int:
+        """Read positions of all jobs that are pending or with a worker."""
+        waits = (State.PENDING, State.LEASED)
+        return sum(positions(_job(item)) for item in self._open.values() if item.state in waits)
+
     def add(self, row: int, job: Job, checkpoint: bytes | None = None) -> None:
         """A new target, pending; with a checkpoint it goes on from an earlier call's attempt."""
         id = job.key
@@ -185,6 +192,16 @@ class WorkQueue:
         """Read positions of all jobs a worker holds."""
         return sum(positions(_job(item)) for item in self._held_by(worker))
 
+    def spare(self, worker: str, max_positions: float) -> list[str]:
+        """The last of a worker's jobs that together stay within `max_positions`; suspects keep their worker."""
+        ids: list[str] = []
+        for item in reversed([item for item in self._held_by(worker) if not item.num_lost]):
+            max_positions -= positions(_job(item))
+            if max_positions < 0:
+                break
+            ids.append(item.id)
+        return ids
+
     def finish(self, worker: str, attempt: Attempt) -> State:
         """A worker gives an attempt back: a candidate to judge, another try, or the end."""
         item = self._item(attempt.job.key)
@@ -230,9 +247,38 @@ class WorkQueue:
             self._try_again(item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict)
         return item.state
 
-    def lose(self, worker: str) -> dict[str, State]:
-        """A worker is gone: its leases are pending again, under suspicion, or poisoned; which of them by id."""
+    def give_back(self, worker: str, checkpoints: Mapping[str, bytes | None]) -> dict[str, State]:
+        """A worker that is well gives up some of its leases: they are pending again, no suspicion cast.
+
+        Args:
+            checkpoints: by id, what an attempt can go on from; None leaves what is known.
+        """
+        given = [item for item in self._held_by(worker) if item.id in checkpoints]
+        for item in reversed(given):
+            item.worker = None
+            item.checkpoint = checkpoints[item.id] or item.checkpoint
+            self._move(item, State.PENDING, {State.LEASED})
+            (self._suspects if item.num_lost else self._pending).appendleft(item.id)
+        return {item.id: item.state for item in given}
+
+    def give_up(self, worker: str, id: str, reason: str) -> State:
+        """A worker cannot even begin on a text it holds: the end of it."""
+        item = self._item(id)
+        if item.worker != worker:
+            raise TransitionError(f"{item.id}: {worker} gives up what {item.worker or 'nobody'} holds")
+        item.worker = None
+        self._end(item, State.UNSOLVED, reason)
+        return item.state
+
+    def lose(self, worker: str, *, is_suspicious: bool = True) -> dict[str, State]:
+        """A worker is gone: its leases are pending again, under suspicion, or poisoned; which of them by id.
+
+        Args:
+            is_suspicious: whether its texts may have taken it down; its node's death is not their fault.
+        """
         held = self._held_by(worker)
+        if not is_suspicious:
+            return self.give_back(worker, {item.id: None for item in held})
         for item in reversed(held):
             item.worker = None
             item.num_lost += 1

@@ -157,6 +157,55 @@ def test_a_text_that_too_many_workers_were_lost_with_is_poisoned(queue):
     assert ids(queue.lease("w", ALL)) == ["b", "c"]
 
 
+def test_a_text_whose_workers_nodes_died_is_never_suspected(queue):
+    for _ in range(2 * MAX_LOST_WORKERS):
+        assert ids(queue.lease("w", 1)) == ["a"]
+        queue.remember("w", {"a": b"1"})
+        assert queue.lose("w", is_suspicious=False) == {"a": State.PENDING}
+    jobs = queue.lease("v", ALL)
+    assert ids(jobs) == ["a", "b", "c"] and queue.checkpoints(jobs) == {"a": b"1"}
+    assert queue.lease("u", ALL) == [] and queue.counts == Counter({State.LEASED: 3})
+
+
+def test_a_suspect_that_is_given_back_stays_one(queue):
+    queue.lease("w", ALL)
+    queue.lose("w")
+    queue.add(3, job("d"))
+    queue.lease("v", ALL)
+    queue.lose("v", is_suspicious=False)
+    assert ids(queue.lease("u", ALL)) == ["a", "b", "c"] and ids(queue.lease("t", ALL)) == ["d"]
+
+
+def test_a_worker_gives_back_the_last_of_what_it_holds(queue):
+    each = positions(job("a"))
+    queue.lease("w", ALL)
+    assert queue.spare("w", each - 1) == [] and queue.spare("v", ALL) == []
+    assert queue.spare("w", 2 * each) == ["c", "b"]
+    assert queue.num_unsolved_positions == 3 * each
+    queue.remember("w", {"b": b"1"})
+    given = queue.give_back("w", {"c": b"2", "b": None, "elsewhere": b"3"})
+    assert given == {"b": State.PENDING, "c": State.PENDING}
+    assert queue.leased_positions("w") == each and queue.num_unsolved_positions == 3 * each
+    jobs = queue.lease("v", ALL)
+    assert ids(jobs) == ["b", "c"] and queue.checkpoints(jobs) == {"b": b"1", "c": b"2"}
+
+
+def test_suspects_are_not_spared(queue):
+    queue.lease("w", ALL)
+    queue.lose("w")
+    queue.lease("v", ALL)
+    assert queue.spare("v", ALL) == []
+
+
+def test_a_text_that_fits_no_worker_ends_unsolved_with_the_reason(queue):
+    queue.lease("w", 1)
+    with pytest.raises(TransitionError, match="v gives up what w holds"):
+        queue.give_up("v", "a", "too large")
+    assert queue.give_up("w", "a", "too large") is State.UNSOLVED
+    (item,) = queue.drain()
+    assert (item.id, item.reason, item.attempt, item.num_attempts) == ("a", "too large", None, 0)
+
+
 def test_candidates_of_a_lost_verifier_are_judged_again_in_their_order(queue):
     solve(queue, queue.lease("w", ALL))
     taken = [candidate.id for candidate in queue.take_candidates(2)]

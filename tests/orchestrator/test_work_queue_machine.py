@@ -79,10 +79,26 @@ class QueueMachine(RuleBasedStateMachine):
         assert state is State.VERIFIED if said == "exact" else state in (State.PENDING, State.REJECTED)
         self.refused(lambda: self.queue.judge(verdict(id)))
 
-    @rule(worker=WORKERS)
-    def lose(self, worker):
-        self.queue.lose(worker)
+    @rule(worker=WORKERS, is_suspicious=st.booleans())
+    def lose(self, worker, is_suspicious):
+        states = self.queue.lose(worker, is_suspicious=is_suspicious)
+        assert is_suspicious or State.POISONED not in states.values()
         self.held = [(holder, job) for holder, job in self.held if holder != worker]
+
+    @rule(worker=WORKERS, room=st.integers(0, 20))
+    def give_back(self, worker, room):
+        ids = self.queue.spare(worker, room)
+        assert self.queue.give_back(worker, dict.fromkeys(ids, b"state")) == dict.fromkeys(ids, State.PENDING)
+        self.held = [(holder, job) for holder, job in self.held if job.target.id not in ids]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def give_up(self, data):
+        held = data.draw(st.sampled_from(self.held))
+        self.held.remove(held)
+        worker, leased = held
+        assert self.queue.give_up(worker, leased.target.id, "too large") is State.UNSOLVED
+        self.refused(lambda: self.queue.give_up(worker, leased.target.id, "too large"))
 
     @rule()
     def lose_the_verifier(self):
