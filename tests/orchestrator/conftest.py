@@ -89,12 +89,12 @@ def sayings(tmp_path_factory, write_jsonl, verbatim) -> Path:
 
 @pytest.fixture(scope="session")
 def alter_row():
-    """Change a row of a run of one part: `alter_row(folder, id, key=value)`."""
+    """Change a row of a run: `alter_row(folder, id, key=value)`."""
 
     def alter(folder: Path, id: str, **changes) -> None:
-        (part,) = (folder / "results").iterdir()
-        rows = [row | changes if row["id"] == id else row for row in pq.read_table(part).to_pylist()]
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, write_page_checksum=True)
+        for part in (folder / "results").iterdir():
+            rows = [row | changes if row["id"] == id else row for row in pq.read_table(part).to_pylist()]
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, write_page_checksum=True)
 
     return alter
 
