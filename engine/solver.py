@@ -8,7 +8,7 @@ B slots in a pass, K soft-prompt vectors, T target tokens, D hidden size.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Solver:
             raise ValueError(f"token_budget = {token_budget}: must be at least 1")
         self.lm = lm
         self.token_budget = token_budget
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[Checkpoint] = deque()
         self.active: list[Slot] = []
         self.solved = SolvedPrompts()
         self.num_steps = 0
@@ -50,14 +50,22 @@ class Solver:
 
     def submit(self, job: Job) -> None:
         """Queue an attempt; it is admitted as soon as the budget has room for all its siblings."""
-        self.waiting.append(job)
+        self.waiting.append(Checkpoint(job, []))
 
     def restore(self, job: Job, states: list[dict[str, Any]]) -> None:
-        """Admit an attempt at once, to go on from its slots' `state_dict`s, one a sibling, first to last."""
+        """Queue an attempt that goes on from its slots' `state_dict`s, one a sibling, first to last."""
         if len(states) != job.recipe.siblings:
             raise ValueError(f"{len(states)} states for {job.recipe.siblings} siblings: there must be one each")
-        for slot, state in zip(self._open(job), states, strict=True):
-            slot.load_state_dict(state)
+        self.waiting.append(Checkpoint(job, states))
+
+    def withdraw(self, keys: Collection[str]) -> list[Checkpoint]:
+        """Take attempts out, to go on elsewhere; those that have not begun have no states."""
+        waiting, self.waiting = self.waiting, deque()
+        withdrawn = [checkpoint for checkpoint in self.checkpoints() if checkpoint.job.key in keys]
+        self.active = [slot for slot in self.active if slot.job.key not in keys]
+        for checkpoint in waiting:
+            (withdrawn if checkpoint.job.key in keys else self.waiting).append(checkpoint)
+        return withdrawn
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every attempt in the table, as this or another solver can `restore` it."""
@@ -98,12 +106,13 @@ class Solver:
     def _admit(self) -> None:
         used = sum(slot.job.num_positions for slot in self.active)
         while self.waiting:
-            job = self.waiting[0]
+            job, states = self.waiting[0]
             cost = job.num_positions * job.recipe.siblings
             if self.active and used + cost > self.token_budget:
                 return
-            self.waiting.popleft()
-            self._open(job)
+            for slot, state in zip(self._open(job), states, strict=False):
+                slot.load_state_dict(state)
+            self.waiting.popleft()  # only now: a start may run out of memory
             used += cost
 
     def _open(self, job: Job) -> list[Slot]:

@@ -66,7 +66,8 @@ def test_a_slot_goes_on_from_its_state_as_if_it_had_never_stopped(method, tiny_l
     job = job_of(tiny_llama, "Ada!", *METHODS[method], *NEVER)
     straight = slots_after(tiny_llama, STEPS_BEFORE + STEPS_AFTER, job)
     solver = resumed(tiny_llama, job, slots_after(tiny_llama, STEPS_BEFORE, job))
-    assert [slot.step for slot in solver.active] == [STEPS_BEFORE] * job.recipe.siblings
+    (waiting,) = solver.waiting
+    assert [state["step"] for state in waiting.states] == [STEPS_BEFORE] * job.recipe.siblings
     for _ in range(STEPS_AFTER):
         assert solver.step() == []
     for ours, theirs in zip(solver.active, straight, strict=True):
@@ -139,4 +140,31 @@ def test_a_solver_gives_a_checkpoint_of_every_attempt_in_its_table(tiny_llama):
     other = Solver(tiny_llama)
     for checkpoint in checkpoints:
         other.restore(*checkpoint)
-    assert [slot.step for slot in other.active] == [1, 1, 1]
+    other.step()
+    assert [slot.step for slot in other.active] == [2, 2, 2]
+
+
+def test_an_attempt_that_goes_on_waits_for_room_like_any_other(tiny_llama):
+    jobs = [job_of(tiny_llama, text, *NEVER) for text in ("Ada!", "Bob?")]
+    states = [[slot.state_dict() for slot in slots_after(tiny_llama, 1, job)] for job in jobs]
+    solver = Solver(tiny_llama, token_budget=jobs[0].num_positions)
+    for job, state in zip(jobs, states, strict=True):
+        solver.restore(job, state)
+    solver.step()
+    assert [slot.job for slot in solver.active] == jobs[:1] and [job for job, _ in solver.waiting] == jobs[1:]
+
+
+def test_withdrawn_attempts_go_on_elsewhere_and_the_others_stay(tiny_llama):
+    jobs = [job_of(tiny_llama, text, *NEVER) for text in ("Ada!", "Bob?", "Cleo")]
+    solver = Solver(tiny_llama, token_budget=sum(job.num_positions for job in jobs[:2]))
+    for job in jobs:
+        solver.submit(job)
+    solver.step()
+    began, waited = solver.withdraw({jobs[0].key, jobs[2].key, "elsewhere"})
+    assert (began.job, len(began.states)) == (jobs[0], 1) and waited == Checkpoint(jobs[2], [])
+    solver.step()
+    assert [slot.job for slot in solver.active] == [jobs[1]]
+    other = Solver(tiny_llama)
+    other.restore(*began)
+    other.step()
+    assert [slot.step for slot in other.active] == [2]
