@@ -2,5 +2,6 @@
 
 from engine.recipe.loading import RecipeError, load_recipe, valid_keys
 from engine.recipe.recipe import Recipe
+from engine.recipe.writing import to_toml
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "valid_keys"]
+__all__ = ["Recipe", "RecipeError", "load_recipe", "to_toml", "valid_keys"]

@@ -3,7 +3,6 @@
 Owns: reading a recipe's file, explaining what stages make of an error. Must not know: what the values mean.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from engine.recipe.recipe import Recipe
 from engine.recipe.sections import StageRecipe
 from engine.settings import SettingsError, complaint, keys_of, nearest, override
+from engine.toml import read_toml
 
 SCHEDULES = ("cosine", "linear", "exponential", "inverse_sigmoid", "logistic", "piecewise")
 """Kinds of schedule, which pydantic names in an error's location."""
@@ -27,8 +27,8 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
     Raises:
         RecipeError: unreadable file, unknown key (nearest valid name offered), value out of range.
     """
-    values = _read_toml(path) if path else {}
     try:
+        values = read_toml(path, "--recipe") if path else {}
         return Recipe.model_validate(override(values, overrides or [], example="optim.lr=0.05"))
     except ValidationError as error:
         raise RecipeError(_explain(error)) from error
@@ -39,15 +39,6 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
 def valid_keys() -> list[str]:
     """Every dotted key a recipe takes."""
     return keys_of(Recipe)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"--recipe {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"--recipe {path}: not a TOML file ({error})") from error
 
 
 def _explain(error: ValidationError, prefix: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from engine.recipe.sections import (
+    LIKELIHOODS,
     ContextRecipe,
     CurriculumRecipe,
     KnobsRecipe,
@@ -68,7 +69,7 @@ class Recipe(Strict):
     def model_post_init(self, _: Any) -> None:
         if self.num_vectors != "auto" and self.num_vectors < 1:
             raise ValueError(f"num_vectors = {self.num_vectors}: must be at least 1, or auto")
-        has_margin = self.loss.name not in ("cross_entropy", "focal")
+        has_margin = self.loss.name not in LIKELIHOODS
         if self.loss.margin < self.stop_margin and has_margin:
             raise ValueError(
                 f"loss.margin = {self.loss.margin}: must be at least stop_margin = {self.stop_margin}, "

@@ -29,6 +29,8 @@ Positive = Annotated[Value, AfterValidator(_positive)]
 
 
 LossName = Literal["violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal"]
+LIKELIHOODS = ("cross_entropy", "focal")
+"""The main terms that ask for no margin."""
 
 
 class LossRecipe(Strict):
