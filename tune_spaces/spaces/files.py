@@ -1,0 +1,135 @@
+"""Files of declared spaces: read, and refused in one line where no recipe would take what they say.
+
+Owns: the way from a path to a space. Must not know: how a declaration draws.
+"""
+
+from collections.abc import Callable, Iterator
+from graphlib import CycleError
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.recipe import Recipe, valid_keys
+from engine.recipe.loading import SCHEDULES
+from engine.settings import SettingsError, complaint, nearest
+from engine.toml import read_toml
+from tune_spaces.spaces.declared import KINDS, Condition, Declared, Parameter, without_switch
+from tune_spaces.spaces.space import Space
+
+NOT_SEARCHED = {
+    "stages": "stages are searched by the spaces curriculum and full",
+    "seed": "only luck tells seeds apart",
+    "curriculum.order": "it changes no text's attempt",
+} | dict.fromkeys(
+    ("end_of_text", "margin_growth", "noise_factor", "stop_margin", "parameterisation.serving_dtype"),
+    "it says what is asked of a prompt, and a trial must not win by asking less",
+)
+COMPANY = "it reads what other texts came to, so that a trial would depend on its company"
+
+
+def load_space(path: Path, name: str | None = None) -> Space:
+    """A declared space, checked against what a recipe takes.
+
+    Args:
+        name: what it is called; the path by default.
+    Raises:
+        SettingsError: no such file, a form that is none, a key or a value that no recipe takes.
+    """
+    values = read_toml(path, "space")
+    try:
+        declared = _parse(values)
+        for key, parameter in declared.parameters.items():
+            _check(key, parameter)
+    except ValidationError as error:
+        raise SettingsError(f"space {path}: {_explain(error)}") from error
+    except SettingsError as error:
+        raise SettingsError(f"space {path}: {error}") from error
+    return Space(name or str(path), declared.suggest, declared.model_dump_json(exclude={"description"}))
+
+
+def _parse(values: dict[str, Any]) -> Declared:
+    parameters = values.get("parameters")
+    if isinstance(parameters, dict):
+        values = values | {
+            "parameters": {key: _with_flat_conditions(one) for key, one in _flat(parameters, _is_section)}
+        }
+    declared = Declared.model_validate(values)
+    try:
+        declared.order()
+    except CycleError as error:
+        raise SettingsError(f"{' waits for '.join(error.args[1])}: conditions must not go round") from error
+    return declared
+
+
+def _flat(table: dict[str, Any], is_section: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted key, whether the file nests them or quotes the key."""
+    for key, value in table.items():
+        if is_section(value):
+            yield from _flat(value, is_section, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _is_section(value: Any) -> bool:
+    """Whether a table holds parameters; one that says anything itself is a parameter."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(inner, dict) for inner in value.values())
+
+
+def _with_flat_conditions(parameter: Any) -> Any:
+    """`when` as a list of conditions; a file may give one alone."""
+    if not isinstance(parameter, dict) or "when" not in parameter:
+        return parameter
+    given = parameter["when"] if isinstance(parameter["when"], list) else [parameter["when"]]
+    conditions = [dict(_flat(one, lambda v: isinstance(v, dict))) if isinstance(one, dict) else one for one in given]
+    return parameter | {"when": conditions}
+
+
+def _check(key: str, parameter: Parameter) -> None:
+    _require_key(key)
+    if key in NOT_SEARCHED:
+        raise SettingsError(f"{key} is not searched: {NOT_SEARCHED[key]}")
+    for value in parameter.examples():
+        _require_value(key, value)
+        if (key, value) == ("start.name", "neighbour"):
+            raise SettingsError(f"{key} = {value!r} is not searched: {COMPANY}")
+    for condition in parameter.when:
+        _check_condition(key, condition)
+
+
+def _check_condition(key: str, condition: Condition) -> None:
+    for name, values in condition.items():
+        _require_key(without_switch(name), f"{key}.when.")
+        for value in values:
+            if without_switch(name) == name:
+                _require_value(name, value, f"{key}.when.")
+            elif not isinstance(value, bool):
+                raise SettingsError(f"{key}.when.{name} = {value!r}: must be true or false")
+
+
+def _require_key(key: str, prefix: str = "") -> None:
+    if key not in (valid := valid_keys()):
+        raise SettingsError(f"{prefix}{key}: no key of a recipe; the nearest is {nearest(key, valid)}")
+
+
+def _require_value(key: str, value: Any, prefix: str = "") -> None:
+    """Whether a recipe takes the value, all else being the default."""
+    section, _, field = key.rpartition(".")
+    model = type(getattr(Recipe(), section)) if section else Recipe
+    try:
+        model.model_validate({field: value})
+    except ValidationError as error:
+        reason = complaint(error, SCHEDULES).message
+        raise SettingsError(f"{prefix}{key} = {value!r}: a recipe does not take it ({reason})") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = complaint(error, tuple(KINDS))
+    if not first.is_unknown:
+        return first.line()
+    fields = (
+        Declared.model_fields
+        if len(first.loc) == 1
+        else {name for kind in KINDS.values() for name in kind.model_fields}
+    )
+    return f"{first.key}: unknown; the nearest valid key is {nearest(str(first.loc[-1]), fields)}"
