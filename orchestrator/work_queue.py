@@ -14,10 +14,11 @@ A lost worker casts suspicion on every text it held. Suspects go out again to wo
 small groups, then each alone, so that the text that took the workers down is poisoned and its neighbours are not.
 """
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 
 from engine.slots import Attempt, Job
 from engine.target import Invalid, Target
@@ -86,8 +87,21 @@ class Item:
 
 
 @dataclass
+class Holding:
+    """What one worker holds: items by id in the order of their leases, and the read positions of them all."""
+
+    items: dict[str, Item] = field(default_factory=dict)
+    positions: int = 0
+
+    @property
+    def has_suspects(self) -> bool:
+        """Suspects are never held beside others, so that one item tells."""
+        return any(item.num_lost for item in islice(self.items.values(), 1))
+
+
+@dataclass
 class WorkQueue:
-    """All open texts of a run.
+    """All open texts of a run. An event costs the same however many of them there are.
 
     Args:
         retry: the job that follows a job that came to nothing: `(job, attempt, verdict or None) -> job`.
@@ -98,8 +112,10 @@ class WorkQueue:
     _pending: deque[str] = field(default_factory=deque)
     _suspects: deque[str] = field(default_factory=deque)
     _candidates: deque[str] = field(default_factory=deque)
+    _holdings: defaultdict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
     _ended: list[Item] = field(default_factory=list)
     _counts: Counter[State] = field(default_factory=Counter)
+    _positions: Counter[State] = field(default_factory=Counter)
 
     @property
     def counts(self) -> Counter[State]:
@@ -133,8 +149,7 @@ class WorkQueue:
     @property
     def num_unsolved_positions(self) -> int:
         """Read positions of all jobs that are pending or with a worker."""
-        waits = (State.PENDING, State.LEASED)
-        return sum(positions(_job(item)) for item in self._open.values() if item.state in waits)
+        return self._positions[State.PENDING] + self._positions[State.LEASED]
 
     def add(self, row: int, job: Job, checkpoint: bytes | None = None) -> None:
         """A new target, pending; with a checkpoint it goes on from an earlier call's attempt."""
@@ -143,22 +158,23 @@ class WorkQueue:
         item = Item(row, id, job.target.text, State.PENDING, job, checkpoint=checkpoint, num_attempts=job.attempt)
         self._open[id] = item
         self._pending.append(id)
-        self._counts[State.PENDING] += 1
+        self._count(item, 1)
 
     def add_invalid(self, row: int, id: str, text: object, reason: Invalid) -> None:
         """A row that cannot be a target, ended at once."""
-        self._ended.append(Item(row, id, text, State.INVALID, reason=str(reason)))
-        self._counts[State.INVALID] += 1
+        item = Item(row, id, text, State.INVALID, reason=str(reason))
+        self._ended.append(item)
+        self._count(item, 1)
 
     def lease(self, worker: str, max_positions: int) -> list[Job]:
         """Jobs for a worker, in order, until their read positions reach `max_positions`; at least one if any.
 
         A worker that holds nothing gets suspects first; one that holds suspects gets nothing beside them.
         """
-        held = self._held_by(worker)
-        if max_positions <= 0 or any(item.num_lost for item in held):
+        holding = self._holdings[worker]
+        if max_positions <= 0 or holding.has_suspects:
             return []
-        if not self._suspects or held:
+        if not self._suspects or holding.items:
             return self._take(self._pending, worker, max_positions)
         num_lost = self._open[self._suspects[0]].num_lost
         share = max(1, max_positions // SUSPECT_SHARE) if num_lost == 1 else 1
@@ -171,7 +187,7 @@ class WorkQueue:
         while line and max_positions > 0 and self._open[line[0]].num_lost == num_lost:
             item = self._open[line.popleft()]
             self._move(item, State.LEASED, {State.PENDING})
-            item.worker = worker
+            self._hold(worker, item)
             jobs.append(_job(item))
             max_positions -= positions(_job(item))
         return jobs
@@ -183,19 +199,22 @@ class WorkQueue:
 
     def remember(self, worker: str, checkpoints: dict[str, bytes]) -> dict[int, bytes]:
         """Keep what a worker says its attempts can go on from; by row what was kept."""
-        held = {item.id: item for item in self._held_by(worker)}
+        held = self._holdings[worker].items
         for id in checkpoints.keys() & held.keys():
             held[id].checkpoint = checkpoints[id]
         return {held[id].row: checkpoints[id] for id in checkpoints.keys() & held.keys()}
 
     def leased_positions(self, worker: str) -> int:
         """Read positions of all jobs a worker holds."""
-        return sum(positions(_job(item)) for item in self._held_by(worker))
+        return self._holdings[worker].positions
 
     def spare(self, worker: str, max_positions: float) -> list[str]:
         """The last of a worker's jobs that together stay within `max_positions`; suspects keep their worker."""
+        holding = self._holdings[worker]
+        if holding.has_suspects:
+            return []
         ids: list[str] = []
-        for item in reversed([item for item in self._held_by(worker) if not item.num_lost]):
+        for item in reversed(holding.items.values()):
             max_positions -= positions(_job(item))
             if max_positions < 0:
                 break
@@ -208,7 +227,7 @@ class WorkQueue:
         if item.worker != worker:
             raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
         self._require(item, {State.LEASED})
-        item.worker = None
+        self._release(item)
         item.checkpoint = None
         item.num_lost = 0  # it came back: whatever took a worker down before, it was not this text
         item.attempt = attempt
@@ -253,9 +272,9 @@ class WorkQueue:
         Args:
             checkpoints: by id, what an attempt can go on from; None leaves what is known.
         """
-        given = [item for item in self._held_by(worker) if item.id in checkpoints]
+        given = [item for id, item in self._holdings[worker].items.items() if id in checkpoints]
         for item in reversed(given):
-            item.worker = None
+            self._release(item)
             item.checkpoint = checkpoints[item.id] or item.checkpoint
             self._move(item, State.PENDING, {State.LEASED})
             (self._suspects if item.num_lost else self._pending).appendleft(item.id)
@@ -266,7 +285,7 @@ class WorkQueue:
         item = self._item(id)
         if item.worker != worker:
             raise TransitionError(f"{item.id}: {worker} gives up what {item.worker or 'nobody'} holds")
-        item.worker = None
+        self._release(item)
         self._end(item, State.UNSOLVED, reason)
         return item.state
 
@@ -276,11 +295,11 @@ class WorkQueue:
         Args:
             is_suspicious: whether its texts may have taken it down; its node's death is not their fault.
         """
-        held = self._held_by(worker)
+        held = list(self._holdings[worker].items.values())
         if not is_suspicious:
             return self.give_back(worker, {item.id: None for item in held})
         for item in reversed(held):
-            item.worker = None
+            self._release(item)
             item.num_lost += 1
             if item.num_lost > 1:
                 item.checkpoint = None  # perhaps it is this state that takes workers down
@@ -302,8 +321,7 @@ class WorkQueue:
         if item.num_attempts >= job.recipe.attempts:
             self._end(item, spent, reason)
             return
-        item.job = self.retry(job, attempt, verdict)
-        self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE})
+        self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE}, self.retry(job, attempt, verdict))
         # Straggling texts go first: they decide when a run ends.
         self._pending.appendleft(item.id)
 
@@ -312,11 +330,17 @@ class WorkQueue:
         item.reason = reason
         self._ended.append(self._open.pop(item.id))
 
-    def _move(self, item: Item, state: State, allowed: set[State]) -> None:
+    def _move(self, item: Item, state: State, allowed: set[State], job: Job | None = None) -> None:
         self._require(item, allowed)
-        self._counts[item.state] -= 1
-        self._counts[state] += 1
-        item.state = state
+        self._count(item, -1)
+        item.state, item.job = state, job or item.job
+        self._count(item, 1)
+
+    def _count(self, item: Item, change: int) -> None:
+        """Keep count of a state's items and of their read positions."""
+        self._counts[item.state] += change
+        if item.job is not None:
+            self._positions[item.state] += change * positions(item.job)
 
     def _require(self, item: Item, allowed: set[State]) -> None:
         if item.state not in allowed:
@@ -327,8 +351,18 @@ class WorkQueue:
             raise TransitionError(f"{id} is not open")
         return self._open[id]
 
-    def _held_by(self, worker: str) -> list[Item]:
-        return [item for item in self._open.values() if item.worker == worker]
+    def _hold(self, worker: str, item: Item) -> None:
+        item.worker = worker
+        holding = self._holdings[worker]
+        holding.items[item.id] = item
+        holding.positions += positions(_job(item))
+
+    def _release(self, item: Item) -> None:
+        assert item.worker is not None, f"{item.id} is held by nobody"
+        holding = self._holdings[item.worker]
+        del holding.items[item.id]
+        holding.positions -= positions(_job(item))
+        item.worker = None
 
 
 def positions(job: Job) -> int:

@@ -1,6 +1,7 @@
 """The work queue, one transition at a time; test_work_queue_machine.py takes any order of them."""
 
 import math
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -280,3 +281,39 @@ def test_a_text_added_with_a_checkpoint_has_its_earlier_attempts_counted(queue):
     jobs = queue.lease("w", ALL)
     assert queue.checkpoints(jobs) == {"late": b"state"}
     assert queue.finish("w", attempt(jobs[-1], is_solved=False)) is State.UNSOLVED
+
+
+def test_a_texts_way_through_the_queue_costs_the_same_with_ten_times_as_many_open():
+    assert num_operations(num_others=20) == num_operations(num_others=200)
+
+
+def num_operations(num_others):
+    """Bytecode operations that one text's way takes beside others, half of them leased."""
+    queue = WorkQueue(make_retry(context=1024, grows=True))
+    for row in range(num_others):
+        queue.add(row, job(f"other-{row}"))
+    queue.lease("v", positions(job("other-0")) * num_others // 2)
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        queue.add(num_others, job("a"))
+        (leased,) = queue.lease("w", 1)
+        queue.remember("w", {leased.key: b"1"})
+        queue.finish("w", attempt(leased, is_solved=False))
+        queue.lose("w")
+        solve(queue, queue.lease("w", 1))
+        queue.take_candidates(1)
+        queue.judge(verdict(leased.key))
+        assert queue.leased_positions("w") == 0 < queue.num_unsolved_positions
+    finally:
+        sys.settrace(before)
+    assert len(queue.drain()) == 1 and count > 0
+    return count

@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from engine.target import Invalid
 from orchestrator.retry import make_retry
-from orchestrator.work_queue import MAX_LOST_WORKERS, TERMINAL, State, TransitionError, WorkQueue
+from orchestrator.work_queue import MAX_LOST_WORKERS, TERMINAL, State, TransitionError, WorkQueue, positions
 from tests.orchestrator.made_up import attempt, job, verdict
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
@@ -45,8 +45,18 @@ class QueueMachine(RuleBasedStateMachine):
     def suspects_keep_to_themselves(self):
         """What a worker was lost with is held alone, or with others lost once."""
         for worker in ("w0", "w1", "w2"):
-            lost = [item.num_lost for item in self.queue._held_by(worker)]
+            lost = [item.num_lost for item in self.queue._open.values() if item.worker == worker]
             assert not any(lost) or set(lost) == {1} or len(lost) == 1
+
+    @invariant()
+    def what_is_kept_count_of_is_what_a_scan_finds(self):
+        items = self.queue._open.values()
+        for worker in ("w0", "w1", "w2"):
+            held = {item.id: item for item in items if item.worker == worker}
+            assert self.queue._holdings[worker].items == held
+            assert self.queue.leased_positions(worker) == sum(positions(item.job) for item in held.values())
+        unsolved = [item for item in items if item.state in (State.PENDING, State.LEASED)]
+        assert self.queue.num_unsolved_positions == sum(positions(item.job) for item in unsolved)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), is_solved=st.booleans())
