@@ -1,0 +1,64 @@
+"""What became of one text under one recipe: the unit that recipes are compared in.
+
+Owns: the record, its file. Must not know: Ray, torch, who asks; a search's trials import it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One text, tried under one recipe until it was verified or its budget was spent.
+
+    Attributes:
+        id: of the text.
+        exact: verified by the decoding engine.
+        cost: passes over the text that it took, forward and backward; the whole budget where it is not exact.
+        positions: the same in positions, all attempts and siblings together, not cut at the budget.
+        min_margin: smallest margin of the last prompt, logits; None if none was ever certified.
+    """
+
+    id: str
+    exact: bool
+    cost: float
+    positions: int
+    steps: int
+    attempts: int
+    min_margin: float | None
+
+
+class OutcomeFile:
+    """Outcomes that have been paid for, by recipe: one JSON object a line.
+
+    Args:
+        path: a line that is torn, as by a kill, is cut off before the next is written.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def read(self) -> Iterator[tuple[str, Outcome]]:
+        """(recipe hash, outcome) of every whole line."""
+        for line in self._whole_lines().splitlines():
+            values = json.loads(line)
+            yield values.pop("recipe"), Outcome(**values)
+
+    def append(self, recipe_hash: str, outcomes: list[Outcome]) -> None:
+        """Keep outcomes of one recipe."""
+        with self._path.open("a", encoding="utf-8") as lines:
+            for outcome in outcomes:
+                lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
+
+    def mend(self) -> None:
+        """Cut a torn last line off."""
+        if self._path.is_file():
+            whole = self._whole_lines()
+            with self._path.open("r+b") as file:
+                file.truncate(len(whole))
+
+    def _whole_lines(self) -> bytes:
+        content = self._path.read_bytes() if self._path.is_file() else b""
+        return content[: content.rfind(b"\n") + 1]

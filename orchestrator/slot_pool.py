@@ -1,0 +1,239 @@
+"""The slot pool: resident solvers and one verifier, shared by everybody who has a recipe to try.
+
+Owns: whose attempts are in which table, what is known already. Must not know: why a recipe is tried, searches.
+
+    solve(recipe, texts) -> queue -> solver actors -> queue -> verifier actor -> outcomes
+                               ^ attempts of all callers in one table, one pass
+
+One asyncio loop a solver and one for the verifier; each call of `solve` waits for its own texts alone. Recipe and text
+decide an outcome, so it is kept: nobody pays for it twice, and a caller that died asks again for nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from engine.capacity import VectorPlan
+from engine.frozen_lm import ModelSource
+from engine.recipe import Recipe
+from engine.slots import Attempt, Job
+from orchestrator import fleet
+from orchestrator.fleet import Worker
+from orchestrator.outcome import Outcome, OutcomeFile
+from orchestrator.placement import Placement
+from orchestrator.retry import make_retry
+from orchestrator.solver_actor import SolverInfo
+from orchestrator.verifier import Verdict
+from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
+from orchestrator.work_queue import Item, State, WorkQueue
+
+SLICE_S = 1.0
+"""Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""
+
+JUDGE_WAIT_S = 0.3
+"""Candidates are gathered this long before they are judged together."""
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """What the pool keeps resident.
+
+    Attributes:
+        name: of the run, for the dashboard.
+        context: longest soft prompt and target together, in positions.
+        lease_s: seconds an actor may take over one call before it is replaced.
+    """
+
+    name: str
+    source: ModelSource
+    placement: Placement
+    dtype: str
+    engine: EngineSpec
+    context: int
+    lease_s: float
+
+
+@dataclass(frozen=True)
+class PoolText:
+    """A text that recipes are tried on.
+
+    Attributes:
+        job: the attempt whose vectors a recipe with K auto takes; its recipe is replaced.
+        num_passes: budget, in passes over the text with these vectors.
+    """
+
+    job: Job
+    num_passes: float
+
+    @property
+    def budget(self) -> float:
+        """In positions."""
+        return self.num_passes * self.job.num_positions
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)
+class SlotPool:
+    """Solves texts under many recipes at once.
+
+    Args:
+        spec: what is kept resident.
+        outcomes: file of the outcomes that are known.
+    """
+
+    def __init__(self, spec: PoolSpec, outcomes: Path):
+        self._spec = spec
+        self._file = OutcomeFile(outcomes)
+        self._file.mend()
+        self._texts: dict[str, PoolText] = {}
+        self._queue = WorkQueue(self._retry)
+        self._asked: dict[str, asyncio.Future[Outcome]] = {}
+        self._has_work = asyncio.Event()
+        self._has_candidates = asyncio.Event()
+        self._solvers = [
+            fleet.solver_worker(spec.name, i, spec.source, spec.placement, spec.dtype)
+            for i in range(spec.placement.num_solvers)
+        ]
+        self._verifier = fleet.verifier_worker(spec.name, spec.engine, spec.placement)
+        self._loops: list[asyncio.Task[None]] = []
+        self._known = dict(self._read())
+
+    async def describe(self) -> tuple[SolverInfo, str]:
+        """What the first solver holds, and the engine that verifies; both are loaded by then."""
+        infos = await asyncio.gather(*(solver.actor.describe.remote() for solver in self._solvers))
+        return infos[0], await self._verifier.actor.ready.remote()
+
+    async def plan(self, recipe: Recipe) -> VectorPlan:
+        """How many vectors a text gets where a recipe leaves it open."""
+        return await self._solvers[0].actor.plan.remote(recipe)
+
+    async def open(self, texts: list[PoolText]) -> int:
+        """Take the texts in and begin; how many outcomes are known from before."""
+        self._texts = {text.job.target.id: text for text in texts}
+        self._loops = [
+            asyncio.create_task(self._guard(loop))
+            for loop in [*(self._drive(solver) for solver in self._solvers), self._judge()]
+        ]
+        return len(self._known)
+
+    async def solve(self, recipe_json: str, ids: list[str]) -> list[Outcome]:
+        """Outcomes of texts under a recipe, in order.
+
+        Raises:
+            FleetError: an actor could not be kept alive.
+        """
+        recipe = Recipe.model_validate_json(recipe_json)
+        return list(await asyncio.gather(*(self._outcome(recipe, id) for id in ids)))
+
+    async def busy(self) -> dict[str, int]:
+        """Texts by state, for whoever watches."""
+        return {str(state): count for state, count in self._queue.counts.items()}
+
+    def _read(self) -> Any:
+        return ((f"{recipe}/{outcome.id}", outcome) for recipe, outcome in self._file.read())
+
+    async def _outcome(self, recipe: Recipe, id: str) -> Outcome:
+        text = self._texts[id]
+        job = replace(text.job, recipe=recipe, owner=recipe.hash, budget=text.budget)
+        if recipe.num_vectors != "auto":
+            job = replace(job, num_vectors=recipe.num_vectors)
+        if job.key in self._known:
+            return self._known[job.key]
+        if job.num_vectors + len(job.target.token_ids) > self._spec.context:
+            return Outcome(id, False, text.num_passes, 0, 0, 0, None)
+        if job.key not in self._asked:
+            self._asked[job.key] = asyncio.get_running_loop().create_future()
+            self._queue.add(0, job)
+            self._has_work.set()
+        return await asyncio.shield(self._asked[job.key])
+
+    def _retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
+        """What a run would try next, with what is left of the budget."""
+        again = make_retry(self._spec.context, job.recipe.num_vectors == "auto")(job, attempt, verdict)
+        return replace(again, budget=max(0.0, job.budget - attempt.tokens))
+
+    async def _drive(self, solver: Worker) -> None:
+        """Keep one solver's table full."""
+        budget = self._spec.placement.token_budget
+        while True:
+            held = self._queue.leased_positions(solver.name)
+            jobs = self._queue.lease(solver.name, 2 * budget - held)
+            if not jobs and not held:
+                await _next(self._has_work)
+                continue
+            try:
+                advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S))
+            except (RayError, TimeoutError) as error:
+                self._queue.lose(solver.name)
+                solver.stop()
+                solver.replace(error)
+            else:
+                for attempt in advance.attempts:
+                    self._queue.finish(solver.name, attempt)
+            self._settle()
+
+    async def _judge(self) -> None:
+        """Judge candidates as they come, a batch at a time."""
+        while True:
+            if not self._queue.num_waiting_candidates:
+                await _next(self._has_candidates)
+            await asyncio.sleep(JUDGE_WAIT_S)
+            candidates = self._queue.take_candidates(JUDGE_BATCH)
+            try:
+                verdicts = await self._answer(self._verifier.actor.judge.remote(candidates))
+            except (RayError, TimeoutError) as error:
+                self._queue.return_candidates([candidate.id for candidate in candidates])
+                self._verifier.stop()
+                self._verifier.replace(error)
+            else:
+                for verdict in verdicts:
+                    self._queue.judge(verdict)
+            self._settle()
+
+    async def _answer(self, ref: Any) -> Any:
+        return await asyncio.wait_for(ref, self._spec.lease_s)
+
+    async def _guard(self, loop: Awaitable[None]) -> None:
+        """A loop that cannot go on is told to everybody who waits."""
+        try:
+            await loop
+        except Exception as error:
+            for future in self._asked.values():
+                future.set_exception(error)
+            self._asked.clear()
+            raise
+
+    def _settle(self) -> None:
+        """Give outcomes to those who wait, wake the loops that have something to do."""
+        for item in self._queue.drain():
+            outcome = self._outcome_of(item)
+            self._file.append(item.job.owner if item.job else "", [outcome])
+            self._known[item.id] = outcome
+            self._asked.pop(item.id).set_result(outcome)
+        self._has_work.set()
+        if self._queue.num_waiting_candidates:
+            self._has_candidates.set()
+
+    def _outcome_of(self, item: Item) -> Outcome:
+        text = self._texts[item.target.id]
+        exact = item.state is State.VERIFIED
+        certificate = item.attempt.certificate if item.attempt and item.attempt.is_candidate else None
+        return Outcome(
+            id=item.target.id,
+            exact=exact,
+            cost=min(item.tokens / text.job.num_positions, text.num_passes) if exact else text.num_passes,
+            positions=item.tokens,
+            steps=item.steps,
+            attempts=item.num_attempts,
+            min_margin=certificate.min_margin if certificate else None,
+        )
+
+
+async def _next(event: asyncio.Event) -> None:
+    """Wait for what happens after this call."""
+    event.clear()
+    await event.wait()

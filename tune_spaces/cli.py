@@ -1,0 +1,84 @@
+"""The whole command line: `verbatim` as the orchestrator has it, and `tune`.
+
+Owns: the flags of `tune`. Must not know: how anything is done. Heavy imports wait for their verb.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import app, console, told_in_one_line
+
+__all__ = ["app"]
+
+
+@app.command()
+def tune(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt")],
+    preset: Annotated[str, typer.Option(help="settings of a whole search: a name, or a TOML file")] = "quick",
+    space: Annotated[str | None, typer.Option(help="where recipes are drawn from: a name, or a TOML file")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="recipes to try, earlier calls included")] = None,
+    texts: Annotated[int | None, typer.Option(min=2, help="texts that trials are compared on")] = None,
+    hold_out: Annotated[int | None, typer.Option(min=0, help="texts that the winner is checked on")] = None,
+    budget: Annotated[float | None, typer.Option(min=1, help="passes over a text that a recipe may take")] = None,
+    objective: Annotated[str | None, typer.Option(help="cost, or pareto: cost and margin")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe or random")] = None,
+    stopping: Annotated[str | None, typer.Option(help="wilcoxon, asha, median or none")] = None,
+    concurrent: Annotated[int, typer.Option(min=1, help="trials under way at once, on the same models")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="of the sample and the draws")] = 0,
+    model: Annotated[
+        str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")
+    ] = "pocket",
+    revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe that the winner must beat, TOML")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
+    out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
+    text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
+    id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
+    solvers: Annotated[int | None, typer.Option(min=1, help="solver actors")] = None,
+    solver_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")] = None,
+    dtype: Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")] = None,
+    engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
+    verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
+    dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the search lasts")] = True,
+    lease: Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")] = 600,
+) -> None:
+    """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
+    with told_in_one_line():
+        from engine.frozen_lm import ModelSource
+        from engine.recipe import load_recipe
+        from tune_spaces import tuning
+        from tune_spaces.spaces import preset as load_preset
+        from tune_spaces.spaces import space as load_space
+
+        asked = {"space": space, "trials": trials, "texts": texts, "hold_out": hold_out, "budget": budget,
+                 "objective": objective, "sampler": sampler, "stopping": stopping}  # fmt: skip
+        settings = load_preset(preset).model_dump() | {k: v for k, v in asked.items() if v is not None}
+        options = tuning.TuneOptions(
+            **(settings | {"space": load_space(settings["space"])}),
+            corpus=corpus,
+            out=out or Path("runs") / f"tune-{corpus.stem}-{Path(model).name}",
+            base=load_recipe(recipe, set_),
+            concurrent=concurrent,
+            seed=seed,
+            source=ModelSource(model, revision),
+            text_column=text_column,
+            id_column=id_column,
+            address=address,
+            solvers=solvers,
+            solver_gpus=solver_gpus,
+            token_budget=token_budget,
+            dtype=dtype,
+            engine=engine,
+            engine_dtype=verify_dtype,
+            dashboard=dashboard,
+            lease_s=lease,
+        )
+        tuning.print_tuned(tuning.tune_recipe(options, console), options, console)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,98 @@
+"""`tune.json`: what a search was started with; a folder goes on only with the same.
+
+Owns: the record, its file, the name that the study gets from it. Must not know: Ray, Optuna.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.recipe import Recipe
+from engine.strict import Strict
+from orchestrator import folder_lock
+from orchestrator.errors import UserError
+
+FILE = "tune.json"
+
+
+class TuneRecord(Strict):
+    """All that decides what a trial's figures mean, and how recipes are drawn.
+
+    Attributes:
+        budget: passes over a text that a recipe may take.
+        vector_plan: (target tokens, vectors) for recipes that leave K open.
+    """
+
+    corpus: str
+    text_column: str
+    id_column: str | None
+    model: str
+    revision: str | None
+    fingerprint: str
+    dtype: str
+    engine: str
+    engine_dtype: str
+    base: Recipe
+    vector_plan: tuple[tuple[int, int], ...] | None
+    space: str
+    space_fingerprint: str
+    objective: str
+    sampler: str
+    stopping: str
+    texts: int
+    hold_out: int
+    budget: float
+    seed: int
+
+    @property
+    def study_name(self) -> str:
+        """Unlike any other search's: the space's name and a fingerprint of everything here."""
+        digest = hashlib.blake2b(self.model_dump_json().encode(), digest_size=6).hexdigest()
+        return f"verbatim-{self.space}-{digest}"
+
+    def keep(self, folder: Path) -> None:
+        """Write it, or see that the folder was started with the same.
+
+        Raises:
+            UserError: it was not; every difference is named.
+        """
+        earlier = read_record(folder)
+        if earlier is None:
+            temporary = folder / f".{FILE}.tmp"
+            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            temporary.replace(folder / FILE)
+            return
+        then, now = _flat(earlier.model_dump(mode="json")), _flat(self.model_dump(mode="json"))
+        differences = [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        if differences:
+            raise UserError(
+                f"--out {folder}: holds another search ({'; '.join(differences)}); "
+                "choose another folder, or ask for the same"
+            )
+
+
+def read_record(folder: Path) -> TuneRecord | None:
+    """The folder's record, or None if nothing is there.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        if folder.is_dir() and any(not path.name.startswith((folder_lock.FILE, ".")) for path in folder.iterdir()):
+            raise UserError(f"--out {folder}: not empty and not a search's folder; choose another or empty it")
+        return None
+    try:
+        return TuneRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a record of a search ({reason}); choose another --out") from error
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat

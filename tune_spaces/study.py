@@ -1,0 +1,153 @@
+"""The study of a search: opened or gone on with, cleaned, and asked what came of it.
+
+Owns: its storage, name, sampler and orphans. Must not know: Ray, how trials run.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.errors import UserError
+from tune_spaces.objective import Objective
+
+FILE = "study.journal"
+RETRY_OF = "retry_of"
+"""Attribute of a trial that takes up the parameters of one whose search died: that one's number."""
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+P_THRESHOLD = 0.1
+"""Level of the Wilcoxon test at which a trial is stopped; Optuna's default."""
+
+
+class SeededByTrial(BaseSampler):
+    """Draws each trial with a generator of its own, so that a resumed search does not draw its first trials again.
+
+    Args:
+        make: a sampler from a seed.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
+        self._make, self._seed = make, seed
+        self._sampler = make(seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        name = f"{self._seed}/{trial.number}"
+        self._sampler = self._make(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna calls both experimental; the lock file pins its version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _tpe(seed: int) -> BaseSampler:
+    with _quiet():
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "random": lambda seed: RandomSampler(seed=seed)}
+"""By name, from a seed. TPE looks at all parameters of one branch of a space together, and counts running trials."""
+
+
+def open_study(
+    folder: Path, name: str, objective: Objective, *, sampler: str, seed: int, pairs_texts: bool
+) -> optuna.Study:
+    """The folder's study, made if it is not there; a journal line torn by a kill is cut off.
+
+    Args:
+        name: holds a fingerprint of all that decides what a trial's value means.
+        pairs_texts: whether trials are stopped by Wilcoxon's test.
+    Raises:
+        UserError: the folder's study has another name or other directions.
+    """
+    path = folder / FILE
+    _mend(path)
+    storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    names = optuna.get_all_study_names(storage)
+    if names not in ([], [name]):
+        raise UserError(f"{path}: holds the study {names[0]}, not {name}; choose another --out")
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        sampler=SeededByTrial(SAMPLERS[sampler], seed),
+        pruner=_pairing() if pairs_texts else NopPruner(),
+        directions=objective.directions,
+        load_if_exists=True,
+    )
+    found = tuple(direction.name.lower() for direction in study.directions)
+    if found != objective.directions:
+        raise UserError(f"{path}: its study has directions {found}, not {objective.directions}; choose another --out")
+    return study
+
+
+def adopt_orphans(study: optuna.Study) -> int:
+    """Fail every trial that a dead search left running, its parameters queued for another one; how many."""
+    orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    adopted = _adopted(study)
+    for orphan in orphans:
+        # In this order: a search that dies in between must find the orphan still running.
+        if orphan.number not in adopted:
+            study.enqueue_trial(orphan.params, user_attrs={RETRY_OF: orphan.number})
+        study.tell(orphan.number, state=TrialState.FAIL)
+    return len(orphans)
+
+
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that count: complete, pruned or failed by themselves, each set of parameters once."""
+    adopted = _adopted(study)
+    return [trial for trial in study.get_trials(deepcopy=False, states=ENDED) if trial.number not in adopted]
+
+
+def winner(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the lowest cost; of several objectives the first decides. None if none is complete."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min(complete, key=lambda trial: trial.values[0], default=None)
+
+
+def _pairing() -> BasePruner:
+    with _quiet():
+        return WilcoxonPruner(p_threshold=P_THRESHOLD)
+
+
+def _adopted(study: optuna.Study) -> set[int]:
+    """Numbers of orphans whose parameters were queued anew."""
+    return {trial.user_attrs[RETRY_OF] for trial in study.get_trials(deepcopy=False) if RETRY_OF in trial.user_attrs}
+
+
+def _mend(path: Path) -> None:
+    """Cut a torn last line off, and take away the lock of a writer that died; the folder's lock is held by us."""
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    if path.is_file():
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)

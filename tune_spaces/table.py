@@ -1,0 +1,111 @@
+"""What a person sees while a search goes on: a table that redraws itself, or a line a trial.
+
+Owns: the picture. Must not know: how trials are run or drawn.
+"""
+
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune_spaces.study import ended_trials
+
+NUM_SHOWN = 10
+LABELS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+
+
+class TrialTable(Callback):
+    """Shows the best trials and how many are under way.
+
+    Args:
+        study: where ended trials are.
+        total: trials asked for.
+    """
+
+    def __init__(self, console: Console, study: optuna.Study, total: int):
+        self._console, self._study, self._total = console, study, total
+        self._shown: set[int] = {trial.number for trial in ended_trials(study)}
+        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+
+    def setup(self, **info: Any) -> None:
+        if self._live:
+            self._live.start()
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
+        self._draw(trials)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._draw(trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._draw(trials)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.close()
+        self._say_new()
+
+    def close(self) -> None:
+        """Take the live table down; nothing if there is none."""
+        if self._live:
+            self._live.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles what it is given, and nobody reads it."""
+        return {}
+
+    def _draw(self, trials: list[Any]) -> None:
+        if self._live is None:
+            self._say_new()
+            return
+        ended = ended_trials(self._study)
+        num_running = sum(trial.status == "RUNNING" for trial in trials)
+        head = Text(f"{len(ended)} of {self._total} trials ended, {num_running} under way")
+        self._live.update(Group(head, best_table(ended)))
+
+    def _say_new(self) -> None:
+        for trial in ended_trials(self._study):
+            if trial.number not in self._shown:
+                self._shown.add(trial.number)
+                self._console.print(
+                    f"{len(self._shown)} of {self._total}: {told(trial)}", highlight=False, markup=False, soft_wrap=True
+                )
+
+
+def best_table(trials: list[FrozenTrial]) -> Table:
+    """The cheapest trials, stopped ones after complete ones."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("trial", "right"), ("cost", "right"), ("exact", "right"), ("margin", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("state", no_wrap=True)
+    table.add_column("recipe", overflow="ellipsis", no_wrap=True)
+    ranked = sorted(trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, _figure(trial, "cost")))
+    for trial in ranked[:NUM_SHOWN]:
+        table.add_row(
+            str(trial.number), f"{_figure(trial, 'cost'):.1f}", f"{_figure(trial, 'exact_frac'):.0%}",
+            f"{_figure(trial, 'margin'):.2f}", LABELS[trial.state], Text(drawn(trial)),
+        )  # fmt: skip
+    return table
+
+
+def told(trial: FrozenTrial) -> str:
+    """A trial in one line."""
+    return (
+        f"trial {trial.number} {LABELS[trial.state]}, {_figure(trial, 'cost'):.1f} passes a text, "
+        f"{_figure(trial, 'exact_frac'):.0%} of {trial.user_attrs.get('texts', 0)} exact: {drawn(trial)}"
+    )
+
+
+def drawn(trial: FrozenTrial) -> str:
+    """Its parameters, as `--set` takes them."""
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
+    )
+
+
+def _figure(trial: FrozenTrial, name: str) -> float:
+    return trial.user_attrs.get(name, float("nan"))

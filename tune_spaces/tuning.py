@@ -1,0 +1,306 @@
+"""`verbatim tune`: from options to the best recipe.
+
+Owns: the order of a search's steps and their shutdown. Must not know: how recipes are drawn, texts solved, trials run.
+
+    options -> checks that write nothing -> pool -> sample -> study -> Ray Tune -> hold-out -> best.toml, report
+
+Killed at any point, the same command goes on: outcomes that were paid for are in `outcomes.jsonl`, ended trials in the
+study; trials that were under way are tried again with the same parameters.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+from rich.console import Console
+
+from engine.capacity import VectorPlan
+from engine.frozen_lm import DTYPES, ModelSource, TokenRule
+from engine.recipe import Recipe
+from orchestrator import fleet
+from orchestrator.corpus import open_corpus
+from orchestrator.driver import LEASE_S
+from orchestrator.errors import UserError
+from orchestrator.folder_lock import sole_writer
+from orchestrator.intake import Intake
+from orchestrator.placement import Placement, place
+from orchestrator.slot_pool import PoolSpec, PoolText, SlotPool
+from orchestrator.verifier_actor import ENGINES, EngineSpec
+from tune_spaces import results
+from tune_spaces.hold_out import Comparison, compare
+from tune_spaces.objective import OBJECTIVES, Objective
+from tune_spaces.record import TuneRecord, read_record
+from tune_spaces.sample import Sample, draw_sample
+from tune_spaces.search import SafeOptunaSearch
+from tune_spaces.spaces import Space
+from tune_spaces.stopping import STOPPING, make_scheduler
+from tune_spaces.study import SAMPLERS, adopt_orphans, ended_trials, open_study, winner
+from tune_spaces.table import TrialTable, best_table
+from tune_spaces.trial import trial
+
+OUTCOMES = "outcomes.jsonl"
+
+TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's beside the table
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the study is the state
+}
+"""What Ray Tune takes from the environment alone."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What the command line asks for.
+
+    Attributes:
+        space: where recipes are drawn from.
+        base: what the space leaves open, and what the winner is compared with.
+        trials: how many, those of earlier calls included.
+        texts, hold_out: texts to search with, and to check the winner on.
+        budget: passes over a text that a recipe may take.
+        concurrent: trials under way at once; they share the resident models.
+        The others are as for `verbatim run`.
+    """
+
+    corpus: Path
+    out: Path
+    space: Space
+    base: Recipe
+    trials: int = 40
+    texts: int = 16
+    hold_out: int = 16
+    budget: float = 150.0
+    objective: str = "cost"
+    sampler: str = "tpe"
+    stopping: str = "wilcoxon"
+    concurrent: int = 8
+    seed: int = 0
+    source: ModelSource = ModelSource()
+    text_column: str | None = None
+    id_column: str | None = None
+    address: str | None = None
+    solvers: int | None = None
+    solver_gpus: float | None = None
+    token_budget: int | None = None
+    dtype: str | None = None
+    engine: str = "vllm"
+    engine_dtype: str | None = None
+    dashboard: bool = True
+    lease_s: float = LEASE_S
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search came to.
+
+    Attributes:
+        best: the recipe in best.toml: the winner, or the base where the winner lost.
+        comparison: on the held-out texts; None if the winner is the base, or no trial is complete.
+    """
+
+    study: optuna.Study
+    best: Recipe
+    comparison: Comparison | None
+
+
+def require_sound(options: TuneOptions) -> None:
+    """Refuse what cannot be, before anything is written or started.
+
+    Raises:
+        UserError: names the option, its value and what it may be.
+    """
+    choices: tuple[tuple[str, str | None, Any], ...] = (
+        ("--engine", options.engine, ENGINES),
+        ("--dtype", options.dtype, DTYPES),
+        ("--verify-dtype", options.engine_dtype, DTYPES),
+        ("--objective", options.objective, OBJECTIVES),
+        ("--sampler", options.sampler, SAMPLERS),
+        ("--stopping", options.stopping, STOPPING),
+    )
+    for flag, value, allowed in choices:
+        if value is not None and value not in allowed:
+            raise UserError(f"{flag} {value}: must be one of {', '.join(allowed)}")
+    if not OBJECTIVES[options.objective].is_single and options.stopping != "none":
+        raise UserError(
+            f"--stopping {options.stopping}: with several objectives no trial is worse than another half-way; "
+            "give --stopping none"
+        )
+    read_record(options.out)
+    open_corpus(options.corpus, options.text_column, options.id_column)
+
+
+def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
+    """Search, check the winner, write what came of it."""
+    require_sound(options)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with sole_writer(options.out):
+        dashboard = fleet.connect(options.address, dashboard=options.dashboard)
+        if dashboard:
+            _say(console, f"Ray dashboard: http://{dashboard}")
+        try:
+            return _search(options, console)
+        finally:
+            ray.shutdown()
+
+
+def _search(options: TuneOptions, console: Console) -> Tuned:
+    tokens = TokenRule.load(options.source)
+    placement = place(
+        ray.cluster_resources().get("GPU", 0),
+        num_solvers=options.solvers,
+        solver_gpus=options.solver_gpus,
+        token_budget=options.token_budget,
+    )
+    dtype = options.dtype or placement.dtype
+    spec = _pool_spec(options, placement, tokens.context, dtype)
+    _say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
+    options.out.mkdir(parents=True, exist_ok=True)
+    pool = SlotPool.options(name=f"{spec.name}/pool").remote(spec, (options.out / OUTCOMES).resolve())
+    info, engine = fleet.get(pool.describe.remote())
+    plan = fleet.get(pool.plan.remote(options.base))
+    sample = _sample(options, tokens, plan)
+    record = _record(options, info.fingerprint, dtype, engine, plan)
+    record.keep(options.out)
+    objective = OBJECTIVES[options.objective]
+    study = open_study(
+        options.out, record.study_name, objective, sampler=options.sampler, seed=options.seed,
+        pairs_texts=options.stopping == "wilcoxon",
+    )  # fmt: skip
+    known = fleet.get(pool.open.remote([PoolText(job, options.budget) for job in sample.tune + sample.hold_out]))
+    _prepare(study, options, known, console)
+    _run_trials(options, objective, study, sample, pool, console)
+    tuned = _check(options, study, sample, pool)
+    results.write(options.out, study, record, tuned.best, tuned.comparison)
+    return tuned
+
+
+def _prepare(study: optuna.Study, options: TuneOptions, known: int, console: Console) -> None:
+    """Take up what an earlier call left; begin a new study with the base recipe itself."""
+    num_orphans = adopt_orphans(study)
+    if study.trials:
+        counts = f"{len(ended_trials(study))} trials ended, {num_orphans} to be tried again, {known} outcomes known"
+        _say(console, f"goes on: {counts}")
+    else:
+        study.enqueue_trial(options.space.centre(options.base))
+
+
+def _run_trials(
+    options: TuneOptions, objective: Objective, study: optuna.Study, sample: Sample, pool: Any, console: Console
+) -> None:
+    missing = options.trials - len(ended_trials(study))
+    if missing <= 0:
+        return
+    search = SafeOptunaSearch(study, options.space, options.base, objective, len(sample.tune))
+    scheduler = make_scheduler(
+        options.stopping,
+        num_rungs=len(sample.rungs),
+        num_texts=len(sample.tune),
+        is_hopeless=search.is_hopeless,
+    )
+    table = TrialTable(console, study, options.trials)
+    os.environ.update(TUNE_SETTINGS)
+    # Trials report figures only; what Ray keeps of them is thrown away with this folder.
+    with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(trial, pool=pool, rungs=sample.rungs), _beside_the_driver()),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=scheduler,
+                num_samples=missing,
+                max_concurrent_trials=options.concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[table]),
+        )
+        try:
+            tuner.fit()
+        finally:
+            table.close()
+
+
+def _check(options: TuneOptions, study: optuna.Study, sample: Sample, pool: Any) -> Tuned:
+    """The winner against the base on texts that no trial saw."""
+    best = winner(study)
+    if best is None:
+        return Tuned(study, options.base, None)
+    recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
+    if recipe.hash == options.base.hash or not sample.hold_out:
+        return Tuned(study, recipe, None)
+    ids = [job.target.id for job in sample.hold_out]
+    theirs = [pool.solve.remote(each.model_dump_json(), ids) for each in (recipe, options.base)]
+    comparison = compare(*fleet.get(theirs))
+    return Tuned(study, recipe if comparison.is_win else options.base, comparison)
+
+
+def _sample(options: TuneOptions, tokens: TokenRule, plan: VectorPlan | None) -> Sample:
+    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
+    recipe = options.base.model_copy(update={"num_vectors": "auto"})
+    taken = Intake(corpus, tokens, recipe, plan).taken()
+    return draw_sample(taken, options.texts, options.hold_out, options.seed)
+
+
+def _pool_spec(options: TuneOptions, placement: Placement, context: int, dtype: str) -> PoolSpec:
+    engine = EngineSpec(
+        engine=options.engine,
+        model=options.source.path,
+        revision=options.source.revision,
+        dtype=options.engine_dtype or dtype,
+        context=context,
+        device=placement.device,
+        memory_frac=0.9 * placement.verifier_gpus if placement.verifier_gpus else 0.9,
+    )
+    name = f"{options.out.name}-{os.getpid()}"
+    return PoolSpec(name, options.source, placement, dtype, engine, context, options.lease_s)
+
+
+def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, plan: VectorPlan | None) -> TuneRecord:
+    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
+    return TuneRecord(
+        corpus=str(options.corpus.resolve()),
+        text_column=corpus.text_column,
+        id_column=corpus.id_column,
+        model=options.source.name,
+        revision=options.source.revision,
+        fingerprint=fingerprint,
+        dtype=dtype,
+        engine=engine,
+        engine_dtype=options.engine_dtype or dtype,
+        base=options.base,
+        vector_plan=plan.points if plan else None,
+        space=options.space.name,
+        space_fingerprint=options.space.fingerprint,
+        objective=options.objective,
+        sampler=options.sampler,
+        stopping=options.stopping,
+        texts=options.texts,
+        hold_out=options.hold_out,
+        budget=options.budget,
+        seed=options.seed,
+    )
+
+
+def _beside_the_driver() -> dict[str, float]:
+    """Where trials run: they are light, and their folder is the driver's."""
+    (here,) = (node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id())
+    return {"cpu": 0, f"node:{here['NodeManagerAddress']}": 0.001}
+
+
+def _say(console: Console, message: str) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
+    """The best trials, the comparison, and how to use the recipe."""
+    console.print(best_table(ended_trials(tuned.study)))
+    if tuned.comparison:
+        _say(console, tuned.comparison.verdict)
+    elif winner(tuned.study) is None:
+        _say(console, "no trial is complete; best.toml is the default")
+    _say(console, f"verbatim run {options.corpus} --recipe {options.out / results.BEST}")
+    _say(console, f"report: {options.out / results.REPORT}")
