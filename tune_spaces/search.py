@@ -69,7 +69,8 @@ class SafeOptunaSearch(OptunaSearch):
         if trial_id in self._completed_trials:
             return
         trial, result = self._ot_trials[trial_id], result or {}
-        values = [float(result.get(metric, math.nan)) for metric in self._metrics]
+        found = [result.get(metric) for metric in self._metrics]
+        values = [math.nan if value is None else float(value) for value in found]
         for name in KEPT:
             if name in result:
                 trial.set_user_attr(name, result[name])

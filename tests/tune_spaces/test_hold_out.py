@@ -1,0 +1,53 @@
+"""The winner against the default on texts of their own."""
+
+import pytest
+
+from tests.tune_spaces.made_up import outcome
+from tune_spaces.hold_out import compare
+
+IDS = [f"text {i}" for i in range(11)]
+
+
+def side(costs, *, exact=True):
+    return [outcome(id, cost, exact=exact) for id, cost in zip(IDS, costs, strict=True)]
+
+
+def test_the_ratio_is_that_of_total_costs_and_lies_in_its_interval():
+    ours, theirs = side([10.0] * 10 + [30]), side([20.0] * 11)
+    found = compare(ours, theirs)
+    assert found.ratio == pytest.approx(130 / 220)
+    assert found.low < found.ratio < found.high < 1
+    assert found.is_win and "0.59 times the default's cost" in found.verdict and "11 against 11" in found.verdict
+
+
+def test_equal_recipes_are_no_win_and_differ_by_nothing():
+    found = compare(side(range(1, 12)), side(range(1, 12)))
+    assert (found.ratio, found.low, found.high) == (1, 1, 1)
+    assert not found.is_win and "loses on held-out texts" in found.verdict and "the default stays" in found.verdict
+
+
+def test_a_cheaper_winner_that_solves_fewer_texts_loses():
+    assert not compare(side([1.0] * 11, exact=False), side([2.0] * 11)).is_win
+
+
+def test_a_lucky_mean_is_told_as_uncertain():
+    found = compare(side([1.0, *[21] * 10]), side([30.0, *[20] * 10]))
+    assert found.is_win and found.high > 1
+    assert "does not exclude that it is no better" in found.verdict
+
+
+def test_the_interval_covers_what_it_says():
+    """Of 200 samples from one distribution about 19 in 20 intervals hold the true ratio, which is 1."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        found = compare(side(rng.gamma(4, 5, 11)), side(rng.gamma(4, 5, 11)))
+        covered += found.low <= 1 <= found.high
+    assert 170 <= covered <= 199
+
+
+def test_texts_must_be_paired():
+    with pytest.raises(AssertionError, match="paired"):
+        compare(side([1.0] * 11), side([1.0] * 11)[::-1])

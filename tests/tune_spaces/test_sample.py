@@ -1,0 +1,42 @@
+"""Which texts a search sees, and when."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.target import Invalid
+from orchestrator.errors import UserError
+from orchestrator.intake import Accepted, Refused
+from tests.orchestrator.made_up import job
+from tune_spaces.sample import Sample, draw_sample
+
+TAKEN = [
+    Refused(row, f"bad {row}", None, Invalid.EMPTY) if row % 5 == 0 else Accepted(row, job(f"text {row}"))
+    for row in range(50)
+]
+
+
+@given(st.integers(2, 20), st.integers(0, 20), st.integers(0, 3))
+def test_both_parts_are_drawn_without_repetition_from_the_targets(num_texts, num_hold_out, seed):
+    sample = draw_sample(iter(TAKEN), num_texts, num_hold_out, seed)
+    ids = [job.target.id for job in sample.tune + sample.hold_out]
+    assert (len(sample.tune), len(sample.hold_out)) == (num_texts, num_hold_out)
+    assert len(set(ids)) == len(ids) and not any(id.startswith("bad") for id in ids)
+    assert draw_sample(iter(TAKEN), num_texts, num_hold_out, seed) == sample
+    assert draw_sample(iter(TAKEN), num_texts, num_hold_out, seed + 1) != sample
+
+
+def test_a_corpus_with_too_few_targets_is_refused():
+    with pytest.raises(UserError, match="--texts 30 and --hold-out 11: the corpus has 40 texts"):
+        draw_sample(iter(TAKEN), 30, 11, 0)
+
+
+@given(st.integers(2, 200))
+def test_rungs_hold_every_text_once_and_at_most_double(num_texts):
+    rungs = Sample([job(str(i)) for i in range(num_texts)], []).rungs
+    assert [id for rung in rungs for id in rung] == [str(i) for i in range(num_texts)]
+    seen = 0
+    for number, rung in enumerate(rungs):
+        assert len(rung) >= 1 and (number == 0 or len(rung) <= seen + 1)
+        seen += len(rung)
+    assert len(rungs[0]) >= 2 and len(rungs) <= 4
