@@ -3,7 +3,7 @@
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 
 Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or
-configuration, 3 some texts not verified, 130 interrupted.
+configuration, 3 some texts not verified, 130 interrupted, 143 by SIGTERM.
 """
 
 import errno
@@ -16,6 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from orchestrator import interrupts
 from orchestrator.errors import FleetError, UserError
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
 
@@ -45,7 +46,8 @@ def told_in_one_line() -> Iterator[None]:
     from engine.settings import SettingsError
 
     try:
-        yield
+        with interrupts.interruptible():
+            yield
     except (UserError, ModelError, SettingsError, DecodingError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -60,7 +62,7 @@ def told_in_one_line() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(interrupts.exit_code()) from None
 
 
 @app.command()

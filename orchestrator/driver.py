@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import ray
 from ray.exceptions import RayActorError
 
+from orchestrator import interrupts
 from orchestrator.fleet import Worker, last_line
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Accepted, Taken
@@ -114,6 +115,7 @@ class Driver:
         self.commit()
         self.watch.gauges(self.queue, self.num_slots, is_last=True)
 
+    @interrupts.held()
     def commit(self, at_least: int = 0) -> None:
         """Commit ended rows: when there are `at_least` so many, or after a while, or unconditionally."""
         if self.queue.num_ended < at_least and time.monotonic() - self._last_commit < COMMIT_INTERVAL_S:

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from engine.frozen_lm import ModelError, ModelSource
+from orchestrator import interrupts
 from orchestrator.errors import FleetError, UserError
 from orchestrator.placement import Placement
 from orchestrator.solver_actor import SolverActor
@@ -87,6 +88,7 @@ def connect(address: str | None, *, dashboard: bool) -> str | None:
         ignore_reinit_error=True,
         **local,
     )
+    interrupts.take_over()
     return context.dashboard_url or None
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator import interrupts
 from orchestrator.errors import UserError
 
 RUNTIME_ENV = Path("deploy/runtime_env.yaml")
@@ -88,7 +89,7 @@ def submit(submission: Submission, say: Callable[[str], None]) -> int:
         details = _ended(client, job)
     except KeyboardInterrupt:
         say(f"left; the job goes on. To stop it: ray job stop {job} --address {submission.address}")
-        return 130
+        return interrupts.exit_code()
     except OSError as error:
         say(f"lost sight of the job ({_first_line(error)}); it may go on: ray job status {job}")
         return 1
