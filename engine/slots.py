@@ -95,6 +95,14 @@ class Attempt:
         """Whether the verifier should see it."""
         return self.certificate is not None and self.certificate.is_greedy
 
+    # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"prompt_KD": self.prompt_KD.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy: the array may be a view of a whole message, which it would keep in memory.
+        vars(self).update(state, prompt_KD=torch.tensor(state["prompt_KD"]))
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -1,5 +1,6 @@
 """What a slot remembers, its random stream, and which slots share a pass."""
 
+import pickle
 from dataclasses import replace
 
 import torch
@@ -72,6 +73,15 @@ def test_a_slot_that_measured_nothing_finite_has_no_candidate():
     slot.observe(certify(torch.tensor([float("nan")])), slot.prompt_KD)
     attempt = slot.attempt(tokens=0.0)
     assert attempt.certificate is None and not attempt.is_candidate
+
+
+def test_an_attempt_is_the_same_in_another_process():
+    slot = slot_of()
+    slot.observe(certify(torch.tensor([2.0, 1.5, 1.0])), torch.rand(2, D))
+    made = slot.attempt(tokens=7.0)
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy.prompt_KD.equal(made.prompt_KD) and copy.prompt_KD.dtype == torch.float32
+    assert replace(copy, prompt_KD=made.prompt_KD) == made
 
 
 def test_a_longer_window_counts_for_more_than_any_margin():
