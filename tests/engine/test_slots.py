@@ -77,7 +77,7 @@ def test_a_slot_that_measured_nothing_finite_has_no_candidate():
 
 def test_an_attempt_is_the_same_in_another_process():
     slot = slot_of()
-    slot.observe(certify(torch.tensor([2.0, 1.5, 1.0])), torch.rand(2, D))
+    slot.observe(certify(torch.tensor([2.0, 1.5, 1.0]), torch.ones(3)), torch.rand(2, D))
     made = slot.attempt(tokens=7.0)
     copy = pickle.loads(pickle.dumps(made))
     assert copy.prompt_KD.equal(made.prompt_KD) and copy.prompt_KD.dtype == torch.float32
