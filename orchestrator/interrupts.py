@@ -2,10 +2,10 @@
 
 Owns: this process's handlers for both. Must not know: what ending well takes.
 
-The first is raised as KeyboardInterrupt, after `held` where it comes inside. The second leaves as kill -9 would.
+The first is raised as KeyboardInterrupt, at the end of `held` where it comes inside. After it both signals do what the
+operating system does by default, so that a second one ends even a process that hangs in a library.
 """
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-ECHO_S = 0.2
-"""Seconds in which a second signal is the first one's echo: `timeout` sends it to a process and to its group."""
+ECHO_S = 0.05
+"""Seconds in which a second signal is the first one's echo: `timeout` sends it to a process and then to its group."""
 
 
 @dataclass
@@ -25,12 +25,12 @@ class _State:
 
     Attributes:
         handled: the signals that are ours, with their handlers before.
-        first: the first that came, and when.
+        first: the first that came.
         is_due: it came inside `held` and has not been raised.
     """
 
     handled: dict[int, Any] = field(default_factory=dict)
-    first: tuple[int, float] | None = None
+    first: int | None = None
     is_held: bool = False
     is_due: bool = False
 
@@ -48,15 +48,13 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in _state.handled.items():
-            signal.signal(number, handler)
+        _set(_state.handled)
         _state.handled = {}
 
 
 def take_over() -> None:
     """Set the handlers again where a library has put its own, as `ray.init` does; nothing outside `interruptible`."""
-    for number in _state.handled:
-        signal.signal(number, _handle)
+    _set(dict.fromkeys(_state.handled, _handle))
 
 
 @contextmanager
@@ -74,14 +72,20 @@ def held() -> Iterator[None]:
 
 def exit_code() -> int:
     """What a process that was interrupted ends with: 130 after SIGINT, 143 after SIGTERM."""
-    return 128 + (_state.first[0] if _state.first else signal.SIGINT)
+    return 128 + (_state.first or signal.SIGINT)
 
 
 def _handle(number: int, _: object) -> None:
-    if _state.first is None:
-        _state.first = number, time.monotonic()
-        _state.is_due = _state.is_held
-        if not _state.is_held:
-            raise KeyboardInterrupt
-    elif time.monotonic() - _state.first[1] > ECHO_S:
-        os._exit(128 + number)
+    if _state.first is not None:
+        return
+    _state.first = number
+    time.sleep(ECHO_S)
+    _set(dict.fromkeys(_state.handled, signal.SIG_DFL))
+    _state.is_due = _state.is_held
+    if not _state.is_held:
+        raise KeyboardInterrupt
+
+
+def _set(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
