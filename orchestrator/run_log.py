@@ -38,19 +38,21 @@ class RunLog:
         path = folder / FILE
         _end_torn_line(path)
         self._handler = _QuietHandler(path, maxBytes=max_bytes, backupCount=num_old, encoding="utf-8", delay=True)
-        self._handler.setFormatter(_JsonLine())
-        # Not from getLogger: no other library's logging set-up reaches this one, and this one reaches no other.
-        self._logger = logging.Logger("verbatim.run", level.upper())
-        self._logger.addHandler(self._handler)
+        self._least = LEVELS.index(level)
 
     def debug(self, event: str, **facts: Any) -> None:
-        self._logger.debug(event, extra={"facts": facts})
+        self._tell("debug", event, facts)
 
     def info(self, event: str, **facts: Any) -> None:
-        self._logger.info(event, extra={"facts": facts})
+        self._tell("info", event, facts)
 
     def warning(self, event: str, **facts: Any) -> None:
-        self._logger.warning(event, extra={"facts": facts})
+        self._tell("warning", event, facts)
+
+    def _tell(self, level: str, event: str, facts: dict[str, Any]) -> None:
+        # No logger: it would cost more than the line, and no other library's logging set-up reaches a bare handler.
+        if LEVELS.index(level) >= self._least:
+            self._handler.handle(logging.LogRecord(event, 0, "", 0, _json_line(level, event, facts), None, None))
 
     def __enter__(self) -> Self:
         return self
@@ -90,12 +92,11 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and {"time", "level", "event"} <= event.keys() else None
 
 
-class _JsonLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        facts = {key: _short(value) for key, value in vars(record)["facts"].items() if value is not None}
-        line = json.dumps({"time": time, "level": record.levelname.lower(), "event": record.msg, **facts})
-        return line.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+def _json_line(level: str, event: str, facts: dict[str, Any]) -> str:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    told = {key: _short(value) for key, value in facts.items() if value is not None}
+    line = json.dumps({"time": now, "level": level, "event": event, **told})
+    return line.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
 class _QuietHandler(RotatingFileHandler):
