@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from engine.capacity import VectorPlan
@@ -76,7 +75,6 @@ class PoolText:
         return self.num_passes * self.job.num_positions
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)
 class SlotPool:
     """Solves texts under many recipes at once.
 
@@ -128,10 +126,6 @@ class SlotPool:
         """
         recipe = Recipe.model_validate_json(recipe_json)
         return list(await asyncio.gather(*(self._outcome(recipe, id) for id in ids)))
-
-    async def busy(self) -> dict[str, int]:
-        """Texts by state, for whoever watches."""
-        return {str(state): count for state, count in self._queue.counts.items()}
 
     def _read(self) -> Any:
         return ((f"{recipe}/{outcome.id}", outcome) for recipe, outcome in self._file.read())

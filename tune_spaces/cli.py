@@ -54,13 +54,22 @@ def tune(
         from tune_spaces.spaces import preset as load_preset
         from tune_spaces.spaces import space as load_space
 
-        asked = {"space": space, "trials": trials, "texts": texts, "hold_out": hold_out, "budget": budget,
-                 "objective": objective, "sampler": sampler, "stopping": stopping}  # fmt: skip
-        settings = load_preset(preset).model_dump() | {k: v for k, v in asked.items() if v is not None}
+        settings = load_preset(
+            preset,
+            space=space,
+            trials=trials,
+            texts=texts,
+            hold_out=hold_out,
+            budget=budget,
+            objective=objective,
+            sampler=sampler,
+            stopping=stopping,
+        )
         options = tuning.TuneOptions(
-            **(settings | {"space": load_space(settings["space"])}),
             corpus=corpus,
             out=out or Path("runs") / f"tune-{corpus.stem}-{Path(model).name}",
+            settings=settings,
+            space=load_space(settings.space),
             base=load_recipe(recipe, set_),
             concurrent=concurrent,
             seed=seed,

@@ -8,7 +8,6 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-STOPPING = ("wilcoxon", "asha", "median", "none")
 MIN_TRIALS = 4
 """Trials that the median needs before it stops any. Assumption."""
 

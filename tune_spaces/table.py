@@ -16,6 +16,9 @@ from rich.text import Text
 from tune_spaces.study import ended_trials
 
 NUM_SHOWN = 10
+OTHER_WIDTH = 42
+"""Columns of the terminal that the table needs beside the recipe."""
+
 LABELS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
@@ -65,7 +68,7 @@ class TrialTable(Callback):
         ended = ended_trials(self._study)
         num_running = sum(trial.status == "RUNNING" for trial in trials)
         head = Text(f"{len(ended)} of {self._total} trials ended, {num_running} under way")
-        self._live.update(Group(head, best_table(ended)))
+        self._live.update(Group(head, best_table(ended, self._console.width)))
 
     def _say_new(self) -> None:
         for trial in ended_trials(self._study):
@@ -76,13 +79,13 @@ class TrialTable(Callback):
                 )
 
 
-def best_table(trials: list[FrozenTrial]) -> Table:
+def best_table(trials: list[FrozenTrial], width: int) -> Table:
     """The cheapest trials, stopped ones after complete ones."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("trial", "right"), ("cost", "right"), ("exact", "right"), ("margin", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("state", no_wrap=True)
-    table.add_column("recipe", overflow="ellipsis", no_wrap=True)
+    table.add_column("recipe", overflow="ellipsis", no_wrap=True, max_width=max(20, width - OTHER_WIDTH))
     ranked = sorted(trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, _figure(trial, "cost")))
     for trial in ranked[:NUM_SHOWN]:
         table.add_row(

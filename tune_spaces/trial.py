@@ -18,7 +18,7 @@ def trial(config: dict[str, Any], *, pool: Any, rungs: list[list[str]]) -> None:
 
     Args:
         config: `recipe`, as JSON.
-        pool: handle of a `SlotPool`.
+        pool: handle of a `SlotPoolActor`.
         rungs: ids of the texts that are tried together; every trial goes through the same ones in the same order.
     """
     outcomes: list[Outcome] = []

@@ -22,6 +22,7 @@ from rich.console import Console
 from engine.capacity import VectorPlan
 from engine.frozen_lm import DTYPES, ModelSource, TokenRule
 from engine.recipe import Recipe
+from engine.slots import Job
 from orchestrator import fleet
 from orchestrator.corpus import open_corpus
 from orchestrator.driver import LEASE_S
@@ -29,17 +30,18 @@ from orchestrator.errors import UserError
 from orchestrator.folder_lock import sole_writer
 from orchestrator.intake import Intake
 from orchestrator.placement import Placement, place
-from orchestrator.slot_pool import PoolSpec, PoolText, SlotPool
+from orchestrator.slot_pool import PoolSpec, PoolText
+from orchestrator.slot_pool_actor import SlotPoolActor
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
-from tune_spaces.objective import OBJECTIVES, Objective
+from tune_spaces.objective import OBJECTIVES
 from tune_spaces.record import TuneRecord, read_record
 from tune_spaces.sample import Sample, draw_sample
 from tune_spaces.search import SafeOptunaSearch
-from tune_spaces.spaces import Space
-from tune_spaces.stopping import STOPPING, make_scheduler
-from tune_spaces.study import SAMPLERS, adopt_orphans, ended_trials, open_study, winner
+from tune_spaces.spaces import Preset, Space
+from tune_spaces.stopping import make_scheduler
+from tune_spaces.study import adopt_orphans, ended_trials, open_study, winner
 from tune_spaces.table import TrialTable, best_table
 from tune_spaces.trial import trial
 
@@ -59,26 +61,18 @@ class TuneOptions:
     """What the command line asks for.
 
     Attributes:
+        settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
         space: where recipes are drawn from.
         base: what the space leaves open, and what the winner is compared with.
-        trials: how many, those of earlier calls included.
-        texts, hold_out: texts to search with, and to check the winner on.
-        budget: passes over a text that a recipe may take.
         concurrent: trials under way at once; they share the resident models.
         The others are as for `verbatim run`.
     """
 
     corpus: Path
     out: Path
+    settings: Preset
     space: Space
     base: Recipe
-    trials: int = 40
-    texts: int = 16
-    hold_out: int = 16
-    budget: float = 150.0
-    objective: str = "cost"
-    sampler: str = "tpe"
-    stopping: str = "wilcoxon"
     concurrent: int = 8
     seed: int = 0
     source: ModelSource = ModelSource()
@@ -119,16 +113,14 @@ def require_sound(options: TuneOptions) -> None:
         ("--engine", options.engine, ENGINES),
         ("--dtype", options.dtype, DTYPES),
         ("--verify-dtype", options.engine_dtype, DTYPES),
-        ("--objective", options.objective, OBJECTIVES),
-        ("--sampler", options.sampler, SAMPLERS),
-        ("--stopping", options.stopping, STOPPING),
     )
     for flag, value, allowed in choices:
         if value is not None and value not in allowed:
             raise UserError(f"{flag} {value}: must be one of {', '.join(allowed)}")
-    if not OBJECTIVES[options.objective].is_single and options.stopping != "none":
+    settings = options.settings
+    if not OBJECTIVES[settings.objective].is_single and settings.stopping != "none":
         raise UserError(
-            f"--stopping {options.stopping}: with several objectives no trial is worse than another half-way; "
+            f"--stopping {settings.stopping}: with several objectives no trial is worse than another half-way; "
             "give --stopping none"
         )
     read_record(options.out)
@@ -150,6 +142,48 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
 
 
 def _search(options: TuneOptions, console: Console) -> Tuned:
+    options.out.mkdir(parents=True, exist_ok=True)
+    opened = open_pool(options, options.out / OUTCOMES, console)
+    opened.record.keep(options.out)
+    study = open_study(
+        options.out,
+        opened.record.study_name,
+        OBJECTIVES[options.settings.objective],
+        sampler=options.settings.sampler,
+        seed=options.seed,
+        pairs_texts=options.settings.stopping == "wilcoxon",
+    )
+    prepare(study, options, console)
+    run_trials(options, study, opened, console)
+    tuned = _check(options, study, opened)
+    results.write(options.out, study, opened.record, tuned.best, tuned.comparison)
+    return tuned
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pool with its texts, ready for trials.
+
+    Attributes:
+        pool: handle of a `SlotPoolActor`.
+        record: all that decides what an outcome means.
+    """
+
+    pool: Any
+    sample: Sample
+    record: TuneRecord
+
+    def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
+        """Outcomes of some texts, as a reference."""
+        return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
+
+
+def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
+    """Load the models, draw the texts; Ray must be connected.
+
+    Args:
+        outcomes: file of the outcomes that are known.
+    """
     tokens = TokenRule.load(options.source)
     placement = place(
         ray.cluster_resources().get("GPU", 0),
@@ -160,55 +194,43 @@ def _search(options: TuneOptions, console: Console) -> Tuned:
     dtype = options.dtype or placement.dtype
     spec = _pool_spec(options, placement, tokens.context, dtype)
     _say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
-    options.out.mkdir(parents=True, exist_ok=True)
-    pool = SlotPool.options(name=f"{spec.name}/pool").remote(spec, (options.out / OUTCOMES).resolve())
+    pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
     info, engine = fleet.get(pool.describe.remote())
-    plan = fleet.get(pool.plan.remote(options.base))
+    plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
     sample = _sample(options, tokens, plan)
-    record = _record(options, info.fingerprint, dtype, engine, plan)
-    record.keep(options.out)
-    objective = OBJECTIVES[options.objective]
-    study = open_study(
-        options.out, record.study_name, objective, sampler=options.sampler, seed=options.seed,
-        pairs_texts=options.stopping == "wilcoxon",
-    )  # fmt: skip
-    known = fleet.get(pool.open.remote([PoolText(job, options.budget) for job in sample.tune + sample.hold_out]))
-    _prepare(study, options, known, console)
-    _run_trials(options, objective, study, sample, pool, console)
-    tuned = _check(options, study, sample, pool)
-    results.write(options.out, study, record, tuned.best, tuned.comparison)
-    return tuned
+    texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
+    known = fleet.get(pool.open.remote(texts))
+    if known:
+        _say(console, f"{known} outcomes are known from before")
+    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan))
 
 
-def _prepare(study: optuna.Study, options: TuneOptions, known: int, console: Console) -> None:
+def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
     """Take up what an earlier call left; begin a new study with the base recipe itself."""
     num_orphans = adopt_orphans(study)
     if study.trials:
-        counts = f"{len(ended_trials(study))} trials ended, {num_orphans} to be tried again, {known} outcomes known"
-        _say(console, f"goes on: {counts}")
+        _say(console, f"goes on: {len(ended_trials(study))} trials ended, {num_orphans} to be tried again")
     else:
         study.enqueue_trial(options.space.centre(options.base))
 
 
-def _run_trials(
-    options: TuneOptions, objective: Objective, study: optuna.Study, sample: Sample, pool: Any, console: Console
-) -> None:
-    missing = options.trials - len(ended_trials(study))
+def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, console: Console) -> None:
+    """Draw and run what the study still misses of the trials asked for."""
+    missing = options.settings.trials - len(ended_trials(study))
     if missing <= 0:
         return
-    search = SafeOptunaSearch(study, options.space, options.base, objective, len(sample.tune))
+    objective = OBJECTIVES[options.settings.objective]
+    num_texts, rungs = len(opened.sample.tune), opened.sample.rungs
+    search = SafeOptunaSearch(study, options.space, options.base, objective, num_texts)
     scheduler = make_scheduler(
-        options.stopping,
-        num_rungs=len(sample.rungs),
-        num_texts=len(sample.tune),
-        is_hopeless=search.is_hopeless,
+        options.settings.stopping, num_rungs=len(rungs), num_texts=num_texts, is_hopeless=search.is_hopeless
     )
-    table = TrialTable(console, study, options.trials)
+    table = TrialTable(console, study, options.settings.trials)
     os.environ.update(TUNE_SETTINGS)
     # Trials report figures only; what Ray keeps of them is thrown away with this folder.
     with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(trial, pool=pool, rungs=sample.rungs), _beside_the_driver()),
+            tune.with_resources(tune.with_parameters(trial, pool=opened.pool, rungs=rungs), _beside_the_driver()),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
@@ -224,17 +246,16 @@ def _run_trials(
             table.close()
 
 
-def _check(options: TuneOptions, study: optuna.Study, sample: Sample, pool: Any) -> Tuned:
+def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     """The winner against the base on texts that no trial saw."""
     best = winner(study)
     if best is None:
         return Tuned(study, options.base, None)
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
-    if recipe.hash == options.base.hash or not sample.hold_out:
+    hold_out = opened.sample.hold_out
+    if recipe.hash == options.base.hash or not hold_out:
         return Tuned(study, recipe, None)
-    ids = [job.target.id for job in sample.hold_out]
-    theirs = [pool.solve.remote(each.model_dump_json(), ids) for each in (recipe, options.base)]
-    comparison = compare(*fleet.get(theirs))
+    comparison = compare(*fleet.get([opened.solve(each, hold_out) for each in (recipe, options.base)]))
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
 
 
@@ -242,7 +263,7 @@ def _sample(options: TuneOptions, tokens: TokenRule, plan: VectorPlan | None) ->
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
     taken = Intake(corpus, tokens, recipe, plan).taken()
-    return draw_sample(taken, options.texts, options.hold_out, options.seed)
+    return draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
 
 
 def _pool_spec(options: TuneOptions, placement: Placement, context: int, dtype: str) -> PoolSpec:
@@ -275,12 +296,12 @@ def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, pla
         vector_plan=plan.points if plan else None,
         space=options.space.name,
         space_fingerprint=options.space.fingerprint,
-        objective=options.objective,
-        sampler=options.sampler,
-        stopping=options.stopping,
-        texts=options.texts,
-        hold_out=options.hold_out,
-        budget=options.budget,
+        objective=options.settings.objective,
+        sampler=options.settings.sampler,
+        stopping=options.settings.stopping,
+        texts=options.settings.texts,
+        hold_out=options.settings.hold_out,
+        budget=options.settings.budget,
         seed=options.seed,
     )
 
@@ -297,7 +318,7 @@ def _say(console: Console, message: str) -> None:
 
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
     """The best trials, the comparison, and how to use the recipe."""
-    console.print(best_table(ended_trials(tuned.study)))
+    console.print(best_table(ended_trials(tuned.study), console.width))
     if tuned.comparison:
         _say(console, tuned.comparison.verdict)
     elif winner(tuned.study) is None:

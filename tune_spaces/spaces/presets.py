@@ -30,14 +30,17 @@ class Preset(Strict):
     )
 
 
-def preset(name_or_path: str) -> Preset:
+def preset(name_or_path: str, **asked: object) -> Preset:
     """A preset of this folder by name, or one from a TOML file.
 
+    Args:
+        asked: values that replace the file's; None is not asked for.
     Raises:
         SettingsError: neither, an unknown key, a value out of range.
     """
+    told = {key: value for key, value in asked.items() if value is not None}
     try:
-        return Preset.model_validate(read_toml(_file(name_or_path), "preset"))
+        return Preset.model_validate(read_toml(_file(name_or_path), "preset") | told)
     except ValidationError as error:
         first = complaint(error)
         if first.is_unknown:

@@ -1,0 +1,39 @@
+"""The slot pool as an actor.
+
+Owns: the actor's class. Nothing heavy is imported here: whoever holds a handle imports it too, as a search's trials do.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from orchestrator.outcome import Outcome
+
+if TYPE_CHECKING:
+    from engine.capacity import VectorPlan
+    from engine.recipe import Recipe
+    from orchestrator.slot_pool import PoolSpec, PoolText
+    from orchestrator.solver_actor import SolverInfo
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)
+class SlotPoolActor:
+    """Holds a `SlotPool`; its methods are the pool's."""
+
+    def __init__(self, spec: "PoolSpec", outcomes: Path):
+        from orchestrator.slot_pool import SlotPool
+
+        self._pool = SlotPool(spec, outcomes)
+
+    async def describe(self) -> "tuple[SolverInfo, str]":
+        return await self._pool.describe()
+
+    async def plan(self, recipe: "Recipe") -> "VectorPlan":
+        return await self._pool.plan(recipe)
+
+    async def open(self, texts: "list[PoolText]") -> int:
+        return await self._pool.open(texts)
+
+    async def solve(self, recipe_json: str, ids: list[str]) -> list[Outcome]:
+        return await self._pool.solve(recipe_json, ids)
