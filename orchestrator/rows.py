@@ -53,7 +53,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "status": str(item.state),
         "reason": item.reason,
         "exact": judged.exact if judged else False,
-        "text_exact": context.says(list(judged.generated_ids)) == item.text if judged else False,
+        "text_exact": _says_the_text(judged, item, context) if judged else False,
         "rung": str(_rung(attempt, judged)) if attempt else None,
         "engine": judged.engine if judged else None,
         "engine_dtype": judged.engine_dtype if judged else None,
@@ -75,6 +75,11 @@ def result_row(item: Item, context: RowContext) -> Row:
         "solver_dtype": context.solver_dtype,
         "seconds": item.seconds,
     }
+
+
+def _says_the_text(judged: Verdict, item: Item, context: RowContext) -> bool:
+    """A target's tokens decode to its text, or it would not be a target; only other tokens need decoding."""
+    return judged.exact or context.says(list(judged.generated_ids)) == item.text
 
 
 def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:
