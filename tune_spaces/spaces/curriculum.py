@@ -20,8 +20,9 @@ SOFT = ("soft_decoding", "gumbel_softmax")
 def curriculum(draw: Draw) -> None:
     """Stages, each with what it reads; or one way to read and a prefix that may grow. Then the start."""
     if draw.switch("stages"):
-        draw.set("curriculum.growth", "none")
         stages(draw)
+        draw.set("curriculum.growth", "none")
+        draw.set("context.name", "teacher_forcing")  # every stage says its own
     else:
         growth(draw)
         context(draw)

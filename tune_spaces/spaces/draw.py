@@ -8,6 +8,7 @@ their own below a key: `KEY.on` (is it anything but the default?), `KEY.count`, 
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
@@ -126,7 +127,7 @@ class Draw:
         """How many entries a list has; entries that are there stay, others begin as `new`."""
         number = self._int(f"{key}.count", low, high, near=len(self[key]))
         kept = self[key][:number]
-        self.set(key, kept + [dict(new) for _ in range(number - len(kept))])
+        self.set(key, kept + [deepcopy(new) for _ in range(number - len(kept))])
         return number
 
     def schedule(self, key: str, low: float, high: float, *, log: bool = False) -> None:

@@ -20,8 +20,8 @@ def settle(draw: Draw) -> None:
 
 
 def reward_for_mixer(draw: Draw) -> None:
-    """Draw a weight for RLOO wherever MIXER is read without a reward to learn its tail from."""
-    places = [f"stages.{number}.set." for number in range(len(draw["stages"]))] or [""]
+    """Draw a weight for RLOO wherever MIXER stands without a reward to learn its tail from."""
+    places = ["", *(f"stages.{number}.set." for number in range(len(draw["stages"])))]
     for place in places:
         if draw[f"{place}context.name"] == "mixer" and not any(draw.is_on(f"{place}terms.{name}") for name in REWARDS):
             draw.number(f"{place}terms.rloo", 0.01, 1.0, log=True)
