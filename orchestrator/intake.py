@@ -3,7 +3,7 @@
 Owns: unique ids, skipping what a folder already holds, K for each text. Must not know: Ray, the solver.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -13,6 +13,7 @@ from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Invalid, Target, make_target
 from orchestrator.corpus import Corpus, CorpusRow
+from orchestrator.digest_set import DigestSet
 from orchestrator.errors import UserError
 
 
@@ -50,15 +51,16 @@ class Intake:
     tokens: TokenRule
     recipe: Recipe
     plan: VectorPlan | None = None
-    skip: frozenset[str] = frozenset()
+    skip: Container[str] = frozenset()
 
     def taken(self) -> Iterator[Taken]:
         """Every row that has no result yet, in corpus order."""
-        seen: set[str] = set()
+        seen = DigestSet()
         for row in self.corpus.rows():
             item = self._take(row, seen)
             id = item.job.target.id if isinstance(item, Accepted) else item.id
-            seen.add(id)
+            if self.corpus.id_column is not None:  # ids made of row numbers are unlike each other
+                seen.add(id)
             if id not in self.skip:
                 yield item
 
@@ -79,8 +81,8 @@ class Intake:
             f"row {first.row} is {first.reason}{self._remedy(first)}"
         )
 
-    def _take(self, row: CorpusRow, seen: set[str]) -> Taken:
-        if row.id in seen:
+    def _take(self, row: CorpusRow, seen: Container[str]) -> Taken:
+        if row.id is not None and row.id in seen:
             return Refused(row.row, _unique(row, seen), row.text, Invalid.DUPLICATE_ID)
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
         target = make_target(self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
@@ -117,7 +119,7 @@ def easiest_first(
         yield from (accepted[i] for i in by_difficulty)
 
 
-def _unique(row: CorpusRow, seen: set[str]) -> str:
+def _unique(row: CorpusRow, seen: Container[str]) -> str:
     """An id for a row that has none of its own: `ID#row`, unlike any seen."""
     id = f"{row.id or ''}#{row.row}"
     while id in seen:
