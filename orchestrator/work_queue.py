@@ -318,7 +318,7 @@ class WorkQueue:
     def _try_again(self, item: Item, spent: State, reason: str, verdict: Verdict | None) -> None:
         job, attempt = _job(item), item.attempt
         assert attempt is not None
-        if item.num_attempts >= job.recipe.attempts:
+        if item.num_attempts >= job.recipe.attempts or attempt.tokens >= job.budget:
             self._end(item, spent, reason)
             return
         self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE}, self.retry(job, attempt, verdict))

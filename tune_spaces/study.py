@@ -33,7 +33,7 @@ P_THRESHOLD = 0.1
 
 
 class SeededByTrial(BaseSampler):
-    """Draws each trial with a generator of its own, so that a resumed search does not draw its first trials again.
+    """Draws each trial with a generator of its own, so that a resumed search draws what it would have drawn.
 
     Args:
         make: a sampler from a seed.
@@ -44,7 +44,7 @@ class SeededByTrial(BaseSampler):
         self._sampler = make(seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        name = f"{self._seed}/{trial.number}"
+        name = f"{self._seed}/{_draw_number(study, trial)}"
         self._sampler = self._make(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()))
         self._sampler.before_trial(study, trial)
 
@@ -137,6 +137,14 @@ def winner(study: optuna.Study) -> FrozenTrial | None:
 def _pairing() -> BasePruner:
     with _quiet():
         return WilcoxonPruner(p_threshold=P_THRESHOLD)
+
+
+def _draw_number(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Which draw of the search this is; one that takes up an orphan's parameters is that one's draw."""
+    trials = study.get_trials(deepcopy=False)
+    while RETRY_OF in trial.user_attrs:
+        trial = trials[trial.user_attrs[RETRY_OF]]
+    return sum(RETRY_OF not in earlier.user_attrs for earlier in trials[: trial.number])
 
 
 def _adopted(study: optuna.Study) -> set[int]:

@@ -28,6 +28,20 @@ def test_a_resumed_search_draws_new_trials_and_the_ones_it_would_have_drawn(tmp_
     assert draws(tmp_path / "other", 6, seed=1) != whole
 
 
+def test_a_search_that_was_killed_comes_to_the_draws_of_one_that_was_not(tmp_path):
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+    calm = draws(tmp_path / "calm", 6)
+    killed = tmp_path / "killed"
+    draws(killed, 2)
+    study_in(killed).ask()  # died before it had drawn anything
+    adopt_orphans(study_in(killed))
+    draws(killed, 6)
+    study = study_in(killed)
+    assert [trial.params for trial in study.trials if trial.params][:2] == calm[:2]
+    assert [trial.params for trial in study.trials[3:]] == calm
+
+
 def test_orphans_fail_and_their_parameters_are_tried_once_more(tmp_path):
     search = search_on(study_in(tmp_path))
     for name in ("a", "b", "c"):
