@@ -1,6 +1,7 @@
 """Spaces and presets from TOML files: what they may say, and what is refused in one line."""
 
 import random
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,6 +13,8 @@ from tune_spaces.spaces import SPACES, Preset, preset, space
 from tune_spaces.spaces.presets import FOLDER, preset_names
 from tune_spaces.spaces.space import DiceTrial
 from tune_spaces.study import SAMPLERS
+
+DOCS = Path(__file__).parents[2] / "docs" / "search_spaces.md"
 
 EVERYTHING = """
 description = "one of each"
@@ -114,6 +117,7 @@ def test_the_fingerprint_does_not_follow_comments_and_names(everything, tmp_path
         ("[parameters]\noptim.lr = {kind='float',low=0,high=1,log=true}", "must be > 0 where log is true"),
         ("[parameters]\noptim.lr = {kind='float',low=1,high=1000}", "optim.lr = 1000.0: a recipe does not take it"),
         ("[parameters]\noptim.beta1 = {kind='float',low=0,high=1}", "optim.beta1 = 1.0: a recipe does not take it"),
+        ("[parameters]\nterms.rloo = {kind='float',low=0,high=inf}", "parameters.terms.rloo.high = inf"),
         ("[parameters]\nsiblings = {kind='float',low=1,high=4}", "siblings = 2.146: a recipe does not take it"),
         ("[parameters]\nnum_vectors = {kind='int',low=0,high=4}", "num_vectors = 0: a recipe does not take it"),
         ("[parameters]\nsiblings = {kind='int',low=1,high=4,step=2}", "step = 2: must lead from low to high"),
@@ -142,6 +146,12 @@ def test_a_file_that_no_search_can_use_is_refused_in_one_line(content, complaint
         space(str(path))
     assert str(error.value).startswith(f"space {path}: ") and complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_space_in_the_documentation_is_one(tmp_path):
+    path = tmp_path / "documented.toml"
+    path.write_text(DOCS.read_text().partition("```toml\n")[2].partition("```")[0])
+    assert set(space(str(path)).centre(Recipe())) == {"optim.lr", "siblings", "context.name", "terms.rloo.on"}
 
 
 def test_a_declared_space_has_a_bounded_number_of_parameters(tmp_path):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import optuna
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.recipe import Recipe, load_recipe, to_toml
+from engine.recipe import Recipe, load_recipe, to_toml, valid_keys
 from engine.settings import SettingsError
 from tests.tune_spaces.draws import ALMOST_ONE, Shares, drawn
 from tune_spaces.spaces import SPACES, Space, space
@@ -270,12 +271,17 @@ def test_a_space_is_found_by_name_or_path_and_a_wrong_name_is_told_the_nearest(t
         space("loses")
 
 
-def test_optuna_learns_from_trials_of_the_widest_space():
+def test_optuna_learns_from_trials_of_the_widest_space_and_its_parameters_are_the_recipes_values():
+    base = load_recipe(None, ["stop_margin=5", "loss.margin=6"])
     study = optuna.create_study(sampler=SAMPLERS["tpe"](0))
-    study.enqueue_trial(SPACES["full"].centre(Recipe()))
+    study.enqueue_trial(SPACES["full"].centre(base))
+    seen = set()
     for number in range(12):
         trial = study.ask()
-        recipe = SPACES["full"].draw(trial, Recipe())
-        assert (recipe == Recipe()) == (number == 0)
+        recipe = SPACES["full"].draw(trial, base)
+        assert (recipe == base) == (number == 0)
+        values = {key: attrgetter(key)(recipe) for key in trial.params if key in valid_keys()}
+        assert values == {key: trial.params[key] for key in values}
+        seen |= set(values)
         study.tell(trial, abs(recipe.optim.lr - 1))
-    assert len(study.trials) == 12
+    assert {"loss.margin", "optim.lr", "siblings", "start.name"} <= seen

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from engine.strict import Strict
 from tune_spaces.spaces.draw import Draw
@@ -46,8 +46,8 @@ class Parameter(Strict, ABC):
 
 
 class _Range(Parameter):
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     log: bool = False
 
     def model_post_init(self, _: Any) -> None:
