@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from engine.strict import Strict
 
 Schedule = Callable[[float], float]
 
@@ -108,9 +110,11 @@ def decay_schedule(name: str, start: float, end: float, num_steps: int) -> Sched
     return {"cosine": cosine_schedule, "linear": linear_schedule}[name](start, end, num_steps)
 
 
-class _Entry(BaseModel, ABC):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Steps = Annotated[int, Field(le=1_000_000)] | Literal["attempt"]
+"""A schedule's length: as many steps, or the attempt's."""
 
+
+class _Entry(Strict, ABC):
     def model_post_init(self, _) -> None:
         self.build(1)
 
@@ -125,7 +129,7 @@ class Cosine(_Entry):
     kind: Literal["cosine"]
     start: float
     end: float
-    num_steps: int | Literal["attempt"] = "attempt"
+    num_steps: Steps = "attempt"
 
     def build(self, attempt_steps: int) -> Schedule:
         return cosine_schedule(self.start, self.end, attempt_steps if self.num_steps == "attempt" else self.num_steps)
@@ -137,7 +141,7 @@ class Linear(_Entry):
     kind: Literal["linear"]
     start: float
     end: float
-    num_steps: int | Literal["attempt"] = "attempt"
+    num_steps: Steps = "attempt"
 
     def build(self, attempt_steps: int) -> Schedule:
         return linear_schedule(self.start, self.end, attempt_steps if self.num_steps == "attempt" else self.num_steps)

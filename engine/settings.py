@@ -4,13 +4,19 @@ Owns: reading such texts, the nearest valid key, what a validation error comes t
 files, what any setting means.
 """
 
-import tomllib
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from rapidfuzz import fuzz
+
+from engine.bounded_toml import parse_toml
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+"""What a message shows of a value: bounded in length and in depth."""
 
 
 class SettingsError(ValueError):
@@ -43,7 +49,7 @@ class Complaint:
         """Key, value and remedy; a complaint about all values together has no key."""
         if not self.loc:
             return f"{prefix.rstrip('.')}: {self.message}".lstrip(": ")
-        return f"{prefix}{self.key} = {self.value!r}: {self.message}"
+        return f"{prefix}{self.key} = {_shown(self.value)}: {self.message}"
 
 
 def override(values: dict[str, Any], told: Iterable[str], *, example: str) -> dict[str, Any]:
@@ -114,11 +120,21 @@ def complaint(error: ValidationError, branches: Sequence[str] = ()) -> Complaint
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = parse_toml(f"value = {text}")
+    except ValueError:
         return text
+    return values["value"] if len(values) == 1 else text  # else it held a line break and more keys
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number too long to show"
 
 
 def _is_key(part: Any, branches: Sequence[str]) -> bool:
     """Whether part of an error's location is a key of ours, and not a branch of a union."""
-    return part not in ("int", "float", *branches) and not str(part).startswith(("literal[", "tagged-union["))
+    return part not in ("int", "constrained-int", "float", *branches) and not str(part).startswith(
+        ("literal[", "tagged-union[")
+    )

@@ -1,4 +1,4 @@
-"""Strict settings: values that cannot be misspelt, changed or left out of range.
+"""Strict settings: values that cannot be misspelt, changed, left out of range, infinite or not a number.
 
 Owns: the base of every settings class. Must not know: files, what any setting means.
 """
@@ -7,6 +7,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Frozen, and unknown keys are refused."""
+    """Frozen; unknown keys, nan and inf are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

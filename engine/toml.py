@@ -4,11 +4,11 @@ Owns: the syntax, both ways; Python's library only reads. Must not know: what an
 """
 
 import json
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.bounded_toml import MAX_BYTES, parse_toml
 from engine.settings import SettingsError
 
 
@@ -18,13 +18,14 @@ def read_toml(path: Path, flag: str) -> dict[str, Any]:
     Args:
         flag: what the path was given to, for the message.
     Raises:
-        SettingsError: no such file, or not TOML.
+        SettingsError: no such file, not TOML, or too much of it.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            return parse_toml(file.read(MAX_BYTES + 1).decode("utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{flag} {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{flag} {path}: not a TOML file ({error})") from error
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from engine.recipe.sections import (
     LIKELIHOODS,
+    MOST,
     ContextRecipe,
     CurriculumRecipe,
     KnobsRecipe,
@@ -37,10 +38,13 @@ class Recipe(Strict):
     end_of_text: bool = Field(
         default=True, description="whether stopping, by the end-of-text token, is part of the target"
     )
-    seed: int = Field(default=0, ge=0, description="seed of every random stream")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of every random stream")
     max_steps: int = Field(default=500, ge=1, le=1_000_000, description="optimisation steps of one attempt")
     max_positions: int = Field(
-        default=0, ge=0, description="positions an attempt may pass forward and backward; 0 is unbounded"
+        default=0,
+        ge=0,
+        le=10**15,
+        description="positions an attempt may pass forward and backward; 0 is unbounded",
     )
     attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
     siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
@@ -69,6 +73,8 @@ class Recipe(Strict):
     def model_post_init(self, _: Any) -> None:
         if self.num_vectors != "auto" and self.num_vectors < 1:
             raise ValueError(f"num_vectors = {self.num_vectors}: must be at least 1, or auto")
+        if self.num_vectors != "auto" and self.num_vectors > MOST:
+            raise ValueError(f"num_vectors: must be at most {MOST}, or auto")
         has_margin = self.loss.name not in LIKELIHOODS
         if self.loss.margin < self.stop_margin and has_margin:
             raise ValueError(

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field
 from engine.schedules import Value, build_schedule
 from engine.strict import Strict
 
+MOST = 1_000_000
+"""Largest count of steps, tokens or vocabulary entries that a recipe may name."""
+
 
 def _share(value: Value) -> Value:
     """Shares and probabilities; a schedule is looked at where it begins."""
@@ -42,7 +45,7 @@ class LossRecipe(Strict):
     margin_factor: Positive = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
     p: float = Field(default=3.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
     gamma: float = Field(default=2.0, ge=0, le=16, description="focal's exponent; 0 is cross-entropy")
-    num_leading: int = Field(default=0, ge=0, description="first positions that weigh leading_weight")
+    num_leading: int = Field(default=0, ge=0, le=MOST, description="first positions that weigh leading_weight")
     leading_weight: float = Field(default=3.0, ge=0, description="their weight")
     prefix_weight: float = Field(
         default=1.0, ge=0, description="weight of the positions up to the first mismatch, that one included; 1 is off"
@@ -89,7 +92,7 @@ class KnobsRecipe(Strict):
 
     contrast_rho: float = Field(default=0.5, ge=-1, le=2, description="simctg: how far apart states are to be")
     ngram: int = Field(default=4, ge=1, le=16, description="sequence_unlikelihood: tokens of a repeat")
-    autoregressive_every: int = Field(default=10, ge=1, description="steps between two autoregressive passes")
+    autoregressive_every: int = Field(default=10, ge=1, le=MOST, description="steps between two autoregressive passes")
     samples: int = Field(default=4, ge=2, le=64, description="sampled rollouts of a text")
     sample_temperature: float = Field(default=1.0, gt=0, description="of samples; other than 1 biases policy gradients")
     reward: Literal["prefix", "accuracy", "edit"] = Field(
@@ -112,7 +115,7 @@ class ContextRecipe(Strict):
     num_passes: int = Field(default=1, ge=1, le=8, description="two_pass: passes that only predict")
     temperature: Positive = Field(default=1.0, description="of soft decoding's and Gumbel's softmax")
     learn_temperature: bool = Field(default=False, description="train the temperature with the prompt, from that value")
-    top_k: int = Field(default=0, ge=0, description="soft decoding: most likely tokens kept; 0 keeps all")
+    top_k: int = Field(default=0, ge=0, le=MOST, description="soft decoding: most likely tokens kept; 0 keeps all")
     min_p: float = Field(default=0.0, ge=0, lt=1, description="soft decoding: share of the top probability to be kept")
     guidance: Literal["mix", "clamp"] = Field(
         default="mix", description="mix alpha of the ground truth in, or lift its probability to at least alpha"
@@ -138,8 +141,8 @@ class ParameterisationRecipe(Strict):
     name: Literal["direct", "mlp", "low_rank", "convex"] = Field(
         default="direct", description="engine.parameterisation.PARAMETERISATIONS"
     )
-    width: float = Field(default=4.0, gt=0, description="mlp: hidden units over D")
-    rank: int = Field(default=4, ge=1, description="low_rank: rank beside the bias")
+    width: float = Field(default=4.0, gt=0, le=64, description="mlp: hidden units over D")
+    rank: int = Field(default=4, ge=1, le=4096, description="low_rank: rank beside the bias")
     sharpness: float = Field(default=20.0, gt=0, description="convex: how peaked the starting mixture is")
     serving_dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
         default="float32", description="the prompt is rounded to this inside the forward pass, and stored so"
@@ -185,9 +188,9 @@ class CurriculumRecipe(Strict):
     growth: Literal["none", "one_token", "geometric", "bisect"] = Field(
         default="none", description="how the prefix grows once it is exact; none trains the whole text at once"
     )
-    first: int = Field(default=1, ge=1, description="tokens of the first prefix")
+    first: int = Field(default=1, ge=1, le=MOST, description="tokens of the first prefix")
     factor: float = Field(default=2.0, gt=1, description="geometric: factor on the prefix")
-    patience: int = Field(default=50, ge=1, description="bisect: steps before the way to the goal is halved")
+    patience: int = Field(default=50, ge=1, le=MOST, description="bisect: steps before the way to the goal is halved")
     order: Literal["corpus", "length", "surprisal"] = Field(
         default="corpus", description="texts as they come, shortest first, or least surprising to the model first"
     )
