@@ -321,7 +321,7 @@ def num_operations(num_others):
 
 def test_a_text_whose_budget_is_spent_is_not_tried_again():
     queue = WorkQueue(make_retry(context=1024, grows=True))
-    (spent, left) = (replace(job(id, attempts=2), budget=budget) for id, budget in (("spent", 13), ("left", 13.5)))
+    (spent, left) = (replace(job(id, attempts=2), budget=budget) for id, budget in (("spent", 13.0), ("left", 13.5)))
     queue.add(0, spent)
     queue.add(1, left)
     states = [queue.finish("w", attempt(job, is_solved=False)) for job in queue.lease("w", ALL)]
