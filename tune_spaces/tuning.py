@@ -47,11 +47,15 @@ from tune_spaces.trial import trial
 
 OUTCOMES = "outcomes.jsonl"
 
+MAX_FAILURES = 3
+"""Times a trial whose process died is tried again; what it had been told already is known."""
+
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's beside the table
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the study is the state
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the search as it ends a run
 }
 """What Ray Tune takes from the environment alone."""
 
@@ -238,7 +242,12 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
                 max_concurrent_trials=options.concurrent,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[table]),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                callbacks=[table],
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            ),
         )
         try:
             tuner.fit()
