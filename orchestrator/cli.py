@@ -2,7 +2,7 @@
 
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 
-Exit codes: 0 all verified, 1 actors could not be kept alive, 2 bad input or
+Exit codes: 0 all verified, 1 actors could not be kept alive or an object store failed, 2 bad input or
 configuration, 3 some texts not verified, 130 interrupted, 143 by SIGTERM.
 """
 
@@ -17,7 +17,8 @@ import typer
 from rich.console import Console
 
 from orchestrator import interrupts
-from orchestrator.errors import FleetError, UserError
+from orchestrator.errors import FleetError, StorageError, UserError
+from orchestrator.location import name_of, parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 SMALL_TABLE = 100
 """Rows up to which a finished run prints its table."""
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of a run")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or its URI in an object store")]
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def told_in_one_line() -> Iterator[None]:
     except (UserError, ModelError, SettingsError, DecodingError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
-    except FleetError as error:
+    except (FleetError, StorageError) as error:
         print(f"error: {' '.join(str(error).split())}; what was committed stays, run it again", file=sys.stderr)
         raise typer.Exit(1) from None
     except OSError as error:
@@ -67,14 +68,14 @@ def told_in_one_line() -> Iterator[None]:
 
 @app.command()
 def run(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt; path or URI")],
     model: Annotated[
         str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")
     ] = "pocket",
     revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")] = None,
-    out: Annotated[Path | None, typer.Option(help="results folder; default runs/CORPUS-MODEL")] = None,
+    out: Annotated[str | None, typer.Option(help="results folder or URI; default runs/CORPUS-MODEL")] = None,
     text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
     id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
@@ -97,9 +98,10 @@ def run(
         from orchestrator import run as runner
         from orchestrator.summary import print_summary, print_table
 
+        texts = parse_location(corpus)
         options = runner.RunOptions(
-            corpus=corpus,
-            out=out or Path("runs") / f"{corpus.stem}-{Path(model).name}",
+            corpus=texts,
+            out=parse_location(out) if out else Path("runs") / f"{name_of(texts).stem}-{Path(model).name}",
             recipe=load_recipe(recipe, set_),
             source=ModelSource(model, revision),
             text_column=text_column,
@@ -115,13 +117,14 @@ def run(
             lease_s=lease,
             log_level=log_level,
         )
+        proof = reproof.proof_file(options.out) if ladder else None
         summary = runner.run(runner.prepare(options), console)
         if len(summary.rows) <= SMALL_TABLE:
             print_table(summary.rows, console)
         print_summary(summary, console)
-        if ladder and summary.num_exact:
+        if proof and summary.num_exact:
             climbed = reproof.ReproofOptions(options.out, engine, address=address)
-            reproof.climb_claims(climbed, options.out / reproof.PROOF_FILE, console)
+            reproof.climb_claims(climbed, proof, console)
         console.print(f"results: {options.out}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(0 if summary.is_all_verified else 3)
 
@@ -143,9 +146,9 @@ def verify(
         from orchestrator import reproof
         from orchestrator.verifier import Mode
 
-        options = reproof.ReproofOptions(folder, engine, dtype, Mode(beams, batch_size), address)
+        options = reproof.ReproofOptions(parse_location(folder), engine, dtype, Mode(beams, batch_size), address)
         if ladder:
-            reproof.require_outside(out, folder)
+            reproof.require_outside(out, options.folder)
             is_all_exact = reproof.climb_claims(options, out, console)
         elif out is not None:
             raise UserError(f"--out {out}: only the ladder writes a file; give --ladder")
@@ -174,7 +177,7 @@ def decode(
         from orchestrator.strategies import choose
 
         strategies = choose(strategy or ["greedy"], set_ or [])
-        print_sight(look(folder, id, strategies=strategies, dtype=dtype), console, as_json=as_json)
+        print_sight(look(parse_location(folder), id, strategies=strategies, dtype=dtype), console, as_json=as_json)
 
 
 @app.command()
@@ -189,7 +192,7 @@ def export(
     with told_in_one_line():
         from orchestrator.export import export as export_prompts
 
-        exported = export_prompts(folder, out, ids=id, dtype=dtype, with_inexact=all_)
+        exported = export_prompts(parse_location(folder), out, ids=id, dtype=dtype, with_inexact=all_)
         console.print(exported.line(), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -199,7 +202,7 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json", help=
     with told_in_one_line():
         from orchestrator.status import print_status, read_status
 
-        print_status(read_status(folder), console, as_json=as_json)
+        print_status(read_status(parse_location(folder)), console, as_json=as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -218,13 +221,13 @@ def submit(
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
-        sending.require_travels("CORPUS", asked["corpus"])
+        sending.require_travels("CORPUS", parse_location(asked["corpus"]))
         if recipe is not None:
             sending.require_travels("--recipe", recipe)
         if recipe is None or not recipe.is_absolute():
             load_recipe(recipe, list(asked["set_"] or []))
         submission = sending.Submission(tuple(arguments or []), address, runtime_env)
-        if not sending.has_lasting_results(out):
+        if not sending.has_lasting_results(parse_location(out) if out else None):
             remedy = "give --out an absolute folder that the cluster keeps; the job's own folder is thrown away"
             if not print_:
                 raise UserError(f"--out {out}: {remedy}" if out else remedy)

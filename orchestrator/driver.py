@@ -204,8 +204,7 @@ class Driver:
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
         if advance.checkpoints:
             self._last_kept[solver.name] = time.monotonic()
-        for row, content in self.queue.remember(solver.name, advance.checkpoints).items():
-            self.in_flight.keep(row, content)
+        self.in_flight.keep(self.queue.remember(solver.name, advance.checkpoints))
 
     def _take_verdicts(self, verdicts: list[Verdict]) -> None:
         states = [self.queue.judge(verdict) for verdict in verdicts]

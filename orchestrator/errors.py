@@ -1,4 +1,4 @@
-"""What ends a command in one line: the user's mistakes (exit code 2) and actors that keep dying (1)."""
+"""What ends a command in one line: the user's mistakes (exit code 2), actors and stores that keep failing (1)."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,11 @@ class UserError(ValueError):
 
 class FleetError(RuntimeError):
     """An actor could not be kept alive. What was committed stays committed."""
+
+
+class StorageError(RuntimeError):
+    """An object store refuses or does not answer. What was committed stays committed."""
+
+
+class Superseded(StorageError):
+    """Another process writes the same results; this one must not write any more."""

@@ -30,6 +30,7 @@ from orchestrator import run_record
 from orchestrator.errors import UserError
 from orchestrator.export_readme import readme
 from orchestrator.ledger import Ledger, Row
+from orchestrator.location import Location
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import usable
 
@@ -56,7 +57,7 @@ class Exported:
         return f"{self.num_prompts} prompts in {self.dtype} exported to {self.folder}{left}"
 
 
-def export(folder: Path, out: Path, *, ids: Sequence[str] | None, dtype: str, with_inexact: bool) -> Exported:
+def export(folder: Location, out: Path, *, ids: Sequence[str] | None, dtype: str, with_inexact: bool) -> Exported:
     """Write stored prompts to a new folder. The run's folder is read and nothing else.
 
     Args:
@@ -84,8 +85,8 @@ def export(folder: Path, out: Path, *, ids: Sequence[str] | None, dtype: str, wi
     return Exported(out, len(prompts), num_left_out, dtype)
 
 
-def _check_out(out: Path, folder: Path) -> None:
-    if out.resolve().is_relative_to(folder.resolve()):
+def _check_out(out: Path, folder: Location) -> None:
+    if isinstance(folder, Path) and out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"--out {out}: lies in the run's folder; choose another")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; choose a folder")
@@ -93,7 +94,7 @@ def _check_out(out: Path, folder: Path) -> None:
         raise UserError(f"--out {out}: not empty; choose another or empty it")
 
 
-def _choose(folder: Path, ids: Sequence[str] | None, with_inexact: bool) -> tuple[list[Row], int]:
+def _choose(folder: Location, ids: Sequence[str] | None, with_inexact: bool) -> tuple[list[Row], int]:
     """The rows to export in corpus order, and how many others there are to which that does not apply."""
     ledger = Ledger(folder)
     if unknown := set(ids or ()) - ledger.committed_ids():

@@ -1,17 +1,16 @@
-"""The ledger: results on disk, each row committed exactly once.
+"""The ledger: results in storage, each row committed exactly once.
 
-Owns: the Parquet schema, part files, the manifest. Must not know: Ray, the engine's tensors, the queue.
+Owns: the Parquet schema, what a line of the manifest says. Must not know: Ray, the engine's tensors, the queue, where
+the folder lies.
 
     DIR/results/part-00000.parquet ...   rows, page checksums written and verified
-    DIR/manifest.jsonl                   one line per committed part; readers trust this file alone
+    DIR/manifest.jsonl                   one line per committed part; readers trust the manifest alone
 
-A part is written under a temporary name, synced, renamed; the manifest line, synced, commits it.
+A part is written first; its line commits it. What both are in an object store: `orchestrator/storage/objects.py`.
 """
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,9 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import UserError
 from orchestrator.fail_points import fail_point
+from orchestrator.location import Location
+from orchestrator.storage import open_storage
+from orchestrator.storage.protocol import RESULTS
 
 SCHEMA_VERSION = 3
 
@@ -70,58 +72,51 @@ class Ledger:
     """The results of one run folder.
 
     Args:
-        folder: the run's folder; created on the first commit.
+        folder: the run's folder; made with the first commit.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Location):
         self.folder = folder
-        self.parts = folder / "results"
-        self.manifest = folder / "manifest.jsonl"
+        self._storage = open_storage(folder)
         self._num_parts: int | None = None
 
     def commit(self, rows: list[Row]) -> None:
-        """Write rows as one part and commit it. Does nothing for no rows."""
+        """Write rows as one part and commit it. Does nothing for no rows.
+
+        Raises:
+            Superseded: another process has committed since `committed_ids` was asked for.
+        """
         if not rows:
             return
-        self.parts.mkdir(parents=True, exist_ok=True)
         if self._num_parts is None:
             self._num_parts = len(self.entries())
-            self._cut_torn_line()
-        name = f"part-{self._num_parts:05d}.parquet"
-        temporary = self.parts / f".{name}.tmp"
         fail_point("ledger.before_write")
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        pq.write_table(table, temporary, write_page_checksum=True, compression="zstd", use_dictionary=False)
-        _sync(temporary)
-        fail_point("ledger.after_write")
-        temporary.replace(self.parts / name)
-        _sync(self.parts)
+        part = self._storage.write_part(self._num_parts, _parquet(rows))
         fail_point("ledger.after_rename")
-        entry = {"part": name, "rows": len(rows), "ids": [row["id"] for row in rows]}
-        with self.manifest.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(entry) + "\n")
-            lines.flush()
-            os.fsync(lines.fileno())
+        entry = {"part": part, "rows": len(rows), "ids": [row["id"] for row in rows]}
+        self._storage.commit(self._num_parts, json.dumps(entry).encode())
         fail_point("ledger.after_line")
         self._num_parts += 1
 
     def entries(self) -> list[dict[str, Any]]:
-        """Committed parts in order. A torn last line was never a commit.
+        """Committed parts in order.
 
         Raises:
-            UserError: a whole line is damaged.
+            UserError: a line is damaged.
         """
         try:
-            return [json.loads(line) for line in self._whole_lines().splitlines()]
+            return [json.loads(line) for line in self._storage.committed()]
         except ValueError as error:
             raise UserError(
-                f"manifest {self.manifest}: damaged ({error}); restore it from a copy, or delete the run's folder "
-                "and run again"
+                f"manifest {self._storage.manifest}: damaged ({error}); restore it from a copy, or delete the run's "
+                "folder and run again"
             ) from error
 
     def committed_ids(self) -> set[str]:
-        """Ids that have their row."""
-        return {id for entry in self.entries() for id in entry["ids"]}
+        """Ids that have their row. Whoever leaves them out commits right after them, or not at all."""
+        entries = self.entries()
+        self._num_parts = len(entries)
+        return {id for entry in entries for id in entry["ids"]}
 
     def read(self, columns: list[str] | None = None) -> Iterator[Row]:
         """Committed rows, part after part, page checksums verified.
@@ -130,42 +125,35 @@ class Ledger:
             UserError: a committed part is missing or damaged; the message names it.
         """
         for entry in self.entries():
-            path = self.parts / entry["part"]
-            try:
-                with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                    yield from file.read(columns).to_pylist()
-            except (OSError, pa.ArrowInvalid) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(
-                    f"results part {path}: damaged ({reason}); restore it from a copy, or delete the run's folder "
-                    "and run again"
-                ) from error
+            yield from self._read_part(entry["part"], columns)
 
     def read_id(self, id: str) -> Row:
         """One row, prompt included.
 
         Raises:
-            UserError: no such id.
+            UserError: no such id, or its part is missing or damaged.
         """
         for entry in self.entries():
             if id in entry["ids"]:
-                return next(row for row in self.read() if row["id"] == id)
+                return next(row for row in self._read_part(entry["part"]) if row["id"] == id)
         raise UserError(f"--id {id}: {self.folder} has no such row")
 
-    def _whole_lines(self) -> bytes:
-        """The manifest without a torn last line."""
-        content = self.manifest.read_bytes() if self.manifest.is_file() else b""
-        return content[: content.rfind(b"\n") + 1]
+    def _read_part(self, part: str, columns: list[str] | None = None) -> list[Row]:
+        name = f"{RESULTS}/{part}"
+        try:
+            with self._storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+                return file.read(columns).to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"results part {self._storage.at(name)}: damaged ({reason}); restore it from a copy, or delete the "
+                "run's folder and run again"
+            ) from error
 
-    def _cut_torn_line(self) -> None:
-        """Make the next line stand alone."""
-        if self.manifest.is_file():
-            os.truncate(self.manifest, len(self._whole_lines()))
 
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _parquet(rows: list[Row]) -> bytes:
+    """Rows as a Parquet file."""
+    content = pa.BufferOutputStream()
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, content, write_page_checksum=True, compression="zstd", use_dictionary=False)
+    return content.getvalue().to_pybytes()

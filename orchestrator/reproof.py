@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.judge import Judge
 from orchestrator.ladder import MARGIN_BINS, climb, print_proof, write_proof
 from orchestrator.ledger import Ledger, Row
+from orchestrator.location import Location
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import stored_candidate
@@ -103,7 +104,7 @@ class Reproof:
         return bins
 
 
-def read_claims(folder: Path) -> Claims:
+def read_claims(folder: Location) -> Claims:
     """The rows of a folder that claim to be exact.
 
     Raises:
@@ -126,7 +127,7 @@ class ReproofOptions:
         address: Ray cluster to join, or None.
     """
 
-    folder: Path
+    folder: Location
     engine: str = "vllm"
     dtype: str | None = None
     mode: Mode = GREEDY
@@ -139,9 +140,20 @@ class ReproofOptions:
             raise UserError(f"--dtype {self.dtype}: must be one of {', '.join(DTYPES)}")
 
 
-def require_outside(out: Path | None, folder: Path) -> None:
+def proof_file(out: Location) -> Path:
+    """Where a run leaves its proof, beside its results.
+
+    Raises:
+        UserError: that is no folder on a disk.
+    """
+    if not isinstance(out, Path):
+        raise UserError(f"--ladder: writes a file, and --out {out} is no folder; take `verbatim verify {out} --ladder`")
+    return out / PROOF_FILE
+
+
+def require_outside(out: Path | None, folder: Location) -> None:
     """A reproof writes nothing into the results it judges."""
-    if out is not None and folder.resolve() in out.resolve().parents:
+    if out is not None and isinstance(folder, Path) and folder.resolve() in out.resolve().parents:
         raise UserError(f"--out {out}: lies in the folder that is judged; choose a place outside {folder}")
     if out is not None and not out.resolve().parent.is_dir():
         raise UserError(f"--out {out}: its folder does not exist; make it, or choose another")

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -26,12 +25,12 @@ from engine.target import decode
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.driver import LEASE_S, OPEN_WINDOW, Driver
-from orchestrator.errors import UserError
+from orchestrator.errors import Superseded, UserError
 from orchestrator.fleet import Worker
-from orchestrator.folder_lock import sole_writer
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
+from orchestrator.location import Location, absolute, name_of
 from orchestrator.margin_control import (
     EngineNoise,
     cache_key,
@@ -49,6 +48,7 @@ from orchestrator.rows import RowContext
 from orchestrator.run_log import LEVELS, RunLog
 from orchestrator.run_record import ModelRecord, RunRecord
 from orchestrator.solver_actor import SolverInfo
+from orchestrator.storage import open_storage
 from orchestrator.summary import Summary, summarise
 from orchestrator.verifier import Mode
 from orchestrator.verifier_actor import ENGINES, EngineSpec
@@ -73,8 +73,8 @@ class RunOptions:
         log_level: least that goes to the folder's log, one of `LEVELS`.
     """
 
-    corpus: Path
-    out: Path
+    corpus: Location
+    out: Location
     recipe: Recipe
     source: ModelSource = ModelSource()
     text_column: str | None = None
@@ -131,7 +131,8 @@ def prepare(options: RunOptions) -> Prepared:
 
 def run(prepared: Prepared, console: Console) -> Summary:
     """Invert every text that has no row yet; the folder's summary, texts of earlier calls included."""
-    with sole_writer(prepared.options.out):
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with open_storage(prepared.options.out).sole_writer(say):
         # Read again: until the folder was held another run may have written to it.
         return _run_alone(prepare(prepared.options), console)
 
@@ -172,7 +173,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         f"verified by {spec.engine} in {spec.dtype}; loading"
     )
     # Two runs may share a cluster and a folder name, hence the process id.
-    name = f"{options.out.name}-{os.getpid()}"
+    name = f"{name_of(options.out)}-{os.getpid()}"
     verifier = fleet.verifier_worker(name, spec, placement)
     solvers = [fleet.solver_worker(name, i, options.source, placement, dtype) for i in range(placement.num_solvers)]
     infos: list[SolverInfo] = fleet.get([worker.actor.describe.remote() for worker in solvers])
@@ -208,6 +209,8 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         watch.started(name, total=record.num_rows, done=driver.num_done, num_solvers=len(solvers))
         try:
             driver.run()
+        except Superseded:
+            raise  # the folder is another run's: nothing more may be written there
         except BaseException as error:
             driver.commit()
             _touch(record, driver, prepared, "interrupted")
@@ -233,7 +236,7 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
         options.recipe,
         model=options.source.name,
         revision=options.source.revision,
-        corpus=str(options.corpus.resolve()),
+        corpus=absolute(options.corpus),
         text_column=corpus.text_column,
         id_column=corpus.id_column,
     )
@@ -241,6 +244,11 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
         raise UserError(
             f"--out {options.out}: holds another run ({'; '.join(differences)}); "
             "choose another folder, or ask for the same"
+        )
+    if record.corpus_fingerprint not in (None, corpus.fingerprint):  # None: the record is from before there was one
+        raise UserError(
+            f"corpus {options.corpus}: has changed since the run in {options.out} began; "
+            "put the old file back, or choose another --out"
         )
 
 
@@ -311,7 +319,8 @@ def _new_record(
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         state="running",
-        corpus=str(options.corpus.resolve()),
+        corpus=absolute(options.corpus),
+        corpus_fingerprint=prepared.corpus.fingerprint,
         text_column=prepared.corpus.text_column,
         id_column=prepared.corpus.id_column,
         num_rows=prepared.corpus.num_rows,

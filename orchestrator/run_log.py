@@ -1,6 +1,6 @@
 """`log.jsonl`: what happened in a run, one JSON line an event, bounded in size.
 
-Owns: the lines, their file, its rotation. Must not know: what the events mean, Ray.
+Owns: the lines, their file, its rotation, in an object store its rewriting. Must not know: what events mean, Ray.
 
     {"time": "2026-11-21T10:00:00.123Z", "level": "info", "event": "judged", "id": "row-3", "exact": true, ...}
 
@@ -10,11 +10,18 @@ does not stop a run.
 
 import json
 import logging
+import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Self
+
+from orchestrator.errors import StorageError
+from orchestrator.location import Location
+from orchestrator.storage import Storage, open_storage
 
 FILE = "log.jsonl"
 LEVELS = ("debug", "info", "warning")
@@ -22,6 +29,10 @@ LEVELS = ("debug", "info", "warning")
 MAX_BYTES = 8 * 2**20
 NUM_OLD = 3
 """A file of this size becomes `log.jsonl.1`, and so on up to `NUM_OLD`; older events are gone. 32 MiB in all."""
+
+STORED_BYTES = 2**20
+STORED_INTERVAL_S = 10.0
+"""Where a file cannot grow, the last events up to this size are written anew, at most this often."""
 
 MAX_VALUE = 256
 """Characters of an id or a cause that are kept."""
@@ -34,10 +45,13 @@ class RunLog:
         level: the least that is written, one of `LEVELS`.
     """
 
-    def __init__(self, folder: Path, level: str = "info", *, max_bytes: int = MAX_BYTES, num_old: int = NUM_OLD):
-        path = folder / FILE
-        _end_torn_line(path)
-        self._handler = _QuietHandler(path, maxBytes=max_bytes, backupCount=num_old, encoding="utf-8", delay=True)
+    def __init__(self, folder: Location, level: str = "info", *, max_bytes: int = MAX_BYTES, num_old: int = NUM_OLD):
+        if isinstance(folder, Path):
+            path = folder / FILE
+            _end_torn_line(path)
+            self._handler = _QuietHandler(path, maxBytes=max_bytes, backupCount=num_old, encoding="utf-8", delay=True)
+        else:
+            self._handler = _StoredHandler(open_storage(folder))
         self._least = LEVELS.index(level)
 
     def debug(self, event: str, **facts: Any) -> None:
@@ -61,24 +75,24 @@ class RunLog:
         self._handler.close()
 
 
-def read_events(folder: Path, *names: str) -> Iterator[dict[str, Any]]:
+def read_events(folder: Location, *names: str) -> Iterator[dict[str, Any]]:
     """Events of these names in order, oldest first, from the last file and the one before."""
     wanted = [f'"event": "{name}"' for name in names]
     for file in (f"{FILE}.1", FILE):
-        for line in _lines(folder / file):
+        for line in _lines(open_storage(folder), file):
             if any(part in line for part in wanted) and (event := _parsed(line)) and event["event"] in names:
                 yield event
 
 
-def last_event(folder: Path) -> dict[str, Any] | None:
+def last_event(folder: Location) -> dict[str, Any] | None:
     """The last whole line, or None without a log."""
-    lines = (line for file in (FILE, f"{FILE}.1") for line in reversed(_lines(folder / file)))
+    lines = (line for file in (FILE, f"{FILE}.1") for line in reversed(_lines(open_storage(folder), file)))
     return next((event for line in lines if (event := _parsed(line))), None)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(storage: Storage, name: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return (storage.read(name) or b"").decode("utf-8", errors="replace").splitlines()
     except OSError:
         return []
 
@@ -102,6 +116,34 @@ def _json_line(level: str, event: str, facts: dict[str, Any]) -> str:
 class _QuietHandler(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk, a folder that is gone: the run goes on without its log."""
+
+
+class _StoredHandler(logging.Handler):
+    """Keeps the last events and writes all of them; a kill costs those of the last interval."""
+
+    def __init__(self, storage: Storage):
+        super().__init__()
+        self._storage = storage
+        self._lines = deque(_lines(storage, FILE))
+        self._num_bytes = sum(map(len, self._lines))
+        self._last_write = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+        self._num_bytes += len(self._lines[-1])
+        while self._num_bytes > STORED_BYTES:
+            self._num_bytes -= len(self._lines.popleft())
+        if time.monotonic() - self._last_write >= STORED_INTERVAL_S:
+            self._write()
+
+    def close(self) -> None:
+        self._write()
+        super().close()
+
+    def _write(self) -> None:
+        self._last_write = time.monotonic()
+        with suppress(StorageError):  # the run goes on without its log
+            self._storage.replace({FILE: "".join(f"{line}\n" for line in self._lines).encode()})
 
 
 def _short(value: Any) -> Any:

