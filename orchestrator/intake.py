@@ -57,12 +57,11 @@ class Intake:
         """Every row that has no result yet, in corpus order."""
         seen = DigestSet()
         for row in self.corpus.rows():
-            item = self._take(row, seen)
-            id = item.job.target.id if isinstance(item, Accepted) else item.id
+            id = row.id if row.id is not None and row.id not in seen else _unique(row, seen)
             if self.corpus.id_column is not None:  # ids made of row numbers are unlike each other
                 seen.add(id)
             if id not in self.skip:
-                yield item
+                yield self._take(row, id)
 
     def require_a_target(self) -> None:
         """Stop early, with the first row's reason, where no row at all can be a target.
@@ -81,13 +80,13 @@ class Intake:
             f"row {first.row} is {first.reason}{self._remedy(first)}"
         )
 
-    def _take(self, row: CorpusRow, seen: Container[str]) -> Taken:
-        if row.id is not None and row.id in seen:
-            return Refused(row.row, _unique(row, seen), row.text, Invalid.DUPLICATE_ID)
+    def _take(self, row: CorpusRow, id: str) -> Taken:
+        if row.id is not None and row.id != id:
+            return Refused(row.row, id, row.text, Invalid.DUPLICATE_ID)
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
         target = make_target(self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
         if isinstance(target, Invalid):
-            return Refused(row.row, row.id if row.id is not None else _unique(row, seen), row.text, target)
+            return Refused(row.row, id, row.text, target)
         num_vectors = fixed
         if self.plan is not None:
             num_vectors = self.plan.num_vectors(len(target.token_ids), self.tokens.context)

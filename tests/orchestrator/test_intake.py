@@ -81,6 +81,14 @@ def test_rows_that_have_a_result_are_skipped_and_the_rest_keep_their_ids(take):
     assert rest == [said for said in everything if said[0] in ("b", "c")]
 
 
+def test_rows_that_have_a_result_are_not_tokenised_again(take, monkeypatch):
+    monkeypatch.setattr("orchestrator.intake.make_target", lambda *_, **__: pytest.fail("tokenised"))
+    rows = [{"id": id, "text": SOUND} for id in ("a", "b", "a")]
+    assert take(rows, skip=frozenset({"a", "b", "a#2"})) == []
+    with pytest.raises(pytest.fail.Exception, match="tokenised"):
+        take(rows, skip=frozenset({"a", "a#2"}))
+
+
 def test_a_fixed_number_of_vectors_is_taken_and_a_plan_goes_by_length(take):
     rows = [{"id": "a", "text": SOUND}, {"id": "b", "text": SOUND * 5}]
     assert [item.job.num_vectors for item in take(rows)] == [3, 3]
