@@ -35,6 +35,9 @@ BASES = [
 ]
 """What a search may start from: margins above a space's range, rewards it may take away, one step."""
 
+TRAINED = ("curriculum", "full")
+"""Spaces that say how a text is trained."""
+
 SHARES = st.lists(st.sampled_from((0.0, 0.5, ALMOST_ONE)) | st.floats(0, ALMOST_ONE), min_size=1, max_size=24)
 
 
@@ -64,7 +67,9 @@ def test_the_ends_of_all_ranges_are_recipes_whatever_the_base(tmp_path_factory, 
     assert_written_and_read(recipe, tmp_path_factory.getbasetemp())
     asked = ("stop_margin", "end_of_text", "seed", "noise_factor", "margin_growth", "max_steps")
     assert [getattr(recipe, key) for key in asked] == [getattr(base, key) for key in asked]
-    assert recipe.start.name != "neighbour" or name in ("quick", "losses")
+    if name in TRAINED:
+        assert recipe.start.name != "neighbour"
+        assert not recipe.stages or recipe.context.name == "teacher_forcing", "every stage says its own"
 
 
 MARGINS = {"violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge"}
