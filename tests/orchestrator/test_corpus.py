@@ -114,7 +114,7 @@ DAMAGED = {
     "ragged.csv": (b"id,text\na,b,c\n", "not a readable CSV file"),
     "latin.csv": (b"text\nna\xefve\n", "not a readable CSV file"),
     "header.csv": (b"id,text\n", "holds no rows"),
-    "torn.jsonl": (b'{"text": "a"}\n{"text": "b', "not a readable JSONL file"),
+    "torn.jsonl": (b'{"text": "a"}\n{"text": "b', "line 2 is not JSON"),
     "list.jsonl": (b'["a"]\n', "line 1 is not a JSON object"),
     "latin.jsonl": (b'{"text": "na\xefve"}\n', "not a readable JSONL file"),
     "empty.jsonl": (b"", "holds no rows"),
