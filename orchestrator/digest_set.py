@@ -26,8 +26,7 @@ class DigestSet:
         self._table = bytearray(FIRST_PLACES * DIGEST_BYTES)
         self._num_places = FIRST_PLACES
         self._len = 0
-        for string in strings:
-            self.add(string)
+        self.update(strings)
 
     def __len__(self) -> int:
         return self._len
@@ -40,6 +39,10 @@ class DigestSet:
         if 2 * self._len >= self._num_places:
             self._grow()
         self._put(_digest(string))
+
+    def update(self, strings: Iterable[str]) -> None:
+        for string in strings:
+            self.add(string)
 
     def _put(self, digest: bytes) -> None:
         place = self._place(digest)

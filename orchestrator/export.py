@@ -97,7 +97,8 @@ def _check_out(out: Path, folder: Location) -> None:
 def _choose(folder: Location, ids: Sequence[str] | None, with_inexact: bool) -> tuple[list[Row], int]:
     """The rows to export in corpus order, and how many others there are to which that does not apply."""
     ledger = Ledger(folder)
-    if unknown := set(ids or ()) - ledger.committed_ids():
+    committed = ledger.committed_ids()
+    if unknown := [id for id in ids or () if id not in committed]:
         raise UserError(f"--id {min(unknown)}: {folder} has no such row")
     chosen, num_left_out = [], 0
     for row in ledger.read(COLUMNS):

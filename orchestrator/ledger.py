@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.digest_set import DigestSet
 from orchestrator.errors import UserError
 from orchestrator.fail_points import fail_point
 from orchestrator.location import Location
@@ -89,7 +90,7 @@ class Ledger:
         if not rows:
             return
         if self._num_parts is None:
-            self._num_parts = len(self.entries())
+            self._num_parts = sum(1 for _ in self.entries())
         fail_point("ledger.before_write")
         part = self._storage.write_part(self._num_parts, _parquet(rows))
         fail_point("ledger.after_rename")
@@ -98,25 +99,28 @@ class Ledger:
         fail_point("ledger.after_line")
         self._num_parts += 1
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Committed parts in order.
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Committed parts in order, one at a time: a long run's ids would fill the memory.
 
         Raises:
             UserError: a line is damaged.
         """
         try:
-            return [json.loads(line) for line in self._storage.committed()]
+            yield from (json.loads(line) for line in self._storage.committed())
         except ValueError as error:
             raise UserError(
                 f"manifest {self._storage.manifest}: damaged ({error}); restore it from a copy, or delete the run's "
                 "folder and run again"
             ) from error
 
-    def committed_ids(self) -> set[str]:
+    def committed_ids(self) -> DigestSet:
         """Ids that have their row. Whoever leaves them out commits right after them, or not at all."""
-        entries = self.entries()
-        self._num_parts = len(entries)
-        return {id for entry in entries for id in entry["ids"]}
+        ids = DigestSet()
+        self._num_parts = 0
+        for entry in self.entries():
+            ids.update(entry["ids"])
+            self._num_parts += 1
+        return ids
 
     def read(self, columns: list[str] | None = None) -> Iterator[Row]:
         """Committed rows, part after part, page checksums verified.

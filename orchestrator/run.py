@@ -24,6 +24,7 @@ from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
+from orchestrator.digest_set import DigestSet
 from orchestrator.driver import LEASE_S, OPEN_WINDOW, Driver
 from orchestrator.errors import Superseded, UserError
 from orchestrator.fleet import Worker
@@ -100,7 +101,7 @@ class Prepared:
     tokens: TokenRule
     ledger: Ledger
     record: RunRecord | None
-    committed: frozenset[str] = field(default_factory=frozenset)
+    committed: DigestSet = field(default_factory=DigestSet)
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -123,7 +124,7 @@ def prepare(options: RunOptions) -> Prepared:
         _require_same_run(record, options, corpus)
     _require_room(options.recipe, tokens)
     ledger = Ledger(options.out)
-    prepared = Prepared(options, corpus, tokens, ledger, record, frozenset(ledger.committed_ids()))
+    prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids())
     if not prepared.committed:
         Intake(corpus, tokens, options.recipe).require_a_target()
     return prepared

@@ -45,7 +45,7 @@ def test_a_kill_at_any_point_of_a_commit_loses_nothing_and_doubles_nothing(point
     assert_every_row_is_there_once(tmp_path)
     assert {name: (tmp_path / "results" / name).read_bytes() for name in parts} == before
     kept = {id for name in parts for id in pq.read_table(tmp_path / "results" / name)["id"].to_pylist()}
-    assert kept == done, "what was committed is not computed again"
+    assert len(kept) == len(done) and all(id in done for id in kept), "what was committed is not computed again"
 
 
 def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path, drive):
