@@ -3,7 +3,7 @@
     python -m bench.recovery                # three plants, three seeds, 40 trials each
 
 The base recipe is spoilt: the rate 30 times too high, 30 times too low, or too low with cross-entropy for a loss. A
-search over the quick space starts there, 40 trials on 16 texts, seeds apart. Its winner is put beside the good default,
+search over the quick space starts there, 40 trials on 8 texts, seeds apart. Its winner is put beside the good default,
 which the search never saw, on the texts it searched with and on 32 others. Costs are passes over a text to a verified
 exact text, so they do not depend on the machine's speed. All searches share one pool of resident models.
 Writes bench/results/recovery.json.
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--engine", default="vllm")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(logging.WARNING)
-    settings = preset("quick", trials=asked.trials)
+    settings = preset("quick", trials=asked.trials, texts=8, hold_out=32)
     corpus = ROOT / "corpora" / "english_1k.parquet"
     options = TuneOptions(corpus, ROOT / "recovery", settings, space("quick"), GOOD, engine=asked.engine)
     console = Console()
