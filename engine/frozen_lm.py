@@ -7,6 +7,7 @@ B rows, K soft-prompt vectors, T target tokens, S = K + T - 1 read positions, D 
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class TokenRule:
     tokenizer: PreTrainedTokenizerBase
     context: int
     end_id: int | None
+
+    @cached_property
+    def max_characters(self) -> int:
+        """No text of more fits into the context; the one beside each token is for the space that some decoders add."""
+        return self.context * (1 + max(map(len, self.tokenizer.get_vocab())))
 
     @classmethod
     def load(cls, source: ModelSource) -> "TokenRule":

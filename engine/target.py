@@ -74,6 +74,8 @@ def make_target(
         return Invalid.NOT_A_STRING
     if not text:
         return Invalid.EMPTY
+    if len(text) > tokens.max_characters:
+        return Invalid.TOO_LONG
     try:
         text.encode()
     except UnicodeEncodeError:

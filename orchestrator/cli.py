@@ -20,6 +20,7 @@ from orchestrator import interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
 from orchestrator.location import name_of, parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
+from orchestrator.terminal import one_line, printable
 
 app = typer.Typer(
     name="verbatim",
@@ -50,15 +51,15 @@ def told_in_one_line() -> Iterator[None]:
         with interrupts.interruptible():
             yield
     except (UserError, ModelError, SettingsError, DecodingError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise typer.Exit(2) from None
     except (FleetError, StorageError) as error:
-        print(f"error: {' '.join(str(error).split())}; what was committed stays, run it again", file=sys.stderr)
+        print(f"error: {one_line(error)}; what was committed stays, run it again", file=sys.stderr)
         raise typer.Exit(1) from None
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        place = f" ({error.filename})" if error.filename else ""
+        place = f" ({one_line(error.filename)})" if error.filename else ""
         print(f"error: {error.strerror}{place}; make room, then the same command goes on from here", file=sys.stderr)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -125,7 +126,7 @@ def run(
         if proof and summary.num_exact:
             climbed = reproof.ReproofOptions(options.out, engine, address=address)
             reproof.climb_claims(climbed, proof, console)
-        console.print(f"results: {options.out}", highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(f"results: {options.out}"), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(0 if summary.is_all_verified else 3)
 
 
@@ -193,7 +194,7 @@ def export(
         from orchestrator.export import export as export_prompts
 
         exported = export_prompts(parse_location(folder), out, ids=id, dtype=dtype, with_inexact=all_)
-        console.print(exported.line(), highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(exported.line()), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

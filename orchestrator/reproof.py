@@ -21,7 +21,7 @@ from orchestrator.location import Location
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import stored_candidate
-from orchestrator.summary import printable
+from orchestrator.terminal import printable
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 

@@ -28,6 +28,10 @@ class RowContext:
     says: Callable[[list[int]], str]
 
 
+MAX_REFUSED_TEXT = 1 << 16
+"""Characters of a text that is kept although it was no target."""
+
+
 class Rung(StrEnum):
     """How far up the ladder of proof a prompt got in its run; what lies higher is climbed by `verify --ladder`."""
 
@@ -48,7 +52,7 @@ def result_row(item: Item, context: RowContext) -> Row:
     return {
         "id": item.id,
         "row": item.row,
-        "text": storable_text(item.text),
+        "text": storable_text(item.text, most=None if item.job else MAX_REFUSED_TEXT),
         "token_ids": list(item.target.token_ids) if item.job else None,
         "status": str(item.state),
         "reason": item.reason,
@@ -91,9 +95,9 @@ def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:
     return Rung.GREEDY if judged and judged.exact else Rung.MARGIN
 
 
-def storable_text(text: object) -> str | None:
-    """The text if Parquet can hold it, else None."""
-    if not isinstance(text, str):
+def storable_text(text: object, most: int | None = None) -> str | None:
+    """The text if Parquet can hold it and it has at most so many characters, else None."""
+    if not isinstance(text, str) or (most is not None and len(text) > most):
         return None
     try:
         text.encode()

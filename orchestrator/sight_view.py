@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator import run_record
 from orchestrator.sight import Said, Sight
-from orchestrator.summary import printable
+from orchestrator.terminal import printable
 
 LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Margins, in logits, from which a bar is one step higher: fixed, so that pictures of two texts compare."""

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
+from orchestrator.terminal import one_line, printable
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
            "min_margin", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
@@ -94,7 +95,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(_failures(failed), highlight=False, soft_wrap=True)
     for row in [row for row in rows if not row["exact"]][:20]:
         line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
-        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+        console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _failures(rows: list[Row]) -> str:
@@ -105,13 +106,6 @@ def _failures(rows: list[Row]) -> str:
         f"free-running token accuracy {statistics.mean(row['token_accuracy'] for row in rows):.0%}; "
         + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     )
-
-
-def printable(text: str | None) -> str:
-    """A text on one line, with everything a terminal would act on or hide spelled out."""
-    if text is None:
-        return "(null)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _cell(value: float | int | None, form: str = "d") -> str:

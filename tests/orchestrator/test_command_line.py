@@ -159,6 +159,24 @@ def test_what_verify_and_decode_do_not_know(refused, tmp_path):
     assert "--dtype int8: must be one of" in refused("decode", tmp_path, "--id", "a", "--dtype", "int8")
 
 
+HOSTILE = "\x1b[2J\x07\u202e../../etc"
+
+
+def test_what_a_terminal_would_act_on_is_spelled_out(refused, corpus, tmp_path, write_jsonl):
+    spelled = r"\x1b[2J\x07\u202e../../etc"
+    assert spelled in refused("run", corpus, "--text-column", HOSTILE)
+    assert spelled in refused("run", corpus, "--set", f"seed={HOSTILE}").replace("\\\\", "\\")
+    assert spelled in refused("run", write_jsonl(tmp_path / "keys.jsonl", [{HOSTILE: "a"}]))
+    run_record().write(tmp_path / "run")
+    assert spelled in refused("decode", tmp_path / "run", "--id", HOSTILE)
+
+
+def test_a_message_is_short_however_long_the_value(refused, corpus, tmp_path):
+    run_record().write(tmp_path / "run")
+    for args in (("run", corpus, "--text-column"), ("decode", tmp_path / "run", "--id"), ("run", corpus, "--set")):
+        assert len(refused(*args, "a" * 100_000 + "=1")) <= 1000
+
+
 def test_a_full_disk_is_one_line(verbatim, tmp_path, monkeypatch):
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "part"))

@@ -58,6 +58,15 @@ def test_every_row_becomes_one_item_in_order_with_its_reason(take, tokens):
     ]
 
 
+def test_a_text_that_no_context_holds_is_refused_before_it_is_tokenised(take, tokens, monkeypatch):
+    assert 10_000 < tokens.max_characters < 1_000_000
+    longest = "a" * tokens.max_characters
+    monkeypatch.setattr("engine.target.encode", lambda *_: pytest.fail("tokenised"))
+    assert [said(item) for item in take([{"id": "a", "text": longest + "a"}])] == [("a", Invalid.TOO_LONG)]
+    with pytest.raises(pytest.fail.Exception, match="tokenised"):
+        take([{"id": "a", "text": longest}])
+
+
 def test_a_text_that_its_tokens_do_not_give_back_is_refused(tmp_path, write_jsonl, tokens):
     lower_casing = copy.deepcopy(tokens.tokenizer)
     lower_casing.backend_tokenizer.normalizer = Lowercase()

@@ -18,6 +18,13 @@ def test_a_verified_row_is_diagnosed_exact():
     assert row["teacher_forced_nats"] == pytest.approx(0.125)
 
 
+def test_a_text_that_was_no_target_is_kept_unless_it_is_huge():
+    for text, kept in (("", ""), (None, None), (5, None), ("a\udcff", None), ("a" * 65_536, "a" * 65_536)):
+        assert result_row(Item(0, "a", text, State.INVALID), CONTEXT)["text"] == kept
+    assert result_row(Item(0, "a", "a" * 65_537, State.INVALID), CONTEXT)["text"] is None
+    assert result_row(Item(0, "a", "a" * 65_537, State.UNSOLVED, job("a")), CONTEXT)["text"] == "a" * 65_537
+
+
 def test_an_unsolved_row_is_diagnosed_from_what_the_solver_heard():
     heard = replace(attempt(job("a"), is_solved=False), generated_ids=(1, 2, 9, 8, 7))
     row = result_row(Item(0, "a", "text of a", State.UNSOLVED, job("a"), attempt=heard), CONTEXT)
