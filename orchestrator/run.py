@@ -102,6 +102,7 @@ class Prepared:
     ledger: Ledger
     record: RunRecord | None
     committed: DigestSet = field(default_factory=DigestSet)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -124,7 +125,9 @@ def prepare(options: RunOptions) -> Prepared:
         _require_same_run(record, options, corpus)
     _require_room(options.recipe, tokens)
     ledger = Ledger(options.out)
-    prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids())
+    # Counted in the rows: a call that was killed may have committed more than it wrote down. Also, damage is found now.
+    counts = Counter(row["status"] for row in ledger.read(["status"]))
+    prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids(), counts)
     if not prepared.committed:
         Intake(corpus, tokens, options.recipe).require_a_target()
     return prepared
@@ -345,7 +348,7 @@ def _new_record(
         python=run_record.python_version(),
         started=earlier.started if earlier else run_record.now(),
         updated=run_record.now(),
-        counts=earlier.counts if earlier else {},
+        counts=dict(prepared.counts),
         retries=earlier.retries if earlier else {},
         seconds=earlier.seconds if earlier else 0.0,
     )
@@ -354,7 +357,7 @@ def _new_record(
 def _touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) -> None:
     """Bring `run.json` up to date: state, counts and retries over all calls, seconds."""
     earlier = prepared.record
-    counts = dict(earlier.counts) if earlier else {}
+    counts = dict(prepared.counts)
     for status, count in driver.queue.counts.items():
         if status in (State.PENDING, State.LEASED, State.CANDIDATE):
             continue

@@ -188,6 +188,15 @@ def test_a_flipped_bit_in_a_prompt_is_refused_with_its_file(copy, verbatim):
         assert line.startswith("error: results part ") and "part-00000.parquet: damaged" in line
 
 
+def test_a_run_does_not_go_on_over_a_damaged_part(copy, corpus, verbatim):
+    record = json.loads((copy / "run.json").read_text()) | {"state": "interrupted"}
+    (copy / "run.json").write_text(json.dumps(record))
+    part = copy / "results" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    outcome = verbatim("run", corpus, "--out", copy, *SMALL)
+    assert outcome.code == 2 and outcome.out == "" and "part-00000.parquet: damaged" in outcome.err
+
+
 def test_status_tells_state_and_counts(finished, verbatim):
     status = json.loads(verbatim("status", finished[0], "--json").out)
     assert status["state"] == "finished" and status["num_rows"] == status["num_committed"] == 8
