@@ -68,7 +68,7 @@ def from_bytes(content: bytes, target: Target) -> Checkpoint | None:
             focus=tuple(plain["focus"]),
         )  # fmt: skip
         return Checkpoint(job, _rebuilt(plain["states"], tensors))
-    except (SafetensorError, ValueError, KeyError, TypeError):
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

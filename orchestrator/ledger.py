@@ -10,6 +10,7 @@ A part is written first; its line commits it. What both are in an object store: 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # the corpus's id; made unique with #row where it was null or a duplicate
         ("row", pa.int64()),  # 0-based position in the corpus
-        ("text", pa.string()),  # the target text; null where it was null or not valid Unicode
+        ("text", pa.string()),  # the target text; null where it was null, not valid Unicode, or huge and no target
         ("token_ids", pa.list_(pa.int32())),  # T target tokens, end-of-text included; null for invalid rows
         ("status", pa.string()),  # verified, rejected, unsolved, invalid, poisoned
         ("reason", pa.string()),  # why it is not verified; null where it is
@@ -67,6 +68,9 @@ SCHEMA = pa.schema(
 )
 
 Row = dict[str, Any]
+
+PART = re.compile(r"part-\d{5,}(-[0-9a-f]+)?\.parquet")
+"""Names of parts; a manifest that names another file is not one of ours."""
 
 
 class Ledger:
@@ -106,8 +110,8 @@ class Ledger:
             UserError: a line is damaged.
         """
         try:
-            yield from (json.loads(line) for line in self._storage.committed())
-        except ValueError as error:
+            yield from map(_entry, self._storage.committed())
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"manifest {self._storage.manifest}: damaged ({error}); restore it from a copy, or delete the run's "
                 "folder and run again"
@@ -146,13 +150,30 @@ class Ledger:
         name = f"{RESULTS}/{part}"
         try:
             with self._storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+                _require_ours(file.schema_arrow)
                 return file.read(columns).to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"results part {self._storage.at(name)}: damaged ({reason}); restore it from a copy, or delete the "
                 "run's folder and run again"
             ) from error
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    """A line of the manifest."""
+    entry = json.loads(line)
+    match entry:
+        case {"part": str(part), "rows": int(), "ids": list()} if PART.fullmatch(part):
+            return entry
+    raise ValueError(f"{line[:60]!r} names no part of a run")
+
+
+def _require_ours(schema: pa.Schema) -> None:
+    """No types but those that were written: reading another one may run what the file says."""
+    for field in schema:
+        if field.name not in SCHEMA.names or field.type != SCHEMA.field(field.name).type:
+            raise ValueError(f"column {field.name} is none of a run's results")
 
 
 def _parquet(rows: list[Row]) -> bytes:

@@ -9,6 +9,7 @@ for more by itself (`margin_growth`).
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 
 from engine import pocket
@@ -72,10 +73,11 @@ def cache_key(fingerprint: str, device: str, engine: str, engine_dtype: str) -> 
 
 
 def load_noise(key: str) -> EngineNoise | None:
-    """A measurement made before, or None."""
+    """A measurement made before, or None; a value that none can have come from counts as none."""
     value = read_cached(key, SHIPPED)
     try:
-        return None if value is None else EngineNoise(**value)
+        noise = None if value is None else EngineNoise(**value)
+        return noise if noise and math.isfinite(noise.largest) and noise.largest >= 0 else None
     except TypeError:
         return None
 

@@ -23,7 +23,7 @@ def read_cached(key: str, shipped: Path) -> Any | None:
     ):
         try:
             return pick(json.loads(path.read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return None
 

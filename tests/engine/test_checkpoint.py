@@ -52,6 +52,7 @@ def test_a_foreign_file_is_none(foreign, job):
         {"recipe": {"unheard": 1}},
         {"states": {"list": [{"record": "Popen", "fields": {"dict": {"args": "true"}}}]}},
         {"states": {"tensor": "nowhere"}},
+        {"states": {"dict": ["a"]}},
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -139,3 +140,26 @@ def test_an_invalid_row_keeps_no_text_that_parquet_cannot_hold(tmp_path, text):
     Ledger(tmp_path).commit([result_row(item, ROW_CONTEXT)])
     (stored,) = Ledger(tmp_path).read()
     assert (stored["text"], stored["prompt"], stored["exact"]) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"part": "../../elsewhere.parquet", "rows": 1, "ids": ["a"]}', '{"part": "/etc/passwd", "rows": 1, "ids": ["a"]}',
+     '{"part": "part-00000.parquet\\u0000", "rows": 1, "ids": ["a"]}', '{"part": 1, "rows": 1, "ids": []}', "[]", "1",
+     "[" * 100_000],
+    ids=lambda line: line[:24],
+)  # fmt: skip
+def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path, line):
+    (tmp_path / "manifest.jsonl").write_text(line + "\n")
+    for read in (Ledger(tmp_path).committed_ids, lambda: list(Ledger(tmp_path).read())):
+        with pytest.raises(UserError, match=r"manifest .*manifest\.jsonl: damaged"):
+            read()
+
+
+def test_a_part_of_other_types_is_not_read(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.commit([row("a")])
+    (part,) = (tmp_path / "results").iterdir()
+    pq.write_table(pa.table({"id": ["a"], "text": pa.array([b"pickled"], pa.large_binary())}), part)
+    with pytest.raises(UserError, match="damaged .column text is none of a run's results"):
+        list(ledger.read())

@@ -1,6 +1,8 @@
 """The margin that follows from how far two engines' numerics lie apart."""
 
 import json
+import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -57,7 +59,8 @@ def test_a_measurement_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatc
     assert load_noise(key) is None
     save_noise(key, noise)
     assert load_noise(key) == noise
-    for broken in ("", "[]", '{"largest": 1}'):
+    absurd = [json.dumps(asdict(noise) | {"largest": value}) for value in (math.nan, math.inf, -1, "x", None)]
+    for broken in ("", "[]", '{"largest": 1}', "[" * 100_000, *absurd):
         (tmp_path / "verbatim" / f"{key}.json").write_text(broken)
         assert load_noise(key) is None
 
