@@ -39,10 +39,14 @@ LEASE_S = 600.0
 """Seconds an actor may take over one call before it is replaced. A slice is 2 s; an engine's first call compiles."""
 
 OPEN_WINDOW = 2048
-"""Texts in the queue at once; a corpus may be larger than memory."""
+OPEN_PER_SOLVER = 256
+"""Texts in the queue at once, the larger of the two; a corpus may be larger than memory, and no solver may starve."""
 
-MAX_CANDIDATES = 512
-"""Candidates that may wait before solvers get no new leases."""
+CANDIDATES_FRAC = 0.25
+"""Share of the open texts that may wait for a verdict before solvers get no new leases."""
+
+ANSWERS_A_TURN = 64
+"""Answers taken in one turn of the loop; a turn looks at every solver, however few have answered."""
 
 JUDGE_FILL = 32
 JUDGE_WAIT_S = 5.0
@@ -52,7 +56,10 @@ CHECKPOINT_INTERVAL_S = 10.0
 """Seconds of a solver's work that its death may cost."""
 
 COMMIT_ROWS = 64
+COMMIT_PAUSE_S = 1.0
 COMMIT_INTERVAL_S = 5.0
+"""A part is written when it has so many rows, but once a second at most, so that parts grow with the rate; or after
+a while, whatever it has."""
 
 
 @dataclass
@@ -98,8 +105,18 @@ class Driver:
         """Wall time since the loop's start."""
         return time.monotonic() - self._started
 
+    @property
+    def _is_commit_due(self) -> bool:
+        waited = time.monotonic() - self._last_commit
+        return waited >= COMMIT_INTERVAL_S or (waited >= COMMIT_PAUSE_S and self.queue.num_ended >= COMMIT_ROWS)
+
+    @property
+    def _window(self) -> int:
+        """Texts that may be open."""
+        return max(OPEN_WINDOW, OPEN_PER_SOLVER * len(self.solvers))
+
     def run(self) -> None:
-        """The loop: feed, wait for one answer, route it, commit what ended."""
+        """The loop: feed, wait for an answer, route what came, commit what ended."""
         self._fill_queue()
         if self.num_recalled:
             self.reporter.say(f"{self.num_recalled} attempts go on from where they were")
@@ -108,18 +125,17 @@ class Driver:
             for solver in self.solvers:
                 self._feed_solver(solver)
             self._feed_verifier()
-            self._route_one()
-            self.commit(COMMIT_ROWS)
+            self._route_answers()
+            if self._is_commit_due:
+                self.commit()
             self.reporter.update(self.num_done, self._detail())
             self.watch.gauges(self.queue, self.num_slots)
         self.commit()
         self.watch.gauges(self.queue, self.num_slots, is_last=True)
 
     @interrupts.held()
-    def commit(self, at_least: int = 0) -> None:
-        """Commit ended rows: when there are `at_least` so many, or after a while, or unconditionally."""
-        if self.queue.num_ended < at_least and time.monotonic() - self._last_commit < COMMIT_INTERVAL_S:
-            return
+    def commit(self) -> None:
+        """Commit the rows that ended."""
         rows = [result_row(item, self.context) for item in self.queue.drain()]
         started = time.monotonic()
         self.ledger.commit(rows)
@@ -131,7 +147,7 @@ class Driver:
             self.on_commit(self)
 
     def _fill_queue(self) -> None:
-        while not self._is_drained and self.queue.num_open < OPEN_WINDOW:
+        while not self._is_drained and self.queue.num_open < self._window:
             item = next(self.taken, None)
             if item is None:
                 self._is_drained = True
@@ -151,7 +167,7 @@ class Driver:
         if solver.in_flight is not None:
             return
         room = 2 * self.token_budget - self.queue.leased_positions(solver.name)
-        if self.queue.num_candidates >= MAX_CANDIDATES:
+        if self.queue.num_candidates >= CANDIDATES_FRAC * self._window:
             room = 0
         jobs = self.queue.lease(solver.name, room)
         self.watch.leased(solver.name, jobs)
@@ -175,7 +191,7 @@ class Driver:
             self.watch.judging(candidates)
             self._oldest_candidate = None
 
-    def _route_one(self) -> None:
+    def _route_answers(self) -> None:
         by_ref = {worker.in_flight: worker for worker in [*self.solvers, self.verifier] if worker.in_flight is not None}
         if not by_ref:
             return
@@ -183,11 +199,14 @@ class Driver:
         if not ready:
             self._stop_overdue()
             return
-        (ready_ref,) = ready
-        worker = by_ref[ready_ref]
-        worker.in_flight = None
+        ready, _ = ray.wait(list(by_ref), num_returns=min(len(by_ref), ANSWERS_A_TURN), timeout=0)
+        for ref in ready:
+            self._route(by_ref[ref])
+
+    def _route(self, worker: Worker) -> None:
+        ref, worker.in_flight = worker.in_flight, None
         try:
-            answer = ray.get(ready_ref)
+            answer = ray.get(ref)
         except RayActorError as error:
             self._replace(worker, error)
             return
