@@ -46,7 +46,7 @@ def connect(uri: str) -> tuple[Any, str]:
     import fsspec  # here, because most runs do without
 
     try:
-        return fsspec.url_to_fs(uri)
+        return fsspec.url_to_fs(uri, use_listings_cache=False)  # another process may have written since
     except ImportError as error:
         extra = EXTRAS.get(protocol_of(uri))
         remedy = f"pip install 'verbatim[{extra}]'" if extra else "install what it names"
@@ -109,6 +109,5 @@ def _info(uri: str) -> dict[str, Any]:
     """Empty where there is nothing."""
     filesystem, path = connect(uri)
     with asking(uri), suppress(FileNotFoundError):
-        filesystem.invalidate_cache()
         return filesystem.info(path)
     return {}

@@ -61,7 +61,7 @@ class Lease:
 
 
 @contextmanager
-def hold(store: Shared, place: str, say: Callable[[str], None], lease_s: float = LEASE_S) -> Iterator[None]:
+def hold(store: Shared, place: str, say: Callable[[str], None], lease_s: float) -> Iterator[None]:
     """Hold the folder. A lease that has not run out is watched until it does, or is renewed.
 
     Args:

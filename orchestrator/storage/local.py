@@ -8,7 +8,7 @@ Owns: temporary name, sync, rename; the manifest's file. Must not know: rows.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -72,9 +72,11 @@ class LocalFolder:
         _sync(temporary.parent)
         return name
 
-    def committed(self) -> list[bytes]:
+    def committed(self) -> Iterator[bytes]:
         """A torn last line was never committed."""
-        return self._whole_lines().splitlines()
+        if self._lines.is_file():
+            with self._lines.open("rb") as lines:
+                yield from (line for line in lines if line.endswith(b"\n"))
 
     def commit(self, number: int, line: bytes) -> None:
         """The lock keeps others away, so the line is the `number`-th."""
@@ -97,17 +99,13 @@ class LocalFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.with_name(f".{path.name}.tmp")
 
-    def _whole_lines(self) -> bytes:
-        content = self._lines.read_bytes() if self._lines.is_file() else b""
-        return content[: content.rfind(b"\n") + 1]
-
     def _cut_torn_line(self) -> None:
         """Make the next line stand alone."""
         with self._lines.open("rb+") as lines:
             end = lines.seek(0, os.SEEK_END)
             lines.seek(max(0, end - 1))
             if lines.read(1) not in (b"", b"\n"):
-                lines.truncate(len(self._whole_lines()))
+                lines.truncate(self._lines.read_bytes().rfind(b"\n") + 1)
 
 
 def _sync(path: Path) -> None:

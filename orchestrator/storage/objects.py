@@ -11,7 +11,7 @@ An object appears whole, so nothing is renamed.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 
 import pyarrow as pa
@@ -23,6 +23,9 @@ from orchestrator.storage import lease
 from orchestrator.storage.protocol import RESULTS
 
 MANIFEST = "manifest"
+
+READ_AT_ONCE = 256
+"""Lines of the manifest that are asked for together. Assumption: hides the store's latency, bounds the memory."""
 
 
 class ObjectStore:
@@ -54,7 +57,6 @@ class ObjectStore:
         path = self._path(folder).rstrip("/")
         found: list[str] = []
         with asking(self._uri), suppress(FileNotFoundError):
-            self._store.invalidate_cache()
             found = self._store.ls(path, detail=False)
         names = (entry.rstrip("/").removeprefix(f"{path}/") for entry in found)
         return [name for name in names if name != path]
@@ -101,23 +103,24 @@ class ObjectStore:
         self.replace({f"{RESULTS}/{name}": content})
         return name
 
-    def committed(self) -> list[bytes]:
+    def committed(self) -> Iterator[bytes]:
         """Raises UserError where an object is gone."""
         found = {f"{MANIFEST}/{name}" for name in self.names(MANIFEST)}
         names = [_line_name(number) for number in range(len(found))]
         if missing := sorted(set(names) - found):
             raise UserError(f"{self.at(missing[0])}: gone; restore it from a copy, or delete the folder and run again")
-        paths = [self._path(name) for name in names]
-        with asking(self._uri):
-            lines = self._store.cat(paths) if paths else {}
-        return [lines[path] for path in paths]
+        for first in range(0, len(names), READ_AT_ONCE):
+            paths = [self._path(name) for name in names[first : first + READ_AT_ONCE]]
+            with asking(self._uri):
+                lines = self._store.cat(paths)
+            yield from (lines[path] for path in paths)
 
     def commit(self, number: int, line: bytes) -> None:
         if not self.create(_line_name(number), line):
             raise Superseded(f"{self._uri}: another run commits there; this one stops")
 
     def sole_writer(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        return lease.hold(self, self._uri, say)
+        return lease.hold(self, self._uri, say, lease.LEASE_S)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

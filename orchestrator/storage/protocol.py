@@ -3,7 +3,7 @@
 Owns: the promises. Must not know: rows, records, checkpoints; those who keep them give names and bytes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -65,8 +65,8 @@ class Storage(Protocol):
         """
         ...
 
-    def committed(self) -> list[bytes]:
-        """The committed lines, in order."""
+    def committed(self) -> Iterator[bytes]:
+        """The committed lines, in order, few in memory at a time."""
         ...
 
     def commit(self, number: int, line: bytes) -> None:
