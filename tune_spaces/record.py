@@ -16,13 +16,16 @@ from orchestrator.errors import UserError
 
 FILE = "tune.json"
 
+PlanPoints = tuple[tuple[int, int], ...]
+"""(target tokens, vectors) in rising order."""
+
 
 class TuneRecord(Strict):
     """All that decides what a trial's figures mean, and how recipes are drawn.
 
     Attributes:
         budget: passes over a text that a recipe may take.
-        vector_plan: (target tokens, vectors) for recipes that leave K open.
+        vector_plan: for recipes that leave K open.
     """
 
     corpus: str
@@ -35,7 +38,7 @@ class TuneRecord(Strict):
     engine: str
     engine_dtype: str
     base: Recipe
-    vector_plan: tuple[tuple[int, int], ...] | None
+    vector_plan: PlanPoints
     space: str
     space_fingerprint: str
     objective: str

@@ -96,14 +96,15 @@ def open_study(
     names = optuna.get_all_study_names(storage)
     if names not in ([], [name]):
         raise UserError(f"{path}: holds the study {names[0]}, not {name}; choose another --out")
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        sampler=SeededByTrial(SAMPLERS[sampler], seed),
-        pruner=_pairing() if pairs_texts else NopPruner(),
-        directions=objective.directions,
-        load_if_exists=True,
-    )
+    parts: dict[str, Any] = {
+        "study_name": name,
+        "storage": storage,
+        "sampler": SeededByTrial(SAMPLERS[sampler], seed),
+        "pruner": _pairing() if pairs_texts else NopPruner(),
+    }
+    if not names:
+        return optuna.create_study(directions=objective.directions, **parts)
+    study = optuna.load_study(**parts)
     found = tuple(direction.name.lower() for direction in study.directions)
     if found != objective.directions:
         raise UserError(f"{path}: its study has directions {found}, not {objective.directions}; choose another --out")

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from engine.capacity import VectorPlan
 from engine.frozen_lm import DTYPES, ModelSource, TokenRule
-from engine.recipe import Recipe
+from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from orchestrator import fleet
 from orchestrator.corpus import open_corpus
@@ -36,7 +36,7 @@ from orchestrator.verifier_actor import ENGINES, EngineSpec
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
-from tune_spaces.record import TuneRecord, read_record
+from tune_spaces.record import PlanPoints, TuneRecord, read_record
 from tune_spaces.sample import Sample, draw_sample
 from tune_spaces.search import SafeOptunaSearch
 from tune_spaces.spaces import Preset, Space
@@ -99,7 +99,7 @@ class Tuned:
 
     Attributes:
         best: the recipe in best.toml: the winner, or the base where the winner lost.
-        comparison: on the held-out texts; None if the winner is the base, or no trial is complete.
+        comparison: on the held-out texts; None if the winner is the base, no trial is complete, or it was made earlier.
     """
 
     study: optuna.Study
@@ -136,6 +136,9 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
     require_sound(options)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with sole_writer(options.out):
+        if (finished := _finished(options)) is not None:
+            _say(console, f"{options.out} is finished: {options.settings.trials} trials, nothing to do")
+            return finished
         dashboard = fleet.connect(options.address, dashboard=options.dashboard)
         if dashboard:
             _say(console, f"Ray dashboard: http://{dashboard}")
@@ -145,23 +148,44 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
             ray.shutdown()
 
 
+def _finished(options: TuneOptions) -> Tuned | None:
+    """What a folder holds that has all its trials; None where something is left to do.
+
+    Raises:
+        UserError: the folder holds another search, seen before any model is loaded.
+    """
+    earlier = read_record(options.out)
+    if earlier is None:
+        return None
+    dtype = options.dtype or earlier.dtype
+    record = _record(options, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
+    record.keep(options.out)
+    study = _open_study(options, record)
+    if len(ended_trials(study)) < options.settings.trials or not (options.out / results.REPORT).is_file():
+        return None
+    return Tuned(study, load_recipe(options.out / results.BEST), None)
+
+
 def _search(options: TuneOptions, console: Console) -> Tuned:
-    options.out.mkdir(parents=True, exist_ok=True)
     opened = open_pool(options, options.out / OUTCOMES, console)
     opened.record.keep(options.out)
-    study = open_study(
-        options.out,
-        opened.record.study_name,
-        OBJECTIVES[options.settings.objective],
-        sampler=options.settings.sampler,
-        seed=options.seed,
-        pairs_texts=options.settings.stopping == "wilcoxon",
-    )
+    study = _open_study(options, opened.record)
     prepare(study, options, console)
     run_trials(options, study, opened, console)
     tuned = _check(options, study, opened)
     results.write(options.out, study, opened.record, tuned.best, tuned.comparison)
     return tuned
+
+
+def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:
+    return open_study(
+        options.out,
+        record.study_name,
+        OBJECTIVES[options.settings.objective],
+        sampler=options.settings.sampler,
+        seed=options.seed,
+        pairs_texts=options.settings.stopping == "wilcoxon",
+    )
 
 
 @dataclass(frozen=True)
@@ -206,7 +230,7 @@ def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
     known = fleet.get(pool.open.remote(texts))
     if known:
         _say(console, f"{known} outcomes are known from before")
-    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan))
+    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan.points))
 
 
 def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
@@ -268,7 +292,7 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
 
 
-def _sample(options: TuneOptions, tokens: TokenRule, plan: VectorPlan | None) -> Sample:
+def _sample(options: TuneOptions, tokens: TokenRule, plan: VectorPlan) -> Sample:
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
     taken = Intake(corpus, tokens, recipe, plan).taken()
@@ -289,7 +313,7 @@ def _pool_spec(options: TuneOptions, placement: Placement, context: int, dtype: 
     return PoolSpec(name, options.source, placement, dtype, engine, context, options.lease_s)
 
 
-def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, plan: VectorPlan | None) -> TuneRecord:
+def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, points: PlanPoints) -> TuneRecord:
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     return TuneRecord(
         corpus=str(options.corpus.resolve()),
@@ -302,7 +326,7 @@ def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, pla
         engine=engine,
         engine_dtype=options.engine_dtype or dtype,
         base=options.base,
-        vector_plan=plan.points if plan else None,
+        vector_plan=points,
         space=options.space.name,
         space_fingerprint=options.space.fingerprint,
         objective=options.settings.objective,

@@ -54,8 +54,8 @@ def start(command):
     """Start the search, or start it again, in a process of its own."""
     started = []
 
-    def start_search():
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    def start_search(*others: str):
+        started.append(subprocess.Popen([*command, *others], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start_search
@@ -163,9 +163,13 @@ def test_a_finished_search_has_what_it_was_run_for_and_costs_nothing_more(start,
     assert {row["recipe"] for row in rows if row["recipe"]} >= {best.model_dump_json()}
     assert (search / "report.html").is_file() and not list(search.glob("**/*.pkl"))
 
-    outcomes = (search / "outcomes.jsonl").read_bytes()
+    before = {path.name: path.read_bytes() for path in search.iterdir()}
     process = start()
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
-    assert f"goes on: {NUM_TRIALS} trials ended, 0 to be tried again" in out
-    assert (search / "outcomes.jsonl").read_bytes() == outcomes
+    assert f"is finished: {NUM_TRIALS} trials, nothing to do" in out
+    assert {path.name: path.read_bytes() for path in search.iterdir()} == before
+
+    process = start("--texts", "5")
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2 and "holds another search (texts: 4 -> 5)" in err
