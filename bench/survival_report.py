@@ -29,14 +29,14 @@ WORDS = {
 }
 
 PLOT = jinja2.Template("""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{ 330 + 76 * heads|length }} {{ 96 + 24 * rows|length }}" font-family="sans-serif" font-size="12">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{ 370 + 76 * heads|length }} {{ 96 + 24 * rows|length }}" font-family="sans-serif" font-size="12">
 <rect width="100%" height="100%" fill="white"/>
 <text x="16" y="24" font-size="15" font-weight="bold">{{ title }}</text>
 <text x="16" y="42" fill="#555">{{ subtitle }}</text>
-<text x="310" y="76" text-anchor="end" fill="#555">smallest margin from, logits</text>
-{% for head in heads %}<text x="{{ 356 + 76 * loop.index0 }}" y="76" text-anchor="middle" fill="#555">{{ head }}</text>
-{% endfor %}{% for row in rows %}{% set y = 84 + 24 * loop.index0 %}<text x="310" y="{{ y + 16 }}" text-anchor="end">{{ row.name | e }}</text>
-{% for cell in row.cells %}{% set x = 319 + 76 * loop.index0 %}<rect x="{{ x }}" y="{{ y }}" width="74" height="22" fill="{{ cell.colour }}"/>
+<text x="350" y="76" text-anchor="end" fill="#555">smallest margin from, logits</text>
+{% for head in heads %}<text x="{{ 396 + 76 * loop.index0 }}" y="76" text-anchor="middle" fill="#555">{{ head }}</text>
+{% endfor %}{% for row in rows %}{% set y = 84 + 24 * loop.index0 %}<text x="350" y="{{ y + 16 }}" text-anchor="end">{{ row.name | e }}</text>
+{% for cell in row.cells %}{% set x = 359 + 76 * loop.index0 %}<rect x="{{ x }}" y="{{ y }}" width="74" height="22" fill="{{ cell.colour }}"/>
 <text x="{{ x + 37 }}" y="{{ y + 15 }}" text-anchor="middle" fill="{{ cell.ink }}">{{ cell.words }}</text>
 {% endfor %}{% endfor %}</svg>
 """)  # noqa: E501
