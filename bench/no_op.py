@@ -1,0 +1,87 @@
+"""Actors that do nothing: what is left of a run is what the driver costs.
+
+Owns: attempts and verdicts out of thin air, with the methods and records of the real actors. Must not know: the driver.
+
+K soft-prompt vectors, D hidden size.
+"""
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from bench.recipes import ROOT
+from engine.certificate import Certificate
+from engine.slots import Attempt, Job
+from orchestrator.solver_actor import Advance
+from orchestrator.verifier import Candidate, Verdict
+
+D = 256
+"""Hidden size of the prompts: the pocket model's."""
+
+BATCH = 10_000
+"""Rows of a corpus that are written together."""
+
+
+def solved(job: Job) -> Attempt:
+    """A certified prompt of random numbers; they weigh and compress like an optimised one's."""
+    num_tokens = len(job.target.token_ids)
+    certificate = Certificate(0.55, num_tokens, num_tokens, mean_nats=0.01, accuracy=1.0)
+    return Attempt(job, torch.randn(job.num_vectors, D), certificate, steps=30, tokens=1000, seconds=1.0)
+
+
+def exact(candidate: Candidate) -> Verdict:
+    """The verdict on a prompt that says its target."""
+    ids = candidate.token_ids
+    return Verdict(candidate.id, True, ids, len(ids), "no-op", "float32")
+
+
+@ray.remote(num_cpus=0)
+class NoOpSolver:
+    """Solves every job at once, or as many a call as it is told to."""
+
+    def __init__(self, jobs_a_call: int | None = None):
+        torch.set_num_threads(1)
+        self._jobs: list[Job] = []
+        self._jobs_a_call = jobs_a_call
+
+    def advance(
+        self, jobs: list[Job], seconds: float, checkpoints: dict[str, bytes] | None = None, *, keeps: bool = False
+    ) -> Advance:
+        """`SolverActor.advance` without the optimisation."""
+        started = time.monotonic()
+        self._jobs += jobs
+        attempts = [solved(job) for job in self._jobs[: self._jobs_a_call]]
+        del self._jobs[: len(attempts)]
+        steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
+        return Advance(attempts, len(self._jobs), steps, tokens, elapsed)
+
+
+@ray.remote(num_cpus=0)
+class NoOpVerifier:
+    """Believes every candidate."""
+
+    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
+        """`VerifierActor.judge` without the decoding."""
+        return [exact(candidate) for candidate in candidates]
+
+
+def write_corpus(path: Path, num_rows: int, *, has_ids: bool = True) -> None:
+    """The sentences of english_1k over and over, as a Parquet file that is never in memory as a whole."""
+    texts = pq.read_table(ROOT / "corpora" / "english_1k.parquet")["text"].to_pylist()
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())] if has_ids else [("text", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        rows = iter(range(num_rows))
+        while chunk := list(islice(rows, BATCH)):
+            columns = {"id": [f"text-{row:09d}" for row in chunk], "text": [texts[row % len(texts)] for row in chunk]}
+            writer.write_table(pa.table({name: columns[name] for name in schema.names}, schema=schema))
+
+
+def resident_mib() -> float:
+    """Memory of this process that is its own, MiB; what it shares with others, such as Ray's object store, left out."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024

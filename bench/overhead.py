@@ -1,0 +1,136 @@
+"""What does the driver cost for every target?
+
+    python -m bench.overhead
+
+A real run on a real Ray, from a Parquet corpus on disk to committed parts, in which solvers and verifier do nothing:
+the real driver, queue, intake, watch and ledger, for 1, 2, 4 and 8 solvers. The actors share the machine's cores with
+the driver, so targets a second are a lower bound; the driver's own CPU time a target depends on that much less.
+Solvers that give one job back a call tell the cost of a call from the cost of a target.
+Writes bench/results/overhead-DATE.json.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import tempfile
+import time
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import ray
+from rich.console import Console
+
+from bench.no_op import NoOpSolver, NoOpVerifier, exact, resident_mib, solved, write_corpus
+from bench.recipes import ROOT
+from engine.frozen_lm import ModelSource, TokenRule
+from engine.recipe import Recipe
+from engine.target import decode
+from orchestrator import fleet
+from orchestrator.corpus import open_corpus
+from orchestrator.driver import Driver
+from orchestrator.fleet import Worker
+from orchestrator.in_flight import InFlight
+from orchestrator.intake import Accepted, Intake
+from orchestrator.ledger import Ledger
+from orchestrator.metrics import Metrics
+from orchestrator.placement import CPU_TOKEN_BUDGET
+from orchestrator.progress import make_reporter
+from orchestrator.retry import make_retry
+from orchestrator.rows import RowContext
+from orchestrator.run_log import RunLog
+from orchestrator.solver_actor import Advance
+from orchestrator.watch import Watch
+from orchestrator.work_queue import State, WorkQueue
+
+NUM_VECTORS = 8
+
+
+def measure(num_targets: int, num_solvers: int, jobs_a_call: int | None = None) -> dict:
+    """One run in this process: wall and CPU seconds of the loop, and the driver's memory at every commit."""
+    memory = []
+    with tempfile.TemporaryDirectory() as folder:
+        driver = make_driver(Path(folder), num_targets, num_solvers, jobs_a_call)
+        driver.on_commit = lambda driver: memory.append((driver.num_done, round(resident_mib(), 1)))
+        wall, cpu = time.monotonic(), time.process_time()
+        with driver.watch.log:
+            driver.run()
+        wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+        assert driver.queue.counts == {State.VERIFIED: num_targets}
+        assert sum(entry["rows"] for entry in driver.ledger.entries()) == num_targets
+        for worker in [*driver.solvers, driver.verifier]:
+            ray.kill(worker.actor)
+    return {
+        "solvers": num_solvers, "targets": num_targets, "jobs_a_call": jobs_a_call, "seconds": round(wall, 2),
+        "targets_a_second": round(num_targets / wall), "driver_cpu_us_a_target": round(1e6 * cpu / num_targets, 1),
+        "peak_mib": max(mib for _, mib in memory), "commits": len(memory),
+        "mib_by_done": memory[:: max(1, len(memory) // 20)],
+    }  # fmt: skip
+
+
+def make_driver(folder: Path, num_targets: int, num_solvers: int, jobs_a_call: int | None) -> Driver:
+    """The driver as `verbatim run` makes it, its actors aside."""
+    write_corpus(folder / "corpus.parquet", num_targets)
+    tokens, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=NUM_VECTORS)
+    out = folder / "run"
+    out.mkdir()
+    solvers = [Worker(f"solver-{i}", lambda _: NoOpSolver.remote(jobs_a_call), "bench") for i in range(num_solvers)]
+    verifier = Worker("verifier", lambda _: NoOpVerifier.remote(), "bench")
+    ray.get([worker.actor.__ray_ready__.remote() for worker in [*solvers, verifier]])
+    return Driver(
+        taken=Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken(),
+        queue=WorkQueue(make_retry(tokens.context, grows=False)),
+        solvers=solvers,
+        verifier=verifier,
+        ledger=Ledger(out),
+        in_flight=InFlight(out),
+        context=RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens)),
+        reporter=make_reporter(Console(file=open(os.devnull, "w")), num_targets),
+        watch=Watch(Metrics("bench"), RunLog(out)),
+        token_budget=CPU_TOKEN_BUDGET,
+        on_commit=lambda driver: None,
+    )
+
+
+def bytes_moved(num_targets: int = 256) -> dict[str, int]:
+    """Bytes a target on each way between the driver and its actors."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpus(Path(folder) / "corpus.parquet", num_targets)
+        recipe = Recipe(num_vectors=NUM_VECTORS)
+        intake = Intake(open_corpus(Path(folder) / "corpus.parquet"), TokenRule.load(ModelSource()), recipe)
+        jobs = [item.job for item in islice(intake.taken(), num_targets) if isinstance(item, Accepted)]
+    queue = WorkQueue(make_retry(1024, grows=False))
+    for row, job in enumerate(jobs):
+        queue.add(row, job)
+    advance = Advance([solved(job) for job in queue.lease("w", 10**9)], 0, 0, 0.0, 0.0)
+    for attempt in advance.attempts:
+        queue.finish("w", attempt)
+    candidates = queue.take_candidates(num_targets)
+    verdicts = [exact(candidate) for candidate in candidates]
+    ways = {"jobs": jobs, "attempts": advance, "candidates": candidates, "verdicts": verdicts}
+    return {name: round(len(pickle.dumps(value, protocol=5)) / num_targets) for name, value in ways.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", type=int, default=100_000)
+    parser.add_argument("--solvers", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--calls", type=int, default=2_000, help="calls of one job each, for the cost of a call")
+    default = ROOT / "bench" / "results" / f"overhead-{datetime.now(UTC):%Y-%m-%d}.json"
+    parser.add_argument("--out", type=Path, default=default)
+    args = parser.parse_args()
+    record = {"cores": os.cpu_count(), "bytes_a_target": bytes_moved(), "runs": [], "calls": None}
+    fleet.connect(None, dashboard=False)
+    for num_solvers in args.solvers:
+        record["runs"].append(measure(args.targets, num_solvers))
+        print({key: value for key, value in record["runs"][-1].items() if key != "mib_by_done"}, flush=True)
+    record["calls"] = measure(args.calls, max(args.solvers), jobs_a_call=1)
+    print({key: value for key, value in record["calls"].items() if key != "mib_by_done"}, flush=True)
+    ray.shutdown()
+    args.out.write_text(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
