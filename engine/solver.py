@@ -72,6 +72,11 @@ class Solver:
         return [Checkpoint(family[0].job, [slot.state_dict() for slot in family]) for family in self._families()]
 
     @property
+    def keys(self) -> set[str]:
+        """Of all attempts, in the table or waiting."""
+        return {slot.job.key for slot in self.active} | {job.key for job, _ in self.waiting}
+
+    @property
     def is_idle(self) -> bool:
         return not self.waiting and not self.active
 

@@ -6,24 +6,30 @@ Owns: who is fed, who is awaited, when rows are committed. Must not know: how te
        (a window)  lease   attempts  candidates  verdicts   rows
 
 Bounded everywhere: a window of open texts, two table-fulls of leases a solver, one call in flight an actor, and no
-new leases while too many candidates wait for the verifier.
+new leases while too many candidates wait for the verifier. Where less is left than that, each solver holds what takes
+it as long as the others; one that holds more gives back.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from orchestrator import interrupts
 from orchestrator.fleet import Worker, last_line
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Accepted, Taken
 from orchestrator.ledger import Ledger
+from orchestrator.nodes import UNCERTAIN
+from orchestrator.pace import Pace
 from orchestrator.progress import Reporter
+from orchestrator.roster import Loss, Roster
 from orchestrator.rows import RowContext, result_row
-from orchestrator.solver_actor import Advance
+from orchestrator.solver_actor import Advance, Shortage
 from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH
 from orchestrator.watch import Watch
@@ -55,6 +61,8 @@ JUDGE_WAIT_S = 5.0
 CHECKPOINT_INTERVAL_S = 10.0
 """Seconds of a solver's work that its death may cost."""
 
+TOO_LARGE = "does not fit into a solver's memory, not even alone"
+
 COMMIT_ROWS = 64
 COMMIT_PAUSE_S = 1.0
 COMMIT_INTERVAL_S = 5.0
@@ -68,8 +76,7 @@ class Driver:
 
     Attributes:
         taken: rows still to come from the corpus.
-        solvers: started solver workers.
-        verifier: the started verifier worker.
+        roster: the workers; one solver and the verifier are ready.
         token_budget: read positions of a solver's table.
         in_flight: checkpoints of attempts under way.
         num_recalled: texts that went on from an earlier call's attempt.
@@ -80,8 +87,7 @@ class Driver:
 
     taken: Iterator[Taken]
     queue: WorkQueue
-    solvers: list[Worker]
-    verifier: Worker
+    roster: Roster
     ledger: Ledger
     in_flight: InFlight
     context: RowContext
@@ -94,11 +100,16 @@ class Driver:
     num_tokens: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
     num_recalled: int = 0
+    _pace: Pace = field(default_factory=Pace)
+    _budgets: dict[str, int] = field(default_factory=dict)
     _last_kept: dict[str, float] = field(default_factory=dict)
     _is_drained: bool = False
     _oldest_candidate: float | None = None
     _last_commit: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.roster.on_loss = self._take_back
 
     @property
     def seconds(self) -> float:
@@ -113,7 +124,7 @@ class Driver:
     @property
     def _window(self) -> int:
         """Texts that may be open."""
-        return max(OPEN_WINDOW, OPEN_PER_SOLVER * len(self.solvers))
+        return max(OPEN_WINDOW, OPEN_PER_SOLVER * len(self.roster.solvers))
 
     def run(self) -> None:
         """The loop: feed, wait for an answer, route what came, commit what ended."""
@@ -122,10 +133,11 @@ class Driver:
             self.reporter.say(f"{self.num_recalled} attempts go on from where they were")
         while not (self._is_drained and self.queue.is_done):
             self._fill_queue()
-            for solver in self.solvers:
-                self._feed_solver(solver)
+            self.roster.look_around()
+            self._feed_solvers()
             self._feed_verifier()
             self._route_answers()
+            self._stop_overdue()
             if self._is_commit_due:
                 self.commit()
             self.reporter.update(self.num_done, self._detail())
@@ -163,91 +175,157 @@ class Driver:
         self.queue.add(item.row, *(left or (item.job, None)))
         self.num_recalled += left is not None
 
+    def _feed_solvers(self) -> None:
+        for solver in self.roster.solvers:
+            if solver.in_flight is None:
+                if solver.is_ready:
+                    self._feed_solver(solver)
+                else:
+                    solver.ask(solver.actor.advance.remote([], 0.0, keeps=True))  # its goodbye
+
     def _feed_solver(self, solver: Worker) -> None:
-        if solver.in_flight is not None:
-            return
-        room = 2 * self.token_budget - self.queue.leased_positions(solver.name)
+        held = self.queue.leased_positions(solver.name)
+        room = min(2 * self._budgets.get(solver.name, self.token_budget), self._fair_share(solver)) - held
         if self.queue.num_candidates >= CANDIDATES_FRAC * self._window:
             room = 0
-        jobs = self.queue.lease(solver.name, room)
+        jobs = self.queue.lease(solver.name, math.ceil(room))
         self.watch.leased(solver.name, jobs)
-        if jobs or self.queue.leased_positions(solver.name):
-            keeps = time.monotonic() - self._last_kept.get(solver.name, self._started) >= CHECKPOINT_INTERVAL_S
-            checkpoints = self.queue.checkpoints(jobs)
-            solver.ask(solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=keeps))
+        if not (jobs or held):
+            return
+        is_due = time.monotonic() - self._last_kept.get(solver.name, self._started) >= CHECKPOINT_INTERVAL_S
+        if is_due:
+            self._last_kept[solver.name] = time.monotonic()
+        surplus = [] if jobs or not self._is_somebody_idle() else self.queue.spare(solver.name, -room)
+        checkpoints = self.queue.checkpoints(jobs)
+        solver.ask(solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=is_due, give_back=surplus))
+
+    def _is_somebody_idle(self) -> bool:
+        return self._is_drained and any(not self.queue.leased_positions(solver.name) for solver in self.roster.ready)
+
+    def _fair_share(self, solver: Worker) -> float:
+        """Positions that take this solver as long as the rest takes the others."""
+        ready = [other.name for other in self.roster.ready]
+        if not self._is_drained or len(ready) == 1:
+            return math.inf
+        return self._pace.share(solver.name, ready) * self.queue.num_unsolved_positions
 
     def _feed_verifier(self) -> None:
+        verifier = self.roster.verifier
+        if verifier.in_flight is not None:
+            return
+        if not verifier.is_ready:
+            self.roster.move(verifier)
+            return
         if self.queue.num_waiting_candidates == 0:
             self._oldest_candidate = None
             return
         now = time.monotonic()
         self._oldest_candidate = self._oldest_candidate or now
-        nothing_else = all(solver.in_flight is None for solver in self.solvers)
+        nothing_else = not any(solver.is_busy for solver in self.roster.solvers)
         is_due = nothing_else or now - self._oldest_candidate >= JUDGE_WAIT_S
-        if self.verifier.in_flight is None and (is_due or self.queue.num_waiting_candidates >= JUDGE_FILL):
+        if is_due or self.queue.num_waiting_candidates >= JUDGE_FILL:
             candidates = self.queue.take_candidates(JUDGE_BATCH)
-            self.verifier.load = [candidate.id for candidate in candidates]
-            self.verifier.ask(self.verifier.actor.judge.remote(candidates))
+            verifier.load = [candidate.id for candidate in candidates]
+            verifier.ask(verifier.actor.judge.remote(candidates))
             self.watch.judging(candidates)
             self._oldest_candidate = None
 
     def _route_answers(self) -> None:
-        by_ref = {worker.in_flight: worker for worker in [*self.solvers, self.verifier] if worker.in_flight is not None}
-        if not by_ref:
+        calls = self.roster.calls
+        if not calls:
             return
-        ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=PATROL_S)
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=PATROL_S)
         if not ready:
-            self._stop_overdue()
             return
-        ready, _ = ray.wait(list(by_ref), num_returns=min(len(by_ref), ANSWERS_A_TURN), timeout=0)
+        ready, _ = ray.wait(list(calls), num_returns=min(len(calls), ANSWERS_A_TURN), timeout=0)
         for ref in ready:
-            self._route(by_ref[ref])
+            self._route(calls[ref])
 
     def _route(self, worker: Worker) -> None:
+        if not worker.has_started:
+            self.roster.take_in(worker)
+            return
         ref, worker.in_flight = worker.in_flight, None
         try:
             answer = ray.get(ref)
-        except RayActorError as error:
-            self._replace(worker, error)
-            return
-        if worker is self.verifier:
+        except UNCERTAIN:
+            worker.ask_again()
+        except RayError as error:
+            self.roster.replace(worker, error)
+        else:
+            self._take(worker, answer)
+
+    def _take(self, worker: Worker, answer: Any) -> None:
+        if worker.is_in_doubt:
+            self.roster.replace(worker, TimeoutError("its answer was lost on the way"))
+        elif worker is self.roster.verifier:
             self._take_verdicts(answer)
         else:
             self._take_attempts(worker, answer)
+            if worker.has_said_goodbye:
+                self.queue.lose(worker.name, is_suspicious=False)
+                self._forget(worker)
+                self.roster.move(worker)
 
     def _take_attempts(self, solver: Worker, advance: Advance) -> None:
         self.num_tokens += advance.num_tokens
         self.num_slots[solver.name] = advance.num_slots
+        self._pace.measure(solver.name, advance.num_tokens, advance.seconds)
         self.watch.advanced(solver.name, advance)
         for attempt in advance.attempts:
+            solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
-        if advance.checkpoints:
-            self._last_kept[solver.name] = time.monotonic()
         self.in_flight.keep(self.queue.remember(solver.name, advance.checkpoints))
+        self.queue.give_back(solver.name, dict.fromkeys(advance.given_back))
+        if advance.shortage is not None:
+            self._take_shortage(solver, advance.shortage)
+
+    def _take_shortage(self, solver: Worker, shortage: Shortage) -> None:
+        """A solver ran out of memory: less at once from here on; a text that was alone ends."""
+        self._budgets[solver.name] = shortage.token_budget
+        if shortage.too_large is not None:
+            self.queue.give_up(solver.name, shortage.too_large, TOO_LARGE)
+        self.queue.lose(solver.name, is_suspicious=False)
+        self.reporter.say(
+            f"{solver.name} ran out of memory; its table has {shortage.token_budget} positions from here on"
+        )
 
     def _take_verdicts(self, verdicts: list[Verdict]) -> None:
+        verifier = self.roster.verifier
+        verifier.num_deaths, verifier.load = 0, []
         states = [self.queue.judge(verdict) for verdict in verdicts]
-        self.watch.judged(self.verifier.name, verdicts, states)
+        self.watch.judged(verifier.name, verdicts, states)
 
     def _stop_overdue(self) -> None:
         """An actor that hangs past its lease is as good as dead."""
-        for worker in [*self.solvers, self.verifier]:
+        for worker in self.roster.calls.values():
             if worker.is_overdue(self.lease_s):
-                worker.stop()
-                self._replace(worker, TimeoutError(f"no answer within its lease of {self.lease_s:g} s"))
+                self.roster.replace(worker, TimeoutError(f"no answer within its lease of {self.lease_s:g} s"))
 
-    def _replace(self, worker: Worker, cause: Exception) -> None:
-        if worker is self.verifier:
+    def _take_back(self, loss: Loss) -> None:
+        """What a lost worker held is to be done again, by itself under another name or by others."""
+        worker, cause = loss.worker, loss.cause
+        if worker is self.roster.verifier:
             self.queue.return_candidates(worker.load)
             states = dict.fromkeys(worker.load, State.CANDIDATE)
+            worker.load = []
         else:
-            states = self.queue.lose(worker.name)
-            self.num_slots[worker.name] = 0
+            states = self.queue.lose(worker.name, is_suspicious=loss.is_own_fault)
+            self._forget(worker)
         self.watch.lost(worker.name, states, last_line(cause))
-        why = f" ({cause})" if isinstance(cause, TimeoutError) else ""
-        self.reporter.say(f"{worker.name} died{why}; starting it anew")
-        worker.replace(cause)
-        self.watch.replaced(worker.name, worker.num_replacements)
+        why = "" if loss.is_own_fault else " with its node"
+        why += f" ({cause})" if isinstance(cause, TimeoutError) else ""
+        if loss.is_last:
+            self.reporter.say(f"{worker.name} died{why}")
+        else:
+            self.reporter.say(f"{worker.name} died{why}; starting it anew")
+            self.watch.replaced(worker.name, worker.num_replacements + 1)
+
+    def _forget(self, solver: Worker) -> None:
+        """What was known of a solver that starts anew, perhaps elsewhere."""
+        self.num_slots[solver.name] = 0
+        self._pace.forget(solver.name)
+        self._budgets.pop(solver.name, None)
 
     def _detail(self) -> str:
         counts = self.queue.counts

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from engine.frozen_lm import ModelError, ModelSource
 from orchestrator import interrupts
 from orchestrator.errors import FleetError, UserError
-from orchestrator.placement import Placement
+from orchestrator.nodes import Home, end_process, nodes, preferably_on
+from orchestrator.placement import Placement, seat
 from orchestrator.solver_actor import SolverActor
 from orchestrator.verifier_actor import EngineSpec, VerifierActor
 
 NAMESPACE = "verbatim"
 MAX_REPLACEMENTS = 3
-"""Times one actor is started anew before the run gives up. Assumption."""
+"""Times one actor is started anew, nothing done in between, before it is given up. Assumption."""
 
 # Freed tensors go back to the C library's pool instead of the kernel: a pass allocates the same sizes again at once.
 # Measured 1.2 times faster training of the pocket model on two cores, LOG 2026-11-20.
@@ -31,47 +32,100 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 
 @dataclass
 class Worker:
-    """An actor, and the one call it has in flight."""
+    """An actor from its start to its last replacement, and the one call it has in flight.
+
+    Attributes:
+        start: begins the start of an actor of that name; Ray goes on with it when there is room.
+        run_name: of the run; part of the actor's name.
+        home: where it runs; None while it is starting.
+        in_flight: the call that is under way, `home` itself while it is starting.
+        asked: when that call was made.
+        num_replacements: times it was started anew.
+        num_deaths: those deaths that were its own, since it last did something.
+        leaves_since: when its node was seen to drain.
+        is_in_doubt: its call failed for a reason that leaves open whether it lives.
+        load: ids of what it judges.
+    """
 
     name: str
     start: Callable[[str], Any]
     run_name: str
     actor: Any = None
+    home: Home | None = None
     in_flight: Any = None
     asked: float = 0.0
     num_replacements: int = 0
+    num_deaths: int = 0
+    leaves_since: float | None = None
+    is_in_doubt: bool = False
     load: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._start()
 
+    @property
+    def has_started(self) -> bool:
+        """Whether it has told where it runs: its model is loaded."""
+        return self.home is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes work."""
+        return self.has_started and self.leaves_since is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is at work on a call."""
+        return self.has_started and self.in_flight is not None
+
+    @property
+    def has_said_goodbye(self) -> bool:
+        """Whether its last call was made in the knowledge that it leaves."""
+        return self.leaves_since is not None and self.asked >= self.leaves_since
+
+    @property
+    def has_no_life_left(self) -> bool:
+        """Whether one more death of its own is one too many."""
+        return self.num_deaths >= MAX_REPLACEMENTS
+
     def ask(self, ref: Any) -> None:
         """The call that is in flight from here on."""
         self.in_flight, self.asked = ref, time.monotonic()
 
+    def ask_again(self) -> None:
+        """Ask whether it lives; the lease of the call that failed goes on."""
+        self.in_flight, self.is_in_doubt = self.actor.home.remote(), True
+
     def is_overdue(self, lease_s: float) -> bool:
-        """Whether its call has been in flight for longer than a lease."""
-        return self.in_flight is not None and time.monotonic() - self.asked > lease_s
+        """Whether its call has been in flight for longer than a lease; a start takes as long as it takes."""
+        return self.is_busy and time.monotonic() - self.asked > lease_s
 
     def stop(self) -> None:
         """Give up on the actor, whatever it is doing."""
         ray.kill(self.actor)
+        if self.home is not None:
+            end_process(self.home)
 
-    def replace(self, cause: Exception) -> None:
-        """Start the actor anew after it died.
+    def replace(self, cause: Exception, *, is_own_fault: bool = True) -> None:
+        """Start the actor anew after it died or was stopped.
 
+        Args:
+            is_own_fault: whether it counts as a death; a node's does not.
         Raises:
             FleetError: it died too often.
         """
-        if self.num_replacements >= MAX_REPLACEMENTS:
-            raise FleetError(f"{self.name} died {self.num_replacements + 1} times, last: {last_line(cause)}") from cause
+        if is_own_fault and self.has_no_life_left:
+            raise FleetError(f"{self.name} died {self.num_deaths + 1} times, last: {last_line(cause)}") from cause
+        self.num_deaths += is_own_fault
         self.num_replacements += 1
-        self.in_flight = None
+        self.home = self.leaves_since = None
+        self.is_in_doubt = False
         self._start()
 
     def _start(self) -> None:
         """Start under a name a person can read in the dashboard; a dead actor's name may still be taken."""
         self.actor = self.start(f"{self.run_name}/{self.name}/{self.num_replacements}")
+        self.ask(self.actor.home.remote())
 
 
 def connect(address: str | None, *, dashboard: bool) -> str | None:
@@ -96,17 +150,21 @@ def solver_worker(run_name: str, index: int, source: ModelSource, placement: Pla
     """A solver, started."""
 
     def start(name: str) -> Any:
-        threads = str(placement.solver_threads)
+        threads, where = placement.solver_threads, {}
+        if not placement.solver_gpus:
+            place = seat(index, placement.num_solvers, nodes())
+            threads, where = place.num_threads, {"scheduling_strategy": preferably_on(place.node_id)}
         return SolverActor.options(
             name=name,
             num_cpus=1 if placement.solver_gpus else 0,
             num_gpus=placement.solver_gpus,
-            runtime_env={"env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}},
+            runtime_env={"env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
+            **where,
         ).remote(
             source,
             dtype=dtype,
             device=placement.device,
-            num_threads=placement.solver_threads,
+            num_threads=threads,
             token_budget=placement.token_budget,
         )
 
@@ -134,16 +192,22 @@ def get(refs: Any) -> Any:
     """`ray.get`, the user's mistakes inside an actor told as such."""
     try:
         return ray.get(refs)
-    except RayTaskError as error:
-        if isinstance(error.cause, (UserError, ModelError)):
-            raise error.cause from error
+    except RayError as error:
+        mistake = users_mistake(error)
+        if mistake is not None:
+            raise mistake from error
         raise
-    except RayActorError as error:
-        for line in str(error).splitlines():
-            for kind in (UserError, ModelError):
-                if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
-                    raise kind(line.split(": ", 1)[1]) from error
-        raise
+
+
+def users_mistake(error: RayError) -> Exception | None:
+    """The user's mistake that an actor's method or start failed with, if it was one."""
+    if isinstance(error, RayTaskError):
+        return error.cause if isinstance(error.cause, (UserError, ModelError)) else None
+    for line in str(error).splitlines():
+        for kind in (UserError, ModelError):
+            if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
+                return kind(line.split(": ", 1)[1])
+    return None
 
 
 def last_line(error: Exception) -> str:

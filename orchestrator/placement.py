@@ -4,15 +4,20 @@ Owns: the sharing of CPUs and GPUs. Must not know: what the actors do.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import UserError
+from orchestrator.nodes import Node
 
 CPU_TOKEN_BUDGET = 1536
 """Read positions in a CPU solver's table: its activations stay near the caches. Measured, LOG 2026-11-21."""
 
 GPU_TOKEN_BUDGET = 4096
 """Read positions in a GPU solver's table: fits a 7B model's activations beside its weights. Assumption."""
+
+TINY = 1e-6
+"""Shares of a GPU are sums of decimal fractions."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Placement:
         device: `cpu` or `cuda`.
         solver_gpus: GPUs of each solver, fractions allowed.
         verifier_gpus: GPUs of the verifier.
-        solver_threads: torch threads of each solver.
+        solver_threads: torch threads of the first solver; on a CPU each has those of its seat.
         token_budget: read positions in each solver's table.
         verifier_threads: threads of a verifier on the CPU.
     """
@@ -44,40 +49,79 @@ class Placement:
 
 
 def place(
-    num_gpus: float,
+    nodes: Sequence[Node],
     *,
     num_solvers: int | None = None,
     solver_gpus: float | None = None,
     token_budget: int | None = None,
-    num_cpus: int | None = None,
+    is_fixed: bool = True,
 ) -> Placement:
     """Share what a cluster has.
 
     One GPU is split between solver and verifier; with more, each solver takes one and the verifier another.
 
     Args:
-        num_gpus: GPUs of the whole cluster.
+        nodes: of the cluster.
         num_solvers: asked for, or None.
         solver_gpus: GPUs of each solver, asked for, or None.
         token_budget: asked for, or None.
-        num_cpus: processors of this machine; threads are shared among its CPU solvers.
+        is_fixed: whether the cluster is all there will ever be; others may grow until all solvers have room.
     Raises:
-        UserError: more GPUs asked for than there are.
+        UserError: more GPUs asked for than a fixed cluster has.
     """
-    cpus = num_cpus or os.cpu_count() or 1
-    if num_gpus == 0 or solver_gpus == 0:
+    num_gpus = sum(node.num_gpus for node in nodes)
+    if solver_gpus == 0 or (num_gpus == 0 and solver_gpus is None):
         solvers = num_solvers or 1
-        return Placement(solvers, "cpu", 0, 0, max(1, cpus // solvers), token_budget or CPU_TOKEN_BUDGET)
+        return Placement(solvers, "cpu", 0, 0, seat(0, solvers, nodes).num_threads, token_budget or CPU_TOKEN_BUDGET)
     if solver_gpus is None:
         solver_gpus = 0.6 if num_gpus == 1 else 1.0
     verifier_gpus = 0.4 if num_gpus == 1 else 1.0
-    solvers = num_solvers or max(1, int((num_gpus - verifier_gpus) / solver_gpus))
-    if solvers * solver_gpus + verifier_gpus > num_gpus + 1e-6:
+    threads = os.cpu_count() or 1
+    placement = Placement(1, "cuda", solver_gpus, verifier_gpus, threads, token_budget or GPU_TOKEN_BUDGET)
+    solvers = num_solvers or max(1, room_for_solvers(nodes, placement))
+    if is_fixed and solvers > room_for_solvers(nodes, placement):
         raise UserError(
             f"--solvers {solvers} x --solver-gpus {solver_gpus:g} and {verifier_gpus:g} for the verifier: "
             f"the cluster has {num_gpus:g} GPUs; ask for fewer"
         )
-    return Placement(solvers, "cuda", solver_gpus, verifier_gpus, cpus, token_budget or GPU_TOKEN_BUDGET)
+    return replace(placement, num_solvers=solvers)
+
+
+def room_for_solvers(nodes: Sequence[Node], placement: Placement) -> int:
+    """Solvers that the GPUs of these nodes hold beside the verifier; a share of a GPU does not cross to the next."""
+
+    def hold(num_gpus: float) -> int:
+        if placement.solver_gpus > 1:
+            return int(num_gpus / placement.solver_gpus + TINY)
+        return int(num_gpus + TINY) * int(1 / placement.solver_gpus + TINY)
+
+    # The verifier sits where it costs least.
+    room = [hold(node.num_gpus) for node in nodes]
+    costs = [
+        held - hold(node.num_gpus - 1) - int((1 - placement.verifier_gpus) / placement.solver_gpus + TINY)
+        for node, held in zip(nodes, room, strict=True)
+        if node.num_gpus >= 1
+    ]
+    return sum(room) - min(costs, default=0)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a solver without a GPU goes, and the threads it gets there."""
+
+    node_id: str
+    num_threads: int
+
+
+def seat(index: int, num_solvers: int, nodes: Sequence[Node]) -> Seat:
+    """Spread CPU solvers over the nodes that have processors, those of one node sharing them.
+
+    Ray has them all on one node otherwise: an actor that asks for no resource fits anywhere.
+    """
+    able = [node for node in nodes if node.num_cpus and not node.is_draining] or list(nodes)
+    place = index % len(able)
+    num_neighbours = len(range(place, num_solvers, len(able)))
+    return Seat(able[place].id, max(1, able[place].num_cpus // max(1, num_neighbours)))
 
 
 def place_judge(num_gpus: float, *, num_cpus: int | None = None) -> Placement:

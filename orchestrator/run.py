@@ -27,7 +27,6 @@ from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.digest_set import DigestSet
 from orchestrator.driver import LEASE_S, OPEN_WINDOW, Driver
 from orchestrator.errors import Superseded, UserError
-from orchestrator.fleet import Worker
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
@@ -42,9 +41,11 @@ from orchestrator.margin_control import (
     with_margin_for,
 )
 from orchestrator.metrics import Metrics
-from orchestrator.placement import Placement, place
+from orchestrator.nodes import nodes
+from orchestrator.placement import Placement, place, room_for_solvers
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.retry import make_retry
+from orchestrator.roster import Roster
 from orchestrator.rows import RowContext
 from orchestrator.run_log import LEVELS, RunLog
 from orchestrator.run_record import ModelRecord, RunRecord
@@ -164,11 +165,13 @@ def _run_alone(prepared: Prepared, console: Console) -> Summary:
 
 def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     options = prepared.options
+    up, is_fixed = nodes(), options.address is None
     placement = place(
-        ray.cluster_resources().get("GPU", 0),
+        up,
         num_solvers=options.solvers,
         solver_gpus=options.solver_gpus,
         token_budget=options.token_budget,
+        is_fixed=is_fixed,
     )
     dtype = options.dtype or placement.dtype
     spec = _engine_spec(options, placement, prepared.tokens.context, dtype)
@@ -178,30 +181,36 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     )
     # Two runs may share a cluster and a folder name, hence the process id.
     name = f"{name_of(options.out)}-{os.getpid()}"
-    verifier = fleet.verifier_worker(name, spec, placement)
-    solvers = [fleet.solver_worker(name, i, options.source, placement, dtype) for i in range(placement.num_solvers)]
-    infos: list[SolverInfo] = fleet.get([worker.actor.describe.remote() for worker in solvers])
-    _require_one_model(infos, prepared.record)
-    plan = _vector_plan(options.recipe, solvers[0].actor, reporter)
-    engine = fleet.get(verifier.actor.ready.remote())
-    key = cache_key(infos[0].fingerprint, infos[0].device_name, engine, spec.dtype)
-    noise = _engine_noise(options.recipe, plan, key, solvers[0], verifier, reporter)
+    roster = Roster(
+        verifier=fleet.verifier_worker(name, spec, placement),
+        hire=lambda index: fleet.solver_worker(name, index, options.source, placement, dtype),
+        num_solvers=placement.num_solvers,
+        has_room=None if is_fixed or options.solvers else partial(room_for_solvers, placement=placement),
+        say=reporter.say,
+        fingerprint=prepared.record.model.fingerprint if prepared.record else None,
+    )
+    if placement.solver_gpus and (room := room_for_solvers(up, placement)) < placement.num_solvers:
+        reporter.say(f"the cluster has room for {room} of them yet; the others join when it grows")
+    info = roster.first_ready()
+    plan = _vector_plan(options.recipe, roster, reporter)
+    engine = fleet.get(roster.verifier.actor.ready.remote())
+    key = cache_key(info.fingerprint, info.device_name, engine, spec.dtype)
+    noise = _engine_noise(options.recipe, plan, key, roster, reporter)
     recipe = with_margin_for(options.recipe, noise)
     if noise is not None:
         reporter.say(f"engines differ by up to {noise.largest:.2g} logits; margin asked for: {recipe.stop_margin:.2g}")
-    record = _new_record(prepared, infos[0], plan, engine, spec.dtype, recipe.stop_margin)
+    record = _new_record(prepared, info, plan, engine, spec.dtype, recipe.stop_margin)
     record.write(options.out)
     grows = options.recipe.num_vectors == "auto"
     # Not before the record: a folder that holds anything else is refused.
     watch = Watch(Metrics(name), RunLog(options.out, options.log_level))
     driver = Driver(
-        taken=_taken(prepared, recipe, plan, solvers[0].actor),
+        taken=_taken(prepared, recipe, plan, roster),
         queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
-        solvers=solvers,
-        verifier=verifier,
+        roster=roster,
         ledger=prepared.ledger,
         in_flight=InFlight(options.out),
-        context=RowContext(options.recipe.hash, infos[0].fingerprint, dtype, partial(decode, prepared.tokens)),
+        context=RowContext(options.recipe.hash, info.fingerprint, dtype, partial(decode, prepared.tokens)),
         reporter=reporter,
         watch=watch,
         token_budget=placement.token_budget,
@@ -210,7 +219,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         num_done=len(prepared.committed),
     )
     with watch.log:
-        watch.started(name, total=record.num_rows, done=driver.num_done, num_solvers=len(solvers))
+        watch.started(name, total=record.num_rows, done=driver.num_done, num_solvers=len(roster.solvers))
         try:
             driver.run()
         except Superseded:
@@ -226,13 +235,15 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     return summarise(prepared.ledger, record)
 
 
-def _taken(prepared: Prepared, recipe: Recipe, plan: VectorPlan | None, solver: Any) -> Iterator[Taken]:
+def _taken(prepared: Prepared, recipe: Recipe, plan: VectorPlan | None, roster: Roster) -> Iterator[Taken]:
     """Rows still to come, in the order the recipe's curriculum asks for."""
     taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed).taken()
     order = recipe.curriculum.order
     if order == "corpus":
         return taken
-    return easiest_first(taken, lambda targets: fleet.get(solver.difficulty.remote(order, targets)), OPEN_WINDOW)
+    return easiest_first(
+        taken, lambda targets: roster.ask(lambda solver: solver.difficulty.remote(order, targets)), OPEN_WINDOW
+    )
 
 
 def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) -> None:
@@ -265,17 +276,6 @@ def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
         raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")
 
 
-def _require_one_model(infos: list[SolverInfo], record: RunRecord | None) -> None:
-    prints = {info.fingerprint for info in infos}
-    if record is not None:
-        prints.add(record.model.fingerprint)
-    if len(prints) > 1:
-        raise UserError(
-            f"the model's weights differ ({' and '.join(sorted(prints))}): the folder or another solver holds other "
-            "weights of that name or dtype; pin --revision, or choose another --out"
-        )
-
-
 def _engine_spec(options: RunOptions, placement: Placement, context: int, dtype: str) -> EngineSpec:
     return EngineSpec(
         engine=options.engine,
@@ -288,20 +288,24 @@ def _engine_spec(options: RunOptions, placement: Placement, context: int, dtype:
     )
 
 
-def _vector_plan(recipe: Recipe, solver: Any, reporter: Reporter) -> VectorPlan | None:
+def _vector_plan(recipe: Recipe, roster: Roster, reporter: Reporter) -> VectorPlan | None:
     if recipe.num_vectors != "auto":
         return None
-    plan_ref = solver.plan.remote(recipe)
-    ready, _ = ray.wait([plan_ref], timeout=PLAN_PATIENCE_S)
-    if not ready:
-        reporter.say("calibrating how many vectors this model needs; kept for the next run")
-    plan: VectorPlan = fleet.get(plan_ref)
+
+    def ask(solver: Any) -> Any:
+        plan_ref = solver.plan.remote(recipe)
+        ready, _ = ray.wait([plan_ref], timeout=PLAN_PATIENCE_S)
+        if not ready:
+            reporter.say("calibrating how many vectors this model needs; kept for the next run")
+        return plan_ref
+
+    plan: VectorPlan = roster.ask(ask)
     reporter.say("vectors for a text: " + ", ".join(f"{k} for {t} tokens" for t, k in plan.points))
     return plan
 
 
 def _engine_noise(
-    recipe: Recipe, plan: VectorPlan | None, key: str, solver: Worker, verifier: Worker, reporter: Reporter
+    recipe: Recipe, plan: VectorPlan | None, key: str, roster: Roster, reporter: Reporter
 ) -> EngineNoise | None:
     """How far the two engines' margins lie apart, from the cache or from a handful of texts."""
     if recipe.noise_factor == 0:
@@ -309,8 +313,9 @@ def _engine_noise(
     noise = load_noise(key)
     if noise is None:
         reporter.say("measuring how far the two engines' margins lie apart; kept for the next run")
-        probes = fleet.get(solver.actor.probes.remote(recipe, plan))
-        noise = compare(probes, fleet.get(verifier.actor.judge.remote(candidates_of(probes), Mode(margins=True))))
+        probes = roster.ask(lambda solver: solver.probes.remote(recipe, plan))
+        judge = roster.verifier.actor.judge
+        noise = compare(probes, fleet.get(judge.remote(candidates_of(probes), Mode(margins=True))))
         if noise is not None:
             save_noise(key, noise)
     return noise

@@ -4,6 +4,7 @@ Owns: nothing but the engine's solver. Must not know: the queue, the verifier, f
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import ray
@@ -20,6 +21,8 @@ from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
 from orchestrator.fail_points import fail_point
+from orchestrator.memory import is_out_of_memory, reclaim
+from orchestrator.nodes import Home, home
 from orchestrator.plan_cache import load_plan, save_plan
 
 
@@ -40,6 +43,19 @@ class SolverInfo:
 
 
 @dataclass(frozen=True)
+class Shortage:
+    """Memory ran out during a pass.
+
+    Attributes:
+        token_budget: read positions of the table from here on.
+        too_large: key of the attempt that was alone in the table, if one was.
+    """
+
+    token_budget: int
+    too_large: str | None
+
+
+@dataclass(frozen=True)
 class Advance:
     """What one call of `advance` did.
 
@@ -50,6 +66,8 @@ class Advance:
         num_tokens: positions passed forward and backward.
         seconds: wall time inside the call.
         checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
+        given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
+        shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
     """
 
     attempts: list[Attempt]
@@ -58,6 +76,8 @@ class Advance:
     num_tokens: float
     seconds: float
     checkpoints: dict[str, bytes] = field(default_factory=dict)
+    given_back: tuple[str, ...] = ()
+    shortage: Shortage | None = None
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -70,6 +90,10 @@ class SolverActor:
         self._solver = Solver(self._lm, token_budget=token_budget)
         name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
         self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, name, dtype, num_threads)
+
+    def home(self) -> Home:
+        """Where this runs; answers when the model is loaded."""
+        return home()
 
     def describe(self) -> SolverInfo:
         """What is resident here."""
@@ -92,14 +116,22 @@ class SolverActor:
         return DIFFICULTIES[name](self._lm, targets)
 
     def advance(
-        self, jobs: list[Job], seconds: float, checkpoints: dict[str, bytes] | None = None, *, keeps: bool = False
+        self,
+        jobs: list[Job],
+        seconds: float,
+        checkpoints: dict[str, bytes] | None = None,
+        *,
+        keeps: bool = False,
+        give_back: Collection[str] = (),
     ) -> Advance:
-        """Take jobs in, then step for about `seconds`, or until nothing is left to do.
+        """Let attempts go, take jobs in, then step for about `seconds`, or until nothing is left to do.
 
         Args:
             checkpoints: by job key, what some of the jobs go on from.
             keeps: whether checkpoints of what is under way are asked for.
+            give_back: keys of attempts to let go of; one that has ended is an attempt like any other.
         """
+        let_go = self._solver.withdraw(give_back)
         for job in jobs:
             fail_point("solver.takes", job.target.id)
             content = (checkpoints or {}).get(job.key)
@@ -110,21 +142,47 @@ class SolverActor:
         started = time.monotonic()
         steps, tokens = self._solver.num_steps, self._solver.num_tokens
         attempts: list[Attempt] = []
-        while not self._solver.is_idle and time.monotonic() - started < seconds:
-            attempts += [self._listen(attempt) for attempt in self._solver.step()]
+        shortage = None
+        while shortage is None and not self._solver.is_idle and time.monotonic() - started < seconds:
+            ended, shortage = self._step()
+            attempts += [self._listen(attempt) for attempt in ended]
         fail_point("solver.before_answer")
+        kept = self._solver.checkpoints() if keeps else []
+        if shortage is not None:
+            kept = self._solver.withdraw(self._solver.keys)
         return Advance(
             attempts,
             num_slots=len(self._solver.active),
             num_steps=self._solver.num_steps - steps,
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
-            checkpoints={c.job.key: to_bytes(c) for c in self._solver.checkpoints()} if keeps else {},
+            checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
+            given_back=tuple(c.job.key for c in let_go),
+            shortage=shortage,
         )
+
+    def _step(self) -> tuple[list[Attempt], Shortage | None]:
+        """One step of the solver; where memory runs out, a table of half the size."""
+        try:
+            return self._solver.step(), None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        reclaim()
+        solver = self._solver
+        keys = list(dict.fromkeys(slot.job.key for slot in solver.active)) or [solver.waiting[0].job.key]
+        if len(keys) > 1:
+            solver.token_budget = max(1, sum(slot.job.num_positions for slot in solver.active) // 2)
+        return [], Shortage(solver.token_budget, too_large=keys[0] if len(keys) == 1 else None)
 
     def _listen(self, attempt: Attempt) -> Attempt:
         """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""
         if attempt.is_candidate or not torch.isfinite(attempt.prompt_KD).all():
             return attempt
-        said = greedy(self._lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+        try:
+            said = greedy(self._lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return attempt
         return replace(attempt, generated_ids=tuple(said))

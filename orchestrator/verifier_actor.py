@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import ray
 
 from orchestrator.fail_points import fail_point
+from orchestrator.nodes import Home, home
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
@@ -60,6 +61,10 @@ class VerifierActor:
 
     def __init__(self, spec: EngineSpec):
         self._verifier = make_verifier(spec)
+
+    def home(self) -> Home:
+        """Where this runs; answers when the engine is loaded."""
+        return home()
 
     def ready(self) -> str:
         """Name and version of the engine, once it is loaded."""

@@ -29,6 +29,7 @@ from orchestrator.driver import LEASE_S
 from orchestrator.errors import UserError
 from orchestrator.folder_lock import sole_writer
 from orchestrator.intake import Intake
+from orchestrator.nodes import nodes
 from orchestrator.placement import Placement, place
 from orchestrator.slot_pool import PoolSpec, PoolText
 from orchestrator.slot_pool_actor import SlotPoolActor
@@ -214,7 +215,7 @@ def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
     """
     tokens = TokenRule.load(options.source)
     placement = place(
-        ray.cluster_resources().get("GPU", 0),
+        nodes(),
         num_solvers=options.solvers,
         solver_gpus=options.solver_gpus,
         token_budget=options.token_budget,
