@@ -167,7 +167,7 @@ def test_the_rayjob_ends_with_its_run_keeps_results_and_wants_a_token():
     (mount,) = head["containers"][0]["volumeMounts"]
     run = parse(spec["entrypoint"])
     assert run["address"] == "auto"
-    assert run["out"].is_relative_to(mount["mountPath"]) and run["corpus"].is_relative_to(mount["mountPath"])
+    assert all(Path(run[place]).is_relative_to(mount["mountPath"]) for place in ("out", "corpus"))
     (volume,) = head["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == load("deploy/kuberay/volume.yaml")["metadata"]["name"]
     RuntimeEnv(**yaml.safe_load(spec["runtimeEnvYAML"]))
