@@ -6,6 +6,7 @@ K soft-prompt vectors, D hidden size.
 """
 
 import time
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import torch
 from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
-from orchestrator.solver_actor import Advance
+from orchestrator.nodes import Home, home
+from orchestrator.solver_actor import Advance, SolverInfo
 from orchestrator.verifier import Candidate, Verdict
 
 D = 256
@@ -49,21 +51,41 @@ class NoOpSolver:
         self._jobs: list[Job] = []
         self._jobs_a_call = jobs_a_call
 
+    def home(self) -> Home:
+        """As `SolverActor.home`."""
+        return home()
+
+    def describe(self) -> SolverInfo:
+        """As `SolverActor.describe`."""
+        return SolverInfo("no-op", D, "cpu", "float32", 1)
+
     def advance(
-        self, jobs: list[Job], seconds: float, checkpoints: dict[str, bytes] | None = None, *, keeps: bool = False
+        self,
+        jobs: list[Job],
+        seconds: float,
+        checkpoints: dict[str, bytes] | None = None,
+        *,
+        keeps: bool = False,
+        give_back: Collection[str] = (),
     ) -> Advance:
         """`SolverActor.advance` without the optimisation."""
         started = time.monotonic()
         self._jobs += jobs
+        given_back = [job.key for job in self._jobs if job.key in give_back]
+        self._jobs = [job for job in self._jobs if job.key not in give_back]
         attempts = [solved(job) for job in self._jobs[: self._jobs_a_call]]
         del self._jobs[: len(attempts)]
         steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
-        return Advance(attempts, len(self._jobs), steps, tokens, elapsed)
+        return Advance(attempts, len(self._jobs), steps, tokens, elapsed, given_back=tuple(given_back))
 
 
 @ray.remote(num_cpus=0)
 class NoOpVerifier:
     """Believes every candidate."""
+
+    def home(self) -> Home:
+        """As `VerifierActor.home`."""
+        return home()
 
     def judge(self, candidates: list[Candidate]) -> list[Verdict]:
         """`VerifierActor.judge` without the decoding."""

@@ -39,6 +39,7 @@ from orchestrator.metrics import Metrics
 from orchestrator.placement import CPU_TOKEN_BUDGET
 from orchestrator.progress import make_reporter
 from orchestrator.retry import make_retry
+from orchestrator.roster import Roster
 from orchestrator.rows import RowContext
 from orchestrator.run_log import RunLog
 from orchestrator.solver_actor import Advance
@@ -60,7 +61,7 @@ def measure(num_targets: int, num_solvers: int, jobs_a_call: int | None = None) 
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         assert driver.queue.counts == {State.VERIFIED: num_targets}
         assert sum(entry["rows"] for entry in driver.ledger.entries()) == num_targets
-        for worker in [*driver.solvers, driver.verifier]:
+        for worker in [*driver.roster.solvers, driver.roster.verifier]:
             ray.kill(worker.actor)
     return {
         "solvers": num_solvers, "targets": num_targets, "jobs_a_call": jobs_a_call, "seconds": round(wall, 2),
@@ -76,14 +77,19 @@ def make_driver(folder: Path, num_targets: int, num_solvers: int, jobs_a_call: i
     tokens, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=NUM_VECTORS)
     out = folder / "run"
     out.mkdir()
-    solvers = [Worker(f"solver-{i}", lambda _: NoOpSolver.remote(jobs_a_call), "bench") for i in range(num_solvers)]
-    verifier = Worker("verifier", lambda _: NoOpVerifier.remote(), "bench")
-    ray.get([worker.actor.__ray_ready__.remote() for worker in [*solvers, verifier]])
+    roster = Roster(
+        verifier=Worker("verifier", lambda _: NoOpVerifier.remote(), "bench"),
+        hire=lambda index: Worker(f"solver-{index}", lambda _: NoOpSolver.remote(jobs_a_call), "bench"),
+        num_solvers=num_solvers,
+        has_room=None,
+        say=lambda _: None,
+    )
+    for worker in list(roster.calls.values()):
+        roster.take_in(worker)
     return Driver(
         taken=Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken(),
         queue=WorkQueue(make_retry(tokens.context, grows=False)),
-        solvers=solvers,
-        verifier=verifier,
+        roster=roster,
         ledger=Ledger(out),
         in_flight=InFlight(out),
         context=RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens)),
