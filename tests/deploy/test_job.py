@@ -1,106 +1,25 @@
 """A run sent as a job to a real cluster of one node, with token authentication, through the command line."""
 
-import os
-import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import doctor
 from tests.deploy.conftest import ROOT
+from tests.ray_cluster import Cluster, ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
-START_S = 120
 TEXTS = "The cat sat on the mat.\nIt was late.\nShe made tea.\nA dog ran home.\n"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster: its dashboard, and the environment of those who may use it."""
-
-    url: str
-    env: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def stop(process: subprocess.Popen, folder: Path) -> None:
-    """End what this cluster started, and only that: the process's children, and who was started for its folder."""
-    mine = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-    for other in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in part for part in other.info["cmdline"] or []):
-            mine.append(other)
-    for child in mine:
-        try:
-            child.terminate()
-        except psutil.NoSuchProcess:
-            pass
-    _, alive = psutil.wait_procs(mine, timeout=15)
-    for child in alive:
-        child.kill()
-    psutil.wait_procs(alive, timeout=15)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    # Its own temporary folder: else every `ray.init()` on the machine would find and join this cluster. And a short
-    # one, for the sockets in it.
-    folder = Path(tempfile.mkdtemp(prefix="vb", dir="/tmp"))
-    port, gcs = free_port(), free_port()
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    env |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs find `verbatim` there
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        *("ray", "start", "--head", "--block", f"--temp-dir={folder}", f"--port={gcs}", "--num-cpus=1"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--dashboard-agent-listen-port=0"),
-        *(f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
-    ]
-    with (folder / "start.log").open("w") as log:
-        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-        try:
-            deadline = time.monotonic() + START_S
-            while not answers(f"http://127.0.0.1:{port}/api/gcs_healthz"):
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "start.log").read_text()
-                time.sleep(0.5)
-            yield Cluster(f"http://127.0.0.1:{port}", env)
-        finally:
-            stop(process, folder)
-            shutil.rmtree(folder, ignore_errors=True)
+    with ray_cluster() as it:
+        yield it
 
 
 def submit(cluster: Cluster, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,69 @@
+"""A driver that is killed again and again: every row comes out once, and nothing is left behind."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.orchestrator.killed import POINTS
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEED = 7
+
+MAX_BYTES = 64 << 10
+"""Enough for a run's record and log, not for a part."""
+
+LOADING_S, LOOPING_S = 8.0, 3.0
+"""Longest that a doomed call lives, from its start or from the loop's."""
+
+
+def test_ten_kills_lose_nothing_double_nothing_and_compute_nothing_again(run, orders):
+    chance = random.Random(SEED)
+
+    def die_while_loading():
+        call = run.call()
+        time.sleep(chance.uniform(0, LOADING_S))
+        call.kill()
+
+    def die_in_the_loop(**how):
+        begun = len(run.log("started"))
+        call = run.call(**how)
+        call.wait_for(lambda: len(run.log("started")) > begun)
+        time.sleep(chance.uniform(0, LOOPING_S))
+        call.kill()
+
+    def meet_a_full_disk():
+        call = run.call(max_bytes=MAX_BYTES)
+        assert call.end() == 2 and "make room, then the same command goes on from here" in call.output, call.output
+
+    def die_at(point):
+        orders.give(point, 1)
+        assert run.call().end() == -signal.SIGKILL
+        assert point not in orders.open
+
+    lives = [die_while_loading] * 3 + [die_in_the_loop] * 2 + [lambda point=point: die_at(point) for point in POINTS]
+    lives.append(meet_a_full_disk)
+    chance.shuffle(lives)
+    die_in_the_loop(is_alone=True)
+    for die in lives:
+        die()
+        run.audit.look()
+        if chance.random() < 0.5:
+            tear_the_manifest(run.folder)
+
+    orders.give("solver.before_answer", 1)  # and the last call loses an actor
+    call = run.call()
+    assert call.end() == 0, call.output
+    assert [event["worker"] for event in run.log("actor_died")] == ["solver-0"] and not orders.open
+    assert run.audit.conclude() == {}
+    assert not (run.folder / "in_flight").exists()
+
+
+def tear_the_manifest(folder):
+    """As a power cut in the middle of a commit would."""
+    manifest = folder / "manifest.jsonl"
+    if manifest.exists():
+        with manifest.open("a") as lines:
+            lines.write('{"part": "part-')
