@@ -77,6 +77,11 @@ def test_an_absolute_corpus_is_the_clusters_own(verbatim):
     assert verbatim("submit", "/data/on-the-cluster.parquet", *OUT, "--print").code == 0
 
 
+def test_uris_mean_the_same_on_the_cluster(verbatim):
+    outcome = verbatim("submit", "s3://bucket/corpus.parquet", "--out", "s3://bucket/run", "--print")
+    assert (outcome.code, outcome.err) == (0, "") and "run s3://bucket/corpus.parquet --out s3://bucket/run" in outcome.out
+
+
 @pytest.mark.parametrize("out", [(), ("--out", "runs/demo")])
 def test_results_that_would_be_thrown_away(verbatim, refused, out):
     assert "the job's own folder is thrown away" in refused(CORPUS, *out)
