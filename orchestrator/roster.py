@@ -149,19 +149,27 @@ class Roster:
             if worker.is_ready and worker.home is not None and worker.home.node_id in draining:
                 worker.leaves_since = now
                 self.say(f"{worker.name} leaves: its node is being drained")
-        if self.has_room is not None and (room := self.has_room(up)) > self._num_hired:
+        staying = [node for node in up if not node.is_draining]
+        if self.has_room is not None and (room := self.has_room(staying)) > self._num_hired:
             self.say(f"the cluster has grown: {room} solvers")
             self._hire(room)
 
     def ask(self, call: Callable[[Any], Any]) -> Any:
         """A solver's answer to `call(actor)`; another one's if that dies over it."""
+        return self._ask(lambda: self._started[0], call)
+
+    def ask_verifier(self, call: Callable[[Any], Any]) -> Any:
+        """The verifier's answer to `call(actor)`, its successor's if it dies over it."""
+        return self._ask(lambda: self.verifier, call)
+
+    def _ask(self, choose: Callable[[], Worker], call: Callable[[Any], Any]) -> Any:
         while True:
             self.first_ready()
-            solver = self._started[0]
+            worker = choose()
             try:
-                return fleet.get(call(solver.actor))
+                return fleet.get(call(worker.actor))
             except RayError as error:
-                self.replace(solver, error)
+                self.replace(worker, error)
 
     def _hire(self, up_to: int) -> None:
         self.solvers += [self.hire(index) for index in range(self._num_hired, up_to)]

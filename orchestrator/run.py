@@ -193,7 +193,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         reporter.say(f"the cluster has room for {room} of them yet; the others join when it grows")
     info = roster.first_ready()
     plan = _vector_plan(options.recipe, roster, reporter)
-    engine = fleet.get(roster.verifier.actor.ready.remote())
+    engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
     key = cache_key(info.fingerprint, info.device_name, engine, spec.dtype)
     noise = _engine_noise(options.recipe, plan, key, roster, reporter)
     recipe = with_margin_for(options.recipe, noise)
@@ -314,8 +314,9 @@ def _engine_noise(
     if noise is None:
         reporter.say("measuring how far the two engines' margins lie apart; kept for the next run")
         probes = roster.ask(lambda solver: solver.probes.remote(recipe, plan))
-        judge = roster.verifier.actor.judge
-        noise = compare(probes, fleet.get(judge.remote(candidates_of(probes), Mode(margins=True))))
+        candidates = candidates_of(probes)
+        verdicts = roster.ask_verifier(lambda verifier: verifier.judge.remote(candidates, Mode(margins=True)))
+        noise = compare(probes, verdicts)
         if noise is not None:
             save_noise(key, noise)
     return noise
