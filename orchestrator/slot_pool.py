@@ -22,11 +22,13 @@ from engine.frozen_lm import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator import fleet
+from orchestrator.driver import TOO_LARGE
 from orchestrator.fleet import Worker
+from orchestrator.nodes import is_nodes_fault
 from orchestrator.outcome import Outcome, OutcomeFile
 from orchestrator.placement import Placement
 from orchestrator.retry import make_retry
-from orchestrator.solver_actor import SolverInfo
+from orchestrator.solver_actor import Advance, SolverInfo
 from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 from orchestrator.work_queue import Item, State, WorkQueue
@@ -97,6 +99,7 @@ class SlotPool:
             for i in range(spec.placement.num_solvers)
         ]
         self._verifier = fleet.verifier_worker(spec.name, spec.engine, spec.placement)
+        self._budgets: dict[str, int] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._known = dict(self._read())
 
@@ -152,9 +155,9 @@ class SlotPool:
 
     async def _drive(self, solver: Worker) -> None:
         """Keep one solver's table full."""
-        budget = self._spec.placement.token_budget
         while True:
             held = self._queue.leased_positions(solver.name)
+            budget = self._budgets.get(solver.name, self._spec.placement.token_budget)
             jobs = self._queue.lease(solver.name, 2 * budget - held)
             if not jobs and not held:
                 await _next(self._has_work)
@@ -162,13 +165,23 @@ class SlotPool:
             try:
                 advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S))
             except (RayError, TimeoutError) as error:
-                self._queue.lose(solver.name)
+                is_own_fault = not is_nodes_fault(error, solver.home)
+                self._queue.lose(solver.name, is_suspicious=is_own_fault)
                 solver.stop()
-                solver.replace(error)
+                solver.replace(error, is_own_fault=is_own_fault)
             else:
-                for attempt in advance.attempts:
-                    self._queue.finish(solver.name, attempt)
+                self._take(solver, advance)
             self._settle()
+
+    def _take(self, solver: Worker, advance: Advance) -> None:
+        solver.num_deaths = 0
+        for attempt in advance.attempts:
+            self._queue.finish(solver.name, attempt)
+        if advance.shortage is not None:
+            self._budgets[solver.name] = advance.shortage.token_budget
+            if advance.shortage.too_large is not None:
+                self._queue.give_up(solver.name, advance.shortage.too_large, TOO_LARGE)
+            self._queue.lose(solver.name, is_suspicious=False)
 
     async def _judge(self) -> None:
         """Judge candidates as they come, a batch at a time."""
@@ -184,6 +197,7 @@ class SlotPool:
                 self._verifier.stop()
                 self._verifier.replace(error)
             else:
+                self._verifier.num_deaths = 0
                 for verdict in verdicts:
                     self._queue.judge(verdict)
             self._settle()
