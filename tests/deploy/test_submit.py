@@ -78,8 +78,9 @@ def test_an_absolute_corpus_is_the_clusters_own(verbatim):
 
 
 def test_uris_mean_the_same_on_the_cluster(verbatim):
-    outcome = verbatim("submit", "s3://bucket/corpus.parquet", "--out", "s3://bucket/run", "--print")
-    assert (outcome.code, outcome.err) == (0, "") and "run s3://bucket/corpus.parquet --out s3://bucket/run" in outcome.out
+    outcome = verbatim("submit", "s3://bucket/texts.parquet", "--out", "s3://bucket/run", "--print")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "verbatim run s3://bucket/texts.parquet --out s3://bucket/run" in outcome.out
 
 
 @pytest.mark.parametrize("out", [(), ("--out", "runs/demo")])
