@@ -179,13 +179,14 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, "
         f"verified by {spec.engine} in {spec.dtype}; loading"
     )
+    grows_along = not is_fixed and not options.solvers and placement.solver_gpus > 0
     # Two runs may share a cluster and a folder name, hence the process id.
     name = f"{name_of(options.out)}-{os.getpid()}"
     roster = Roster(
         verifier=fleet.verifier_worker(name, spec, placement),
         hire=lambda index: fleet.solver_worker(name, index, options.source, placement, dtype),
         num_solvers=placement.num_solvers,
-        has_room=None if is_fixed or options.solvers else partial(room_for_solvers, placement=placement),
+        has_room=partial(room_for_solvers, placement=placement) if grows_along else None,
         say=reporter.say,
         fingerprint=prepared.record.model.fingerprint if prepared.record else None,
     )
