@@ -4,7 +4,8 @@
 
 Every few seconds one of solver, verifier and driver is killed or suspended; a driver that is gone is started again.
 When the time is up the run goes on undisturbed to its end, and its folder is audited: rows lost, doubled, computed
-again, called exact without proof. Ends 1 if there are any. The driver has a Ray of its own, as `verbatim run` does
+again, called exact without proof. Ends 1 if there are any. A text that was in a solver's hands three times when it was
+killed is poisoned by rule; such rows are counted apart. The driver has a Ray of its own, as `verbatim run` does
 without `--address`.
 """
 
@@ -25,12 +26,13 @@ import pyarrow.parquet as pq
 
 from bench.audit import Audit
 from bench.recipes import ROOT
+from orchestrator.ledger import Ledger
 from orchestrator.run_log import read_events
 
-LEASE_S = 10
-"""What a suspended actor costs: the least that a run takes."""
+LEASE_S = 30
+"""What a suspended actor costs. A busy machine takes ten seconds over a call now and then."""
 
-PAUSE_S = 15.0
+PAUSE_S = 35.0
 """How long a suspended driver sleeps: longer than a lease, as a laptop that was closed."""
 
 SPARED = 0.8
@@ -152,12 +154,13 @@ def main() -> None:
         num_disturbed = audit.num_committed
         code = soak.finish()
         wrong = audit.conclude()
+        statuses = Counter(row["status"] for row in Ledger(place / "run").read(["status"]))
     print(f"seed {options.seed}, {options.minutes:g} minutes: {dict(sorted(soak.faults.items()))}")
-    print(f"{num_disturbed} of {len(texts)} rows committed among faults, the rest after; exit code {code}")
+    print(f"{num_disturbed} of {len(texts)} rows committed among faults, then {dict(statuses)}, exit code {code}")
     print(f"wrong: {({kind: len(found) for kind, found in wrong.items()}) or 'nothing'}")
     for kind, found in wrong.items():
         print(f"  {kind}: {', '.join(found[:10])}")
-    raise SystemExit(1 if wrong or code != 0 else 0)
+    raise SystemExit(1 if wrong or code not in (0, 3) else 0)
 
 
 if __name__ == "__main__":
