@@ -22,7 +22,7 @@ from engine.frozen_lm import ModelError, ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import decode, make_target
-from orchestrator import fleet
+from orchestrator import driver, fleet
 from orchestrator.driver import TOO_LARGE, Driver
 from orchestrator.errors import FleetError, UserError
 from orchestrator.fleet import Worker
@@ -44,14 +44,14 @@ from orchestrator.work_queue import WorkQueue
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NODE = {"num_cpus": 1, "resources": {"seat": 1}, "object_store_memory": 100 << 20}
-SOON_DEAD = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+SOON_DEAD = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 5}
 """A node that answers nobody is dead after seconds; a busy one still has ten seconds for each answer."""
 
 TEXTS = [
     " ".join(words) for words in itertools.product(("The cat", "A dog"), ("sat", "ran", "slept"), ("here.", "now."))
 ]
 LONG = Recipe.model_validate(
-    {"num_vectors": 8, "max_steps": 150, "stop_margin": 30.0, "loss": {"margin": 30.0}, "attempts": 1}
+    {"num_vectors": 8, "max_steps": 100, "stop_margin": 30.0, "loss": {"margin": 30.0}, "attempts": 1}
 )
 """No text ever has this margin, so each takes all its steps, a few seconds in all; exact it is long before."""
 
@@ -111,6 +111,12 @@ class Story:
         assert self.plot == [], "the run ended too soon"
 
 
+@pytest.fixture(autouse=True)
+def many_turns(monkeypatch):
+    """A loop that turns often, so that things can happen in the middle of a short run."""
+    monkeypatch.setattr(driver, "SLICE_S", 0.2)
+
+
 @pytest.fixture
 def story():
     return Story()
@@ -146,7 +152,7 @@ def play(story, tokens, tmp_path):
         info = roster.first_ready()
         jobs = [job(tokens, f"row-{row}", text, recipe) for row, text in enumerate(texts)]
         with RunLog(tmp_path) as log:
-            driver = Driver(
+            story.driver = Driver(
                 taken=iter([Accepted(row, job) for row, job in enumerate(jobs)]),
                 queue=WorkQueue(make_retry(1024, grows=False)),
                 roster=roster,
@@ -159,8 +165,7 @@ def play(story, tokens, tmp_path):
                 on_commit=lambda _: None,
                 lease_s=lease_s,
             )
-            story.driver = driver
-            driver.run()
+            story.driver.run()
         story.close()
         rows = list(Ledger(tmp_path).read())
         assert sorted(row["row"] for row in rows) == list(range(len(texts)))
@@ -227,9 +232,13 @@ def test_a_node_joins_mid_run_and_its_solver_takes_work_from_the_one_that_had_it
     cluster, hire, play, story, tmp_path
 ):
     roster = hire(has_room=len)
-    story.then(lambda: cluster.add_node(**NODE))
-    story.then(lambda: look(roster, lambda: len(roster.solvers) == 2))
-    story.then(lambda: start_all(roster))
+
+    def grow():
+        cluster.add_node(**NODE)
+        look(roster, lambda: len(roster.solvers) == 2)
+        start_all(roster)
+
+    story.then(grow)
     rows = play(roster)
     assert all(row["exact"] for row in rows.values())
     assert "the cluster has grown: 2 solvers" in story.said
@@ -278,9 +287,9 @@ def test_a_stopped_actor_is_replaced_and_its_process_is_gone(hire, play, story):
         stopped[0].suspend()
 
     story.then(hang)
-    rows = play(roster, lease_s=8)
+    rows = play(roster, lease_s=6)
     assert all(row["exact"] for row in rows.values())
-    assert "solver-0 died (no answer within its lease of 8 s); starting it anew" in story.said
+    assert "solver-0 died (no answer within its lease of 6 s); starting it anew" in story.said
     assert psutil.wait_procs(stopped, timeout=30)[1] == []
 
 
@@ -313,8 +322,12 @@ def test_an_error_inside_an_actor_costs_that_actor_alone(hire, play, story):
 
 def test_a_solver_with_other_weights_is_let_go_and_the_run_goes_on(second_seat, hire, play, story):
     roster = hire(has_room=len, start=lambda index: solver(index, dtype=("float32", "bfloat16")[index]))
-    story.then(lambda: look(roster, lambda: len(roster.solvers) == 2))
-    story.then(lambda: start_all(roster))
+
+    def grow():
+        look(roster, lambda: len(roster.solvers) == 2)
+        start_all(roster)
+
+    story.then(grow)
     rows = play(roster, TEXTS[:4])
     assert all(row["exact"] for row in rows.values())
     assert [worker.name for worker in roster.solvers] == ["solver-0"]
