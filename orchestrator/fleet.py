@@ -202,6 +202,8 @@ def get(refs: Any) -> Any:
 def users_mistake(error: RayError) -> Exception | None:
     """The user's mistake that an actor's method or start failed with, if it was one."""
     if isinstance(error, RayTaskError):
+        if isinstance(error.cause, RayError):  # an actor that was asked by an actor
+            return users_mistake(error.cause)
         return error.cause if isinstance(error.cause, (UserError, ModelError)) else None
     for line in str(error).splitlines():
         for kind in (UserError, ModelError):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from orchestrator.errors import UserError
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -41,16 +43,22 @@ class OutcomeFile:
         self._path = path
 
     def read(self) -> Iterator[tuple[str, Outcome]]:
-        """(recipe hash, outcome) of every whole line."""
-        for line in self._whole_lines().splitlines():
-            values = json.loads(line)
-            yield values.pop("recipe"), Outcome(**values)
+        """(recipe hash, outcome) of every whole line.
 
-    def append(self, recipe_hash: str, outcomes: list[Outcome]) -> None:
-        """Keep outcomes of one recipe."""
+        Raises:
+            UserError: a line is damaged; the message tells which.
+        """
+        for number, line in enumerate(self._whole_lines().splitlines(), 1):
+            try:
+                values = json.loads(line)
+                yield values.pop("recipe"), Outcome(**values)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(f"{self._path}: line {number} is damaged; remove it and run again") from error
+
+    def append(self, recipe_hash: str, outcome: Outcome) -> None:
+        """Keep an outcome of a recipe."""
         with self._path.open("a", encoding="utf-8") as lines:
-            for outcome in outcomes:
-                lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
+            lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
 
     def mend(self) -> None:
         """Cut a torn last line off."""

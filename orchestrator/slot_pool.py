@@ -101,7 +101,8 @@ class SlotPool:
         self._verifier = fleet.verifier_worker(spec.name, spec.engine, spec.placement)
         self._budgets: dict[str, int] = {}
         self._loops: list[asyncio.Task[None]] = []
-        self._known = dict(self._read())
+        self._fault: Exception | None = None
+        self._known = {f"{recipe}/{outcome.id}": outcome for recipe, outcome in self._file.read()}
 
     async def describe(self) -> tuple[SolverInfo, str]:
         """What the first solver holds, and the engine that verifies; both are loaded by then."""
@@ -125,13 +126,16 @@ class SlotPool:
         """Outcomes of texts under a recipe, in order.
 
         Raises:
-            FleetError: an actor could not be kept alive.
+            FleetError: an actor could not be kept alive, now or earlier.
         """
+        if self._fault is not None:
+            raise self._fault
         recipe = Recipe.model_validate_json(recipe_json)
         return list(await asyncio.gather(*(self._outcome(recipe, id) for id in ids)))
 
-    def _read(self) -> Any:
-        return ((f"{recipe}/{outcome.id}", outcome) for recipe, outcome in self._file.read())
+    async def fault(self) -> Exception | None:
+        """Why the pool cannot go on; None while it can."""
+        return self._fault
 
     async def _outcome(self, recipe: Recipe, id: str) -> Outcome:
         text = self._texts[id]
@@ -163,15 +167,21 @@ class SlotPool:
                 await _next(self._has_work)
                 continue
             try:
+                await self._start(solver)
                 advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S))
             except (RayError, TimeoutError) as error:
-                is_own_fault = not is_nodes_fault(error, solver.home)
-                self._queue.lose(solver.name, is_suspicious=is_own_fault)
-                solver.stop()
-                solver.replace(error, is_own_fault=is_own_fault)
+                self._replace(solver, error)
             else:
                 self._take(solver, advance)
             self._settle()
+
+    def _replace(self, solver: Worker, error: Exception) -> None:
+        is_own_fault = not is_nodes_fault(error, solver.home)
+        states = self._queue.lose(solver.name, is_suspicious=is_own_fault)
+        if State.POISONED in states.values():
+            solver.num_deaths = 0  # it was that text, which will not come again
+        solver.stop()
+        solver.replace(error, is_own_fault=is_own_fault)
 
     def _take(self, solver: Worker, advance: Advance) -> None:
         solver.num_deaths = 0
@@ -185,41 +195,52 @@ class SlotPool:
 
     async def _judge(self) -> None:
         """Judge candidates as they come, a batch at a time."""
+        verifier = self._verifier
         while True:
             if not self._queue.num_waiting_candidates:
                 await _next(self._has_candidates)
             await asyncio.sleep(JUDGE_WAIT_S)
             candidates = self._queue.take_candidates(JUDGE_BATCH)
             try:
-                verdicts = await self._answer(self._verifier.actor.judge.remote(candidates))
+                await self._start(verifier)
+                verdicts = await self._answer(verifier.actor.judge.remote(candidates))
             except (RayError, TimeoutError) as error:
                 self._queue.return_candidates([candidate.id for candidate in candidates])
-                self._verifier.stop()
-                self._verifier.replace(error)
+                verifier.stop()
+                verifier.replace(error, is_own_fault=not is_nodes_fault(error, verifier.home))
             else:
-                self._verifier.num_deaths = 0
+                verifier.num_deaths = 0
                 for verdict in verdicts:
                     self._queue.judge(verdict)
             self._settle()
+
+    async def _start(self, worker: Worker) -> None:
+        """Wait until it is ready; no lease, since loading takes as long as it takes."""
+        if worker.home is None:
+            worker.home = await worker.in_flight
 
     async def _answer(self, ref: Any) -> Any:
         return await asyncio.wait_for(ref, self._spec.lease_s)
 
     async def _guard(self, loop: Awaitable[None]) -> None:
-        """A loop that cannot go on is told to everybody who waits."""
+        """A loop that cannot go on ends the others, and is told to everybody who waits or asks later."""
         try:
             await loop
         except Exception as error:
+            self._fault = error
+            for other in self._loops:
+                if other is not asyncio.current_task():
+                    other.cancel()
             for future in self._asked.values():
                 future.set_exception(error)
             self._asked.clear()
-            raise
 
     def _settle(self) -> None:
         """Give outcomes to those who wait, wake the loops that have something to do."""
         for item in self._queue.drain():
             outcome = self._outcome_of(item)
-            self._file.append(item.job.owner if item.job else "", [outcome])
+            if item.tokens:  # else no solver could take it, here and now
+                self._file.append(item.id.partition("/")[0], outcome)
             self._known[item.id] = outcome
             self._asked.pop(item.id).set_result(outcome)
         self._has_work.set()

@@ -37,3 +37,6 @@ class SlotPoolActor:
 
     async def solve(self, recipe_json: str, ids: list[str]) -> list[Outcome]:
         return await self._pool.solve(recipe_json, ids)
+
+    async def fault(self) -> Exception | None:
+        return await self._pool.fault()

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.recipe import Recipe
+from engine.settings import complaint
 from engine.strict import Strict
 from orchestrator import folder_lock
 from orchestrator.errors import UserError
@@ -46,6 +47,7 @@ class TuneRecord(Strict):
     stopping: str
     texts: int
     hold_out: int
+    texts_fingerprint: str
     budget: float
     seed: int
 
@@ -89,8 +91,8 @@ def read_record(folder: Path) -> TuneRecord | None:
         return None
     try:
         return TuneRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = complaint(error).line() if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path}: not a record of a search ({reason}); choose another --out") from error
 
 

@@ -3,6 +3,8 @@
 Owns: the draw, the split, the rungs. Must not know: Ray, recipes, how texts are solved.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ class Sample:
 
     Attributes:
         tune: the texts that trials are compared on, in the order they are tried.
-        hold_out: the texts that the winner is compared with the default on, once.
+        hold_out: the texts that the winner is compared with the base on.
     """
 
     tune: list[Job]
@@ -31,9 +33,20 @@ class Sample:
     @property
     def rungs(self) -> list[list[str]]:
         """Ids of the texts to search with, a few first: each rung as large as all before it."""
-        ids = [job.target.id for job in self.tune]
-        sizes = _doubling(len(ids))
-        return [ids[first:last] for first, last in zip([0, *sizes], sizes, strict=False)]
+        ids, ends = [job.target.id for job in self.tune], self.rung_ends
+        return [ids[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+
+    @property
+    def rung_ends(self) -> list[int]:
+        """Texts seen at the end of each rung: an eighth, a quarter, half of them, all; two at least."""
+        total = len(self.tune)
+        return sorted({total} | {total // share for share in (2, 4, 8) if total // share >= 2})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all texts, tokens and ids, in their order."""
+        facts = [(job.target.id, job.target.token_ids) for job in self.tune + self.hold_out]
+        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
 
 def draw_sample(taken: Iterable[Taken], num_texts: int, num_hold_out: int, seed: int) -> Sample:
@@ -42,17 +55,12 @@ def draw_sample(taken: Iterable[Taken], num_texts: int, num_hold_out: int, seed:
     Raises:
         UserError: too few targets.
     """
-    jobs = [item.job for item in islice(taken, MAX_LOOKED_AT) if isinstance(item, Accepted)]
+    accepted = (item.job for item in islice(taken, MAX_LOOKED_AT) if isinstance(item, Accepted))
+    jobs = list({job.target.token_ids: job for job in accepted}.values())
     if len(jobs) < num_texts + num_hold_out:
         raise UserError(
-            f"--texts {num_texts} and --hold-out {num_hold_out}: the corpus has {len(jobs)} texts that can be targets; "
-            "lower them, or take a larger corpus"
+            f"--texts {num_texts} and --hold-out {num_hold_out}: the corpus has {len(jobs)} different texts that can "
+            f"be targets (in its first {MAX_LOOKED_AT} rows); lower them, or take a larger corpus"
         )
     drawn = random.Random(seed).sample(jobs, num_texts + num_hold_out)
     return Sample(drawn[:num_texts], drawn[num_texts:])
-
-
-def _doubling(total: int) -> list[int]:
-    """Ends of the rungs: total, its half, its quarter, its eighth, from below."""
-    ends = {total} | {total // share for share in (2, 4, 8) if total // share >= 2}
-    return sorted(ends)

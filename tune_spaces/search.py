@@ -7,13 +7,16 @@ itself, merging whatever has the same name; all three are replaced here.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from engine.recipe import Recipe
+from engine.settings import SettingsError
 from tune_spaces.objective import Objective
 from tune_spaces.spaces import Space
 
@@ -29,10 +32,20 @@ class SafeOptunaSearch(OptunaSearch):
         space: draws a recipe from a trial.
         base: what the space leaves open.
         num_texts: a trial that saw fewer was stopped.
+        is_broken: whether trials fail because nobody is there to solve their texts; asked when one fails.
     """
 
-    def __init__(self, study: optuna.Study, space: Space, base: Recipe, objective: Objective, num_texts: int):
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        base: Recipe,
+        objective: Objective,
+        num_texts: int,
+        is_broken: Callable[[], bool] = lambda: False,
+    ):
         self._study, self._num_texts, self._metrics = study, num_texts, objective.metrics
+        self._is_broken, self._has_ended = is_broken, False
         single = objective.is_single
         super().__init__(
             space=lambda trial: {"recipe": space.draw(trial, base).model_dump_json()},
@@ -43,8 +56,15 @@ class SafeOptunaSearch(OptunaSearch):
     def _setup_study(self, mode: str | list) -> None:
         self._ot_study = self._study
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        config = super().suggest(trial_id)
+    def suggest(self, trial_id: str) -> Any:
+        """A recipe to try; none any more once nobody is there to try it."""
+        if self._has_ended:
+            return Searcher.FINISHED
+        try:
+            config = super().suggest(trial_id)
+        except SettingsError:
+            self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.FAIL)
+            raise
         if config is not None:
             self._ot_trials[trial_id].set_user_attr("recipe", config["recipe"])
         return config
@@ -59,14 +79,20 @@ class SafeOptunaSearch(OptunaSearch):
         if len(self._metrics) > 1:
             return
         trial = self._ot_trials[trial_id]
-        told = self._ot_study.trials[trial.number].intermediate_values
+        told = self._ot_study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for number, cost in enumerate(result["costs"]):
             if number not in told:
                 trial.report(cost, step=number)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Complete with its values, pruned if it saw too few texts, failed without a finite result."""
+        """Complete with its values, pruned if it saw too few texts, failed without a finite result.
+
+        A trial that failed because nobody was there to solve its texts is left running: the next call tries it again.
+        """
         if trial_id in self._completed_trials:
+            return
+        if error and self._is_broken():
+            self._has_ended = True
             return
         trial, result = self._ot_trials[trial_id], result or {}
         found = [result.get(metric) for metric in self._metrics]

@@ -3,8 +3,9 @@
 Owns: the choice of scheduler. Must not know: the pool, spaces.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
@@ -31,15 +32,23 @@ class PairedStopping(FIFOScheduler):
 
 
 def make_scheduler(
-    name: str, *, num_rungs: int, num_texts: int, is_hopeless: Callable[[str, dict[str, Any]], bool]
+    name: str, *, rungs: list[int], is_hopeless: Callable[[str, dict[str, Any]], bool]
 ) -> TrialScheduler:
-    """The scheduler called `name`: wilcoxon pairs texts, asha and median compare means over the same rung."""
+    """The scheduler called `name`: wilcoxon pairs texts, asha and median compare means over the same rung.
+
+    Args:
+        rungs: texts seen at the end of each rung.
+    """
+    first, last = rungs[0], rungs[-1]
     if name == "wilcoxon":
-        return PairedStopping(is_hopeless, num_texts)
+        return PairedStopping(is_hopeless, last)
     if name == "asha":
-        return ASHAScheduler(metric="cost", mode="min", max_t=num_rungs + 1, grace_period=1, reduction_factor=2)
+        return ASHAScheduler(
+            time_attr="texts", metric="cost", mode="min", max_t=last + 1, grace_period=first, reduction_factor=2
+        )
     if name == "median":
         return MedianStoppingRule(
-            metric="cost", mode="min", time_attr="training_iteration", grace_period=1, min_samples_required=MIN_TRIALS
-        )
+            time_attr="texts", metric="cost", mode="min", grace_period=first, min_samples_required=MIN_TRIALS,
+            min_time_slice=cast(Any, math.inf),  # or it pauses trials, which would begin again
+        )  # fmt: skip
     return FIFOScheduler()

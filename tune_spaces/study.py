@@ -92,7 +92,10 @@ def open_study(
     """
     path = folder / FILE
     _mend(path)
-    storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); restore it from a copy, or choose another --out") from error
     names = optuna.get_all_study_names(storage)
     if names not in ([], [name]):
         raise UserError(f"{path}: holds the study {names[0]}, not {name}; choose another --out")
@@ -118,7 +121,7 @@ def adopt_orphans(study: optuna.Study) -> int:
     for orphan in orphans:
         # In this order: a search that dies in between must find the orphan still running.
         if orphan.number not in adopted:
-            study.enqueue_trial(orphan.params, user_attrs={RETRY_OF: orphan.number})
+            study.enqueue_trial(_meant(orphan), user_attrs={RETRY_OF: orphan.number})
         study.tell(orphan.number, state=TrialState.FAIL)
     return len(orphans)
 
@@ -133,6 +136,11 @@ def winner(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the lowest cost; of several objectives the first decides. None if none is complete."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(complete, key=lambda trial: trial.values[0], default=None)
+
+
+def _meant(orphan: FrozenTrial) -> dict[str, Any]:
+    """The parameters it had, or was queued with if its search died before they were all drawn."""
+    return orphan.params if "recipe" in orphan.user_attrs else orphan.system_attrs.get("fixed_params", {})
 
 
 def _pairing() -> BasePruner:

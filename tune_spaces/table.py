@@ -3,6 +3,7 @@
 Owns: the picture. Must not know: how trials are run or drawn.
 """
 
+import math
 from typing import Any
 
 import optuna
@@ -50,7 +51,8 @@ class TrialTable(Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self.close()
-        self._say_new()
+        if self._live is None:
+            self._say_new()
 
     def close(self) -> None:
         """Take the live table down; nothing if there is none."""
@@ -86,7 +88,9 @@ def best_table(trials: list[FrozenTrial], width: int) -> Table:
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("state", no_wrap=True)
     table.add_column("recipe", overflow="ellipsis", no_wrap=True, max_width=max(20, width - OTHER_WIDTH))
-    ranked = sorted(trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, _figure(trial, "cost")))
+    ranked = sorted(
+        trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, trial.user_attrs.get("cost", math.inf))
+    )
     for trial in ranked[:NUM_SHOWN]:
         table.add_row(
             str(trial.number), f"{_figure(trial, 'cost'):.1f}", f"{_figure(trial, 'exact_frac'):.0%}",
@@ -97,6 +101,8 @@ def best_table(trials: list[FrozenTrial], width: int) -> Table:
 
 def told(trial: FrozenTrial) -> str:
     """A trial in one line."""
+    if "cost" not in trial.user_attrs:
+        return f"trial {trial.number} {LABELS[trial.state]}: {drawn(trial)}"
     return (
         f"trial {trial.number} {LABELS[trial.state]}, {_figure(trial, 'cost'):.1f} passes a text, "
         f"{_figure(trial, 'exact_frac'):.0%} of {trial.user_attrs.get('texts', 0)} exact: {drawn(trial)}"
@@ -111,4 +117,4 @@ def drawn(trial: FrozenTrial) -> str:
 
 
 def _figure(trial: FrozenTrial, name: str) -> float:
-    return trial.user_attrs.get(name, float("nan"))
+    return trial.user_attrs.get(name, math.nan)

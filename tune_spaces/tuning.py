@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from rich.console import Console
 
 from engine.capacity import VectorPlan
@@ -26,7 +27,8 @@ from engine.slots import Job
 from orchestrator import fleet
 from orchestrator.corpus import open_corpus
 from orchestrator.driver import LEASE_S
-from orchestrator.errors import UserError
+from orchestrator.errors import FleetError, UserError
+from orchestrator.fleet import last_line
 from orchestrator.folder_lock import sole_writer
 from orchestrator.intake import Intake
 from orchestrator.nodes import nodes
@@ -100,7 +102,8 @@ class Tuned:
 
     Attributes:
         best: the recipe in best.toml: the winner, or the base where the winner lost.
-        comparison: on the held-out texts; None if the winner is the base, no trial is complete, or it was made earlier.
+        comparison: on the held-out texts; None without any, without a complete trial, if the winner is the base, or if
+            it was made by an earlier call.
     """
 
     study: optuna.Study
@@ -128,6 +131,7 @@ def require_sound(options: TuneOptions) -> None:
             f"--stopping {settings.stopping}: with several objectives no trial is worse than another half-way; "
             "give --stopping none"
         )
+    options.space.centre(options.base)
     read_record(options.out)
     open_corpus(options.corpus, options.text_column, options.id_column)
 
@@ -138,7 +142,7 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with sole_writer(options.out):
         if (finished := _finished(options)) is not None:
-            _say(console, f"{options.out} is finished: {options.settings.trials} trials, nothing to do")
+            _say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
         dashboard = fleet.connect(options.address, dashboard=options.dashboard)
         if dashboard:
@@ -159,7 +163,9 @@ def _finished(options: TuneOptions) -> Tuned | None:
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
-    record = _record(options, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
+    record = _record(
+        options, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan, earlier.texts_fingerprint
+    )
     record.keep(options.out)
     study = _open_study(options, record)
     if len(ended_trials(study)) < options.settings.trials or not (options.out / results.REPORT).is_file():
@@ -202,6 +208,13 @@ class Opened:
     sample: Sample
     record: TuneRecord
 
+    def fault(self) -> Exception | None:
+        """Why the pool cannot go on, its own death included."""
+        try:
+            return ray.get(self.pool.fault.remote())
+        except RayError as error:
+            return error
+
     def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
         """Outcomes of some texts, as a reference."""
         return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
@@ -231,7 +244,7 @@ def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
     known = fleet.get(pool.open.remote(texts))
     if known:
         _say(console, f"{known} outcomes are known from before")
-    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan.points))
+    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan.points, sample.fingerprint))
 
 
 def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
@@ -248,18 +261,22 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
     missing = options.settings.trials - len(ended_trials(study))
     if missing <= 0:
         return
+    # Written last, it says that the results are those of this study.
+    (options.out / results.REPORT).unlink(missing_ok=True)
     objective = OBJECTIVES[options.settings.objective]
-    num_texts, rungs = len(opened.sample.tune), opened.sample.rungs
-    search = SafeOptunaSearch(study, options.space, options.base, objective, num_texts)
-    scheduler = make_scheduler(
-        options.settings.stopping, num_rungs=len(rungs), num_texts=num_texts, is_hopeless=search.is_hopeless
+    sample = opened.sample
+    search = SafeOptunaSearch(
+        study, options.space, options.base, objective, len(sample.tune), lambda: opened.fault() is not None
     )
+    scheduler = make_scheduler(options.settings.stopping, rungs=sample.rung_ends, is_hopeless=search.is_hopeless)
     table = TrialTable(console, study, options.settings.trials)
     os.environ.update(TUNE_SETTINGS)
     # Trials report figures only; what Ray keeps of them is thrown away with this folder.
     with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(trial, pool=opened.pool, rungs=rungs), _beside_the_driver()),
+            tune.with_resources(
+                tune.with_parameters(trial, pool=opened.pool, rungs=sample.rungs), _beside_the_driver()
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
@@ -278,6 +295,8 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
             tuner.fit()
         finally:
             table.close()
+    if (fault := opened.fault()) is not None:
+        raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
 
 
 def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
@@ -314,7 +333,9 @@ def _pool_spec(options: TuneOptions, placement: Placement, context: int, dtype: 
     return PoolSpec(name, options.source, placement, dtype, engine, context, options.lease_s)
 
 
-def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, points: PlanPoints) -> TuneRecord:
+def _record(
+    options: TuneOptions, fingerprint: str, dtype: str, engine: str, points: PlanPoints, texts: str
+) -> TuneRecord:
     corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     return TuneRecord(
         corpus=str(options.corpus.resolve()),
@@ -335,6 +356,7 @@ def _record(options: TuneOptions, fingerprint: str, dtype: str, engine: str, poi
         stopping=options.settings.stopping,
         texts=options.settings.texts,
         hold_out=options.settings.hold_out,
+        texts_fingerprint=texts,
         budget=options.settings.budget,
         seed=options.seed,
     )
@@ -356,6 +378,6 @@ def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
     if tuned.comparison:
         _say(console, tuned.comparison.verdict)
     elif winner(tuned.study) is None:
-        _say(console, "no trial is complete; best.toml is the default")
-    _say(console, f"verbatim run {options.corpus} --recipe {options.out / results.BEST}")
+        _say(console, "no trial is complete; best.toml is the base recipe")
+    _say(console, f"best recipe, for verbatim run --recipe: {options.out / results.BEST}")
     _say(console, f"report: {options.out / results.REPORT}")

@@ -1,4 +1,4 @@
-"""The winner against the default on texts of their own."""
+"""The winner against the base on texts of their own."""
 
 import pytest
 
@@ -17,13 +17,13 @@ def test_the_ratio_is_that_of_total_costs_and_lies_in_its_interval():
     found = compare(ours, theirs)
     assert found.ratio == pytest.approx(130 / 220)
     assert found.low < found.ratio < found.high < 1
-    assert found.is_win and "0.59 times the default's cost" in found.verdict and "11 against 11" in found.verdict
+    assert found.is_win and "0.59 times the base's cost" in found.verdict and "11 against 11" in found.verdict
 
 
 def test_equal_recipes_are_no_win_and_differ_by_nothing():
     found = compare(side(range(1, 12)), side(range(1, 12)))
     assert (found.ratio, found.low, found.high) == (1, 1, 1)
-    assert not found.is_win and "loses on held-out texts" in found.verdict and "the default stays" in found.verdict
+    assert not found.is_win and "no better on held-out texts" in found.verdict and "the base stays" in found.verdict
 
 
 def test_a_cheaper_winner_that_solves_fewer_texts_loses():

@@ -31,7 +31,10 @@ def test_the_best_recipe_is_one_that_run_takes_and_says_where_it_comes_from(tmp_
     results.write(tmp_path, study, tune_record(corpus="/some/where/hell\no.jsonl"), best, LOST)
     path = tmp_path / results.BEST
     assert load_recipe(path).hash == best.hash
-    assert "# Trial 0: 1.0 passes a text" in path.read_text() and "# The winner loses on held-out" in path.read_text()
+    assert (
+        "# Trial 0: 1.0 passes a text" in path.read_text()
+        and "# The winner is no better on held-out" in path.read_text()
+    )
 
 
 def test_trials_are_a_table(tmp_path, study):

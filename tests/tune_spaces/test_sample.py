@@ -1,18 +1,27 @@
 """Which texts a search sees, and when."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.slots import Job
 from engine.target import Invalid
 from orchestrator.errors import UserError
 from orchestrator.intake import Accepted, Refused
 from tests.orchestrator.made_up import job
 from tune_spaces.sample import Sample, draw_sample
 
+
+def text(row: int) -> Job:
+    """A text of its own tokens."""
+    plain = job(f"text {row}")
+    return replace(plain, target=replace(plain.target, token_ids=(row, 0)))
+
+
 TAKEN = [
-    Refused(row, f"bad {row}", None, Invalid.EMPTY) if row % 5 == 0 else Accepted(row, job(f"text {row}"))
-    for row in range(50)
+    Refused(row, f"bad {row}", None, Invalid.EMPTY) if row % 5 == 0 else Accepted(row, text(row)) for row in range(50)
 ]
 
 
@@ -27,7 +36,7 @@ def test_both_parts_are_drawn_without_repetition_from_the_targets(num_texts, num
 
 
 def test_a_corpus_with_too_few_targets_is_refused():
-    with pytest.raises(UserError, match="--texts 30 and --hold-out 11: the corpus has 40 texts"):
+    with pytest.raises(UserError, match="--texts 30 and --hold-out 11: the corpus has 40 different texts"):
         draw_sample(iter(TAKEN), 30, 11, 0)
 
 
@@ -40,3 +49,10 @@ def test_rungs_hold_every_text_once_and_at_most_double(num_texts):
         assert len(rung) >= 1 and (number == 0 or len(rung) <= seen + 1)
         seen += len(rung)
     assert len(rungs[0]) >= 2 and len(rungs) <= 4
+
+
+def test_a_text_that_comes_twice_is_in_one_part():
+    same = [Accepted(row, job(f"text {row}")) for row in range(9)]
+    assert len({item.job.target.token_ids for item in same}) == 1
+    with pytest.raises(UserError, match="1 different texts"):
+        draw_sample(iter(same), 2, 1, 0)

@@ -5,9 +5,14 @@ import pickle
 
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from engine.recipe import Recipe
 from tests.tune_spaces.made_up import NUM_TEXTS, report, search_on, study_in
+from tune_spaces.objective import OBJECTIVES
+from tune_spaces.search import SafeOptunaSearch
+from tune_spaces.spaces import space
+from tune_spaces.study import adopt_orphans
 
 ALL = [3.0] * NUM_TEXTS
 
@@ -66,3 +71,14 @@ def test_costs_are_told_by_text_and_a_trial_that_loses_on_every_text_is_hopeless
 
 def test_ray_may_pickle_the_search_and_gets_nothing_of_the_study(tmp_path):
     assert vars(pickle.loads(pickle.dumps(search_on(study_in(tmp_path))))) == {}
+
+
+def test_when_nobody_solves_any_more_trials_are_left_for_the_next_call(tmp_path):
+    study = study_in(tmp_path)
+    search = SafeOptunaSearch(study, space("quick"), Recipe(), OBJECTIVES["cost"], NUM_TEXTS, is_broken=lambda: True)
+    search.suggest("a")
+    search.on_trial_complete("a", None, error=True)
+    assert search.suggest("b") is Searcher.FINISHED
+    (trial,) = study.trials
+    assert trial.state is TrialState.RUNNING
+    assert adopt_orphans(study_in(tmp_path)) == 1

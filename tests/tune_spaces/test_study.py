@@ -73,6 +73,26 @@ def test_a_search_that_dies_between_queueing_and_failing_an_orphan_queues_it_onc
     assert [trial.state for trial in study_in(tmp_path).trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
+def test_a_queued_trial_whose_search_dies_before_it_is_drawn_keeps_its_parameters(tmp_path):
+    centre = {"optim.lr": 0.7, "optim.beta1": 0.7, "loss.name": "cross_entropy"}
+    study = study_in(tmp_path)
+    study.enqueue_trial(centre)
+    study.ask()
+    adopt_orphans(study_in(tmp_path))
+    study = study_in(tmp_path)
+    search_on(study).suggest("again")
+    assert study.trials[-1].params == centre
+
+
+def test_a_journal_damaged_inside_is_named(tmp_path):
+    search_on(study_in(tmp_path)).suggest("a")
+    path = tmp_path / FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"{oops\n", *lines[1:]]))
+    with pytest.raises(UserError, match="study.journal: damaged .*choose another --out"):
+        study_in(tmp_path)
+
+
 def test_a_folder_holds_one_study_of_one_name_and_direction(tmp_path):
     study_in(tmp_path, "verbatim-quick-0")
     with pytest.raises(UserError, match="verbatim-quick-0, not verbatim-quick-1; choose another --out"):

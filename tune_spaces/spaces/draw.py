@@ -199,7 +199,9 @@ def _part(value: Any, part: str) -> Any:
 
 def _first(value: Any) -> float:
     """A number, or what a schedule begins with; 0 for what is neither."""
-    return build_schedule(TypeAdapter(Value).validate_python(value), 1)(0.0) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return build_schedule(TypeAdapter(Value).validate_python(value), 1)(0.0)
+    return value if isinstance(value, int | float) else 0.0
 
 
 def _nearest(value: Any, choices: Sequence[Choice]) -> Choice:
