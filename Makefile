@@ -38,8 +38,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## set up, then run the main job on the embedded model
 	$(BIN)/verbatim run corpora/demo.parquet --out runs/demo
 
-test: $(READY)  ## set up, then run all tests (ARGS="-m 'not slow'" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## set up, then run all tests, two at a time (ARGS="-m 'not slow'" to choose)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)  ## set up, then lint, formatting and types
 	$(BIN)/ruff check
