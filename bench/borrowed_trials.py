@@ -36,7 +36,7 @@ from orchestrator.verifier_actor import EngineSpec, make_verifier
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.spaces import preset, space
 from tune_spaces.study import open_study
-from tune_spaces.tuning import TUNE_SETTINGS, TuneOptions, open_pool, run_trials
+from tune_spaces.tuning import TUNE_SETTINGS, TuneOptions, open_pool, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "borrowed_trials.json"
@@ -89,7 +89,7 @@ def run_borrowed(options: TuneOptions, params: list[dict], console: Console) -> 
     """Seconds with the one load, seconds without it, what each trial came to, and the pool's texts."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        opened = open_pool(options, Path(folder) / "outcomes.jsonl", console)
+        opened = open_pool(options, require_sound(options), Path(folder) / "outcomes.jsonl", console)
         study = open_study(Path(folder), "borrowed", OBJECTIVES["cost"], sampler="random", seed=0, pairs_texts=False)
         for each in params:
             study.enqueue_trial(each)

@@ -27,7 +27,7 @@ from tune_spaces.hold_out import compare
 from tune_spaces.objective import OBJECTIVES, figures
 from tune_spaces.spaces import preset, space
 from tune_spaces.study import ended_trials, open_study, winner
-from tune_spaces.tuning import Opened, TuneOptions, open_pool, prepare, run_trials
+from tune_spaces.tuning import Opened, TuneOptions, open_pool, prepare, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "recovery.json"
@@ -87,7 +87,7 @@ def main() -> None:
     fleet.connect(None, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            opened = open_pool(options, Path(folder) / "outcomes.jsonl", console)
+            opened = open_pool(options, require_sound(options), Path(folder) / "outcomes.jsonl", console)
             for plant in PLANTS:
                 for seed in range(asked.seeds):
                     rows.append(recover(plant, seed, options, opened, console))

@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from orchestrator import interrupts
+from orchestrator import flags, interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
 from orchestrator.location import name_of, parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
@@ -70,25 +70,23 @@ def told_in_one_line() -> Iterator[None]:
 @app.command()
 def run(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt; path or URI")],
-    model: Annotated[
-        str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")
-    ] = "pocket",
-    revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
+    model: flags.Model = "pocket",
+    revision: flags.Revision = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")] = None,
     out: Annotated[str | None, typer.Option(help="results folder or URI; default runs/CORPUS-MODEL")] = None,
-    text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
-    id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
-    solvers: Annotated[int | None, typer.Option(min=1, help="solver actors")] = None,
-    solver_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")] = None,
-    token_budget: Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")] = None,
-    dtype: Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")] = None,
-    engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
-    verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
-    dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the run lasts")] = True,
+    text_column: flags.TextColumn = None,
+    id_column: flags.IdColumn = None,
+    address: flags.Address = None,
+    solvers: flags.Solvers = None,
+    solver_gpus: flags.SolverGpus = None,
+    token_budget: flags.TokenBudget = None,
+    dtype: flags.Dtype = None,
+    engine: flags.Engine = "vllm",
+    verify_dtype: flags.VerifyDtype = None,
+    dashboard: flags.Dashboard = True,
     log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
-    lease: Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")] = 600,
+    lease: flags.Lease = 600,
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
@@ -139,7 +137,7 @@ def verify(
     batch_size: Annotated[int | None, typer.Option(min=1, help="most prompts decoded together")] = None,
     ladder: Annotated[bool, typer.Option(help="every rung: batch sizes, dtypes, beams, rounding, noise")] = False,
     out: Annotated[Path | None, typer.Option(help="file for the ladder's table, .parquet")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
+    address: flags.Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="verdicts as JSON")] = False,
 ) -> None:
     """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""

@@ -36,7 +36,7 @@ class OutcomeFile:
     """Outcomes that have been paid for, by recipe: one JSON object a line.
 
     Args:
-        path: a line that is torn, as by a kill, is cut off before the next is written.
+        path: a torn last line does not count; who writes cuts it off first.
     """
 
     def __init__(self, path: Path):
@@ -48,25 +48,21 @@ class OutcomeFile:
         Raises:
             UserError: a line is damaged; the message tells which.
         """
-        for number, line in enumerate(self._whole_lines().splitlines(), 1):
-            try:
-                values = json.loads(line)
-                yield values.pop("recipe"), Outcome(**values)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f"{self._path}: line {number} is damaged; remove it and run again") from error
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.endswith(b"\n"):
+                    yield self._parsed(number, line)
 
     def append(self, recipe_hash: str, outcome: Outcome) -> None:
         """Keep an outcome of a recipe."""
         with self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
 
-    def mend(self) -> None:
-        """Cut a torn last line off."""
-        if self._path.is_file():
-            whole = self._whole_lines()
-            with self._path.open("r+b") as file:
-                file.truncate(len(whole))
-
-    def _whole_lines(self) -> bytes:
-        content = self._path.read_bytes() if self._path.is_file() else b""
-        return content[: content.rfind(b"\n") + 1]
+    def _parsed(self, number: int, line: bytes) -> tuple[str, Outcome]:
+        try:
+            values = json.loads(line)
+            return values.pop("recipe"), Outcome(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{self._path}: line {number} is damaged; remove it and run again") from error

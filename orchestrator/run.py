@@ -19,14 +19,15 @@ import ray
 from rich.console import Console
 
 from engine.capacity import VectorPlan
-from engine.frozen_lm import DTYPES, ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet, run_record
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.digest_set import DigestSet
-from orchestrator.driver import LEASE_S, OPEN_WINDOW, Driver
+from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import Superseded, UserError
+from orchestrator.fleet_options import FleetOptions
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
@@ -42,7 +43,7 @@ from orchestrator.margin_control import (
 )
 from orchestrator.metrics import Metrics
 from orchestrator.nodes import nodes
-from orchestrator.placement import Placement, place, room_for_solvers
+from orchestrator.placement import place, room_for_solvers
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.retry import make_retry
 from orchestrator.roster import Roster
@@ -53,7 +54,6 @@ from orchestrator.solver_actor import SolverInfo
 from orchestrator.storage import open_storage
 from orchestrator.summary import Summary, summarise
 from orchestrator.verifier import Mode
-from orchestrator.verifier_actor import ENGINES, EngineSpec
 from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
 
@@ -62,35 +62,19 @@ PLAN_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(FleetOptions):
     """What the command line asks for.
 
     Attributes:
-        dtype: solver's numerics; None is float32 on a CPU and bfloat16 on a GPU.
-        engine_dtype: verifier's numerics; None is the solver's.
-        solvers: solver actors; None is one a GPU, or one.
-        solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
-        token_budget: read positions in a solver's table; None is chosen by device.
-        lease_s: seconds an actor may take over one call before it is replaced.
         log_level: least that goes to the folder's log, one of `LEVELS`.
     """
 
     corpus: Location
     out: Location
     recipe: Recipe
-    source: ModelSource = ModelSource()
     text_column: str | None = None
     id_column: str | None = None
-    address: str | None = None
-    solvers: int | None = None
-    solver_gpus: float | None = None
-    token_budget: int | None = None
-    dtype: str | None = None
-    engine: str = "vllm"
-    engine_dtype: str | None = None
-    dashboard: bool = True
     log_level: str = "info"
-    lease_s: float = LEASE_S
 
 
 @dataclass
@@ -112,11 +96,7 @@ def prepare(options: RunOptions) -> Prepared:
     Raises:
         UserError, ModelError: bad input or configuration; nothing has been written.
     """
-    if options.engine not in ENGINES:
-        raise UserError(f"--engine {options.engine}: must be one of {', '.join(ENGINES)}")
-    for flag, dtype in (("--dtype", options.dtype), ("--verify-dtype", options.engine_dtype)):
-        if dtype is not None and dtype not in DTYPES:
-            raise UserError(f"{flag} {dtype}: must be one of {', '.join(DTYPES)}")
+    options.require_known()
     if options.log_level not in LEVELS:
         raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
     record = run_record.read_record(options.out)
@@ -174,7 +154,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
         is_fixed=is_fixed,
     )
     dtype = options.dtype or placement.dtype
-    spec = _engine_spec(options, placement, prepared.tokens.context, dtype)
+    spec = options.engine_spec(placement, prepared.tokens.context, dtype)
     reporter.say(
         f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, "
         f"verified by {spec.engine} in {spec.dtype}; loading"
@@ -275,18 +255,6 @@ def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
         )
     if recipe.end_of_text and tokens.end_id is None:
         raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")
-
-
-def _engine_spec(options: RunOptions, placement: Placement, context: int, dtype: str) -> EngineSpec:
-    return EngineSpec(
-        engine=options.engine,
-        model=options.source.path,
-        revision=options.source.revision,
-        dtype=options.engine_dtype or dtype,
-        context=context,
-        device=placement.device,
-        memory_frac=0.9 * placement.verifier_gpus if placement.verifier_gpus else 0.9,
-    )
 
 
 def _vector_plan(recipe: Recipe, roster: Roster, reporter: Reporter) -> VectorPlan | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.recipe import Recipe
 from orchestrator import folder_lock
+from orchestrator.differences import differences
 from orchestrator.errors import UserError
 from orchestrator.location import Location
 from orchestrator.storage import open_storage
@@ -77,10 +78,9 @@ class RunRecord(BaseModel):
             recipe: asked for.
             asked: `model`, `revision`, `corpus`, `text_column` and `id_column` asked for.
         """
-        then = _flat(self.recipe.model_dump(mode="json")) | self.model_dump(include=set(asked))
+        then = self.recipe.model_dump(mode="json") | self.model_dump(include=set(asked))
         then |= {"model": self.model.name, "revision": self.model.revision}
-        now = _flat(recipe.model_dump(mode="json")) | asked
-        return [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        return differences(then, recipe.model_dump(mode="json") | asked)
 
 
 def read_record(folder: Location) -> RunRecord | None:
@@ -130,13 +130,6 @@ def python_version() -> str:
 def now() -> str:
     """UTC, seconds, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return flat
 
 
 def dump(value: Any) -> str:

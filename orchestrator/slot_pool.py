@@ -29,6 +29,7 @@ from orchestrator.outcome import Outcome, OutcomeFile
 from orchestrator.placement import Placement
 from orchestrator.retry import make_retry
 from orchestrator.solver_actor import Advance, SolverInfo
+from orchestrator.torn_line import cut_torn_line
 from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 from orchestrator.work_queue import Item, State, WorkQueue
@@ -87,8 +88,8 @@ class SlotPool:
 
     def __init__(self, spec: PoolSpec, outcomes: Path):
         self._spec = spec
+        cut_torn_line(outcomes)
         self._file = OutcomeFile(outcomes)
-        self._file.mend()
         self._texts: dict[str, PoolText] = {}
         self._queue = WorkQueue(self._retry)
         self._asked: dict[str, asyncio.Future[Outcome]] = {}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator import flags
 from orchestrator.cli import app, console, told_in_one_line
 
 __all__ = ["app"]
@@ -27,24 +28,22 @@ def tune(
     stopping: Annotated[str | None, typer.Option(help="wilcoxon, asha, median or none")] = None,
     concurrent: Annotated[int, typer.Option(min=1, help="trials under way at once, on the same models")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="of the sample and the draws")] = 0,
-    model: Annotated[
-        str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")
-    ] = "pocket",
-    revision: Annotated[str | None, typer.Option(help="hub commit, tag or branch")] = None,
+    model: flags.Model = "pocket",
+    revision: flags.Revision = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe that the winner must beat, TOML")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
     out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
-    text_column: Annotated[str | None, typer.Option(help="column that holds the texts")] = None,
-    id_column: Annotated[str | None, typer.Option(help="column that holds the ids")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")] = None,
-    solvers: Annotated[int | None, typer.Option(min=1, help="solver actors")] = None,
-    solver_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")] = None,
-    token_budget: Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")] = None,
-    dtype: Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")] = None,
-    engine: Annotated[str, typer.Option(help="who verifies: vllm or hf")] = "vllm",
-    verify_dtype: Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")] = None,
-    dashboard: Annotated[bool, typer.Option(help="serve the Ray dashboard while the search lasts")] = True,
-    lease: Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")] = 600,
+    text_column: flags.TextColumn = None,
+    id_column: flags.IdColumn = None,
+    address: flags.Address = None,
+    solvers: flags.Solvers = None,
+    solver_gpus: flags.SolverGpus = None,
+    token_budget: flags.TokenBudget = None,
+    dtype: flags.Dtype = None,
+    engine: flags.Engine = "vllm",
+    verify_dtype: flags.VerifyDtype = None,
+    dashboard: flags.Dashboard = True,
+    lease: flags.Lease = 600,
 ) -> None:
     """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
     with told_in_one_line():

@@ -5,7 +5,6 @@ Owns: the record, its file, the name that the study gets from it. Must not know:
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +12,9 @@ from engine.recipe import Recipe
 from engine.settings import complaint
 from engine.strict import Strict
 from orchestrator import folder_lock
+from orchestrator.differences import differences
 from orchestrator.errors import UserError
+from orchestrator.storage import open_storage
 
 FILE = "tune.json"
 
@@ -30,6 +31,7 @@ class TuneRecord(Strict):
     """
 
     corpus: str
+    corpus_fingerprint: str
     text_column: str
     id_column: str | None
     model: str
@@ -47,7 +49,6 @@ class TuneRecord(Strict):
     stopping: str
     texts: int
     hold_out: int
-    texts_fingerprint: str
     budget: float
     seed: int
 
@@ -65,16 +66,10 @@ class TuneRecord(Strict):
         """
         earlier = read_record(folder)
         if earlier is None:
-            temporary = folder / f".{FILE}.tmp"
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            temporary.replace(folder / FILE)
-            return
-        then, now = _flat(earlier.model_dump(mode="json")), _flat(self.model_dump(mode="json"))
-        differences = [f"{key}: {then[key]} -> {now[key]}" for key in now if then.get(key) != now[key]]
-        if differences:
+            open_storage(folder).replace({FILE: (self.model_dump_json(indent=1) + "\n").encode()})
+        elif found := differences(earlier.model_dump(mode="json"), self.model_dump(mode="json")):
             raise UserError(
-                f"--out {folder}: holds another search ({'; '.join(differences)}); "
-                "choose another folder, or ask for the same"
+                f"--out {folder}: holds another search ({'; '.join(found)}); choose another folder, or ask for the same"
             )
 
 
@@ -94,10 +89,3 @@ def read_record(folder: Path) -> TuneRecord | None:
     except (OSError, ValueError) as error:
         reason = complaint(error).line() if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path}: not a record of a search ({reason}); choose another --out") from error
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return flat

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from engine.recipe import Recipe, to_toml
+from orchestrator.storage import open_storage
 from tune_spaces.hold_out import Comparison
 from tune_spaces.record import TuneRecord
 from tune_spaces.report import render
@@ -39,13 +40,16 @@ SCHEMA = pa.schema(
 
 
 def write(folder: Path, study: optuna.Study, record: TuneRecord, best: Recipe, comparison: Comparison | None) -> None:
-    """Everything a search is run for, each file replaced in one step."""
+    """Everything a search is run for, each file replaced in one step, the report last."""
+    trials = pa.BufferOutputStream()
     rows = [_row(trial) for trial in study.trials]
-    temporary = folder / f".{TRIALS}.tmp"
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, write_page_checksum=True)
-    temporary.replace(folder / TRIALS)
-    _replace(folder / BEST, to_toml(best, header=_header(study, record, comparison)))
-    _replace(folder / REPORT, render(study, record, best, comparison))
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), trials, write_page_checksum=True)
+    files = {
+        TRIALS: trials.getvalue().to_pybytes(),
+        BEST: to_toml(best, header=_header(study, record, comparison)).encode(),
+        REPORT: render(study, record, best, comparison).encode(),
+    }
+    open_storage(folder).replace(files)
 
 
 def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None) -> str:
@@ -71,9 +75,3 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "started": trial.datetime_start,
         "seconds": trial.duration.total_seconds() if trial.duration else None,
     }
-
-
-def _replace(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)

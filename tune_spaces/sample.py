@@ -3,8 +3,6 @@
 Owns: the draw, the split, the rungs. Must not know: Ray, recipes, how texts are solved.
 """
 
-import hashlib
-import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,12 +39,6 @@ class Sample:
         """Texts seen at the end of each rung: an eighth, a quarter, half of them, all; two at least."""
         total = len(self.tune)
         return sorted({total} | {total // share for share in (2, 4, 8) if total // share >= 2})
-
-    @property
-    def fingerprint(self) -> str:
-        """Of all texts, tokens and ids, in their order."""
-        facts = [(job.target.id, job.target.token_ids) for job in self.tune + self.hold_out]
-        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
 
 def draw_sample(taken: Iterable[Taken], num_texts: int, num_hold_out: int, seed: int) -> Sample:

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import UserError
+from orchestrator.torn_line import cut_torn_line
 from tune_spaces.objective import Objective
 
 FILE = "study.journal"
@@ -91,7 +92,8 @@ def open_study(
         UserError: the folder's study has another name or other directions.
     """
     path = folder / FILE
-    _mend(path)
+    cut_torn_line(path)
+    path.with_name(f"{FILE}.lock").unlink(missing_ok=True)  # of a writer that died: the folder's lock is ours
     try:
         storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
     except ValueError as error:
@@ -159,12 +161,3 @@ def _draw_number(study: optuna.Study, trial: FrozenTrial) -> int:
 def _adopted(study: optuna.Study) -> set[int]:
     """Numbers of orphans whose parameters were queued anew."""
     return {trial.user_attrs[RETRY_OF] for trial in study.get_trials(deepcopy=False) if RETRY_OF in trial.user_attrs}
-
-
-def _mend(path: Path) -> None:
-    """Cut a torn last line off, and take away the lock of a writer that died; the folder's lock is held by us."""
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    if path.is_file():
-        content = path.read_bytes()
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)

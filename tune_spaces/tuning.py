@@ -21,21 +21,21 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from engine.capacity import VectorPlan
-from engine.frozen_lm import DTYPES, ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from orchestrator import fleet
-from orchestrator.corpus import open_corpus
-from orchestrator.driver import LEASE_S
+from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.errors import FleetError, UserError
 from orchestrator.fleet import last_line
+from orchestrator.fleet_options import FleetOptions
 from orchestrator.folder_lock import sole_writer
 from orchestrator.intake import Intake
+from orchestrator.location import absolute
 from orchestrator.nodes import nodes
-from orchestrator.placement import Placement, place
+from orchestrator.placement import place
 from orchestrator.slot_pool import PoolSpec, PoolText
 from orchestrator.slot_pool_actor import SlotPoolActor
-from orchestrator.verifier_actor import ENGINES, EngineSpec
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
@@ -64,7 +64,7 @@ TUNE_SETTINGS = {
 
 
 @dataclass(frozen=True)
-class TuneOptions:
+class TuneOptions(FleetOptions):
     """What the command line asks for.
 
     Attributes:
@@ -72,7 +72,6 @@ class TuneOptions:
         space: where recipes are drawn from.
         base: what the space leaves open, and what the winner is compared with.
         concurrent: trials under way at once; they share the resident models.
-        The others are as for `verbatim run`.
     """
 
     corpus: Path
@@ -82,18 +81,8 @@ class TuneOptions:
     base: Recipe
     concurrent: int = 8
     seed: int = 0
-    source: ModelSource = ModelSource()
     text_column: str | None = None
     id_column: str | None = None
-    address: str | None = None
-    solvers: int | None = None
-    solver_gpus: float | None = None
-    token_budget: int | None = None
-    dtype: str | None = None
-    engine: str = "vllm"
-    engine_dtype: str | None = None
-    dashboard: bool = True
-    lease_s: float = LEASE_S
 
 
 @dataclass(frozen=True)
@@ -111,20 +100,13 @@ class Tuned:
     comparison: Comparison | None
 
 
-def require_sound(options: TuneOptions) -> None:
-    """Refuse what cannot be, before anything is written or started.
+def require_sound(options: TuneOptions) -> Corpus:
+    """Refuse what cannot be, before anything is written or started; the opened corpus.
 
     Raises:
         UserError: names the option, its value and what it may be.
     """
-    choices: tuple[tuple[str, str | None, Any], ...] = (
-        ("--engine", options.engine, ENGINES),
-        ("--dtype", options.dtype, DTYPES),
-        ("--verify-dtype", options.engine_dtype, DTYPES),
-    )
-    for flag, value, allowed in choices:
-        if value is not None and value not in allowed:
-            raise UserError(f"{flag} {value}: must be one of {', '.join(allowed)}")
+    options.require_known()
     settings = options.settings
     if not OBJECTIVES[settings.objective].is_single and settings.stopping != "none":
         raise UserError(
@@ -133,27 +115,27 @@ def require_sound(options: TuneOptions) -> None:
         )
     options.space.centre(options.base)
     read_record(options.out)
-    open_corpus(options.corpus, options.text_column, options.id_column)
+    return open_corpus(options.corpus, options.text_column, options.id_column)
 
 
 def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
     """Search, check the winner, write what came of it."""
-    require_sound(options)
+    corpus = require_sound(options)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with sole_writer(options.out):
-        if (finished := _finished(options)) is not None:
+        if (finished := _finished(options, corpus)) is not None:
             _say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
         dashboard = fleet.connect(options.address, dashboard=options.dashboard)
         if dashboard:
             _say(console, f"Ray dashboard: http://{dashboard}")
         try:
-            return _search(options, console)
+            return _search(options, corpus, console)
         finally:
             ray.shutdown()
 
 
-def _finished(options: TuneOptions) -> Tuned | None:
+def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     """What a folder holds that has all its trials; None where something is left to do.
 
     Raises:
@@ -163,9 +145,7 @@ def _finished(options: TuneOptions) -> Tuned | None:
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
-    record = _record(
-        options, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan, earlier.texts_fingerprint
-    )
+    record = _record(options, corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
     record.keep(options.out)
     study = _open_study(options, record)
     if len(ended_trials(study)) < options.settings.trials or not (options.out / results.REPORT).is_file():
@@ -173,8 +153,8 @@ def _finished(options: TuneOptions) -> Tuned | None:
     return Tuned(study, load_recipe(options.out / results.BEST), None)
 
 
-def _search(options: TuneOptions, console: Console) -> Tuned:
-    opened = open_pool(options, options.out / OUTCOMES, console)
+def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
+    opened = open_pool(options, corpus, options.out / OUTCOMES, console)
     opened.record.keep(options.out)
     study = _open_study(options, opened.record)
     prepare(study, options, console)
@@ -220,7 +200,7 @@ class Opened:
         return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
 
 
-def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
+def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Console) -> Opened:
     """Load the models, draw the texts; Ray must be connected.
 
     Args:
@@ -234,17 +214,27 @@ def open_pool(options: TuneOptions, outcomes: Path, console: Console) -> Opened:
         token_budget=options.token_budget,
     )
     dtype = options.dtype or placement.dtype
-    spec = _pool_spec(options, placement, tokens.context, dtype)
+    spec = PoolSpec(
+        f"{options.out.name}-{os.getpid()}",
+        options.source,
+        placement,
+        dtype,
+        options.engine_spec(placement, tokens.context, dtype),
+        tokens.context,
+        options.lease_s,
+    )
     _say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
     pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
     info, engine = fleet.get(pool.describe.remote())
     plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
-    sample = _sample(options, tokens, plan)
+    recipe = options.base.model_copy(update={"num_vectors": "auto"})
+    taken = Intake(corpus, tokens, recipe, plan).taken()
+    sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
     known = fleet.get(pool.open.remote(texts))
     if known:
         _say(console, f"{known} outcomes are known from before")
-    return Opened(pool, sample, _record(options, info.fingerprint, dtype, engine, plan.points, sample.fingerprint))
+    return Opened(pool, sample, _record(options, corpus, info.fingerprint, dtype, engine, plan.points))
 
 
 def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
@@ -312,33 +302,12 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
 
 
-def _sample(options: TuneOptions, tokens: TokenRule, plan: VectorPlan) -> Sample:
-    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
-    recipe = options.base.model_copy(update={"num_vectors": "auto"})
-    taken = Intake(corpus, tokens, recipe, plan).taken()
-    return draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
-
-
-def _pool_spec(options: TuneOptions, placement: Placement, context: int, dtype: str) -> PoolSpec:
-    engine = EngineSpec(
-        engine=options.engine,
-        model=options.source.path,
-        revision=options.source.revision,
-        dtype=options.engine_dtype or dtype,
-        context=context,
-        device=placement.device,
-        memory_frac=0.9 * placement.verifier_gpus if placement.verifier_gpus else 0.9,
-    )
-    name = f"{options.out.name}-{os.getpid()}"
-    return PoolSpec(name, options.source, placement, dtype, engine, context, options.lease_s)
-
-
 def _record(
-    options: TuneOptions, fingerprint: str, dtype: str, engine: str, points: PlanPoints, texts: str
+    options: TuneOptions, corpus: Corpus, fingerprint: str, dtype: str, engine: str, points: PlanPoints
 ) -> TuneRecord:
-    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
     return TuneRecord(
-        corpus=str(options.corpus.resolve()),
+        corpus=absolute(options.corpus),
+        corpus_fingerprint=corpus.fingerprint,
         text_column=corpus.text_column,
         id_column=corpus.id_column,
         model=options.source.name,
@@ -356,7 +325,6 @@ def _record(
         stopping=options.settings.stopping,
         texts=options.settings.texts,
         hold_out=options.settings.hold_out,
-        texts_fingerprint=texts,
         budget=options.settings.budget,
         seed=options.seed,
     )

@@ -17,6 +17,7 @@ import pyarrow as pa
 from orchestrator.fail_points import fail_point
 from orchestrator.folder_lock import sole_writer
 from orchestrator.storage.protocol import RESULTS
+from orchestrator.torn_line import cut_torn_line
 
 
 class LocalFolder:
@@ -81,8 +82,7 @@ class LocalFolder:
     def commit(self, number: int, line: bytes) -> None:
         """The lock keeps others away, so the line is the `number`-th."""
         is_first = not self._lines.is_file()
-        if not is_first:
-            self._cut_torn_line()
+        cut_torn_line(self._lines)
         with self._lines.open("ab") as lines:
             lines.write(line + b"\n")
             lines.flush()
@@ -98,14 +98,6 @@ class LocalFolder:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.with_name(f".{path.name}.tmp")
-
-    def _cut_torn_line(self) -> None:
-        """Make the next line stand alone."""
-        with self._lines.open("rb+") as lines:
-            end = lines.seek(0, os.SEEK_END)
-            lines.seek(max(0, end - 1))
-            if lines.read(1) not in (b"", b"\n"):
-                lines.truncate(self._lines.read_bytes().rfind(b"\n") + 1)
 
 
 def _sync(path: Path) -> None:

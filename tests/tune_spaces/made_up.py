@@ -43,10 +43,10 @@ def search_on(study: optuna.Study, objective: str = "cost") -> SafeOptunaSearch:
 def tune_record(**changes) -> TuneRecord:
     """The record of a search."""
     values = dict(
-        corpus="/corpus.jsonl", text_column="text", id_column="id", model="pocket", revision=None, fingerprint="f" * 32,
+        corpus="/corpus.jsonl", corpus_fingerprint="0" * 16, text_column="text", id_column="id", model="pocket",
+        revision=None, fingerprint="f" * 32,
         dtype="float32", engine="hf 5", engine_dtype="float32", base=Recipe(), vector_plan=((8, 2),), space="quick",
         space_fingerprint="0" * 16, objective="cost", sampler="tpe", stopping="wilcoxon", texts=NUM_TEXTS, hold_out=2,
-        texts_fingerprint="0" * 16,
         budget=100.0, seed=0,
     )  # fmt: skip
     return TuneRecord(**values | changes)

@@ -1,0 +1,22 @@
+"""Flags that several verbs have, told once.
+
+Owns: their types and help. Must not know: verbs, defaults.
+"""
+
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")]
+Revision = Annotated[str | None, typer.Option(help="hub commit, tag or branch")]
+TextColumn = Annotated[str | None, typer.Option(help="column that holds the texts")]
+IdColumn = Annotated[str | None, typer.Option(help="column that holds the ids")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")]
+Solvers = Annotated[int | None, typer.Option(min=1, help="solver actors")]
+SolverGpus = Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")]
+TokenBudget = Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")]
+Dtype = Annotated[str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16")]
+Engine = Annotated[str, typer.Option(help="who verifies: vllm or hf")]
+VerifyDtype = Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")]
+Dashboard = Annotated[bool, typer.Option(help="serve the Ray dashboard while the command lasts")]
+Lease = Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")]
