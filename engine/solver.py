@@ -76,6 +76,10 @@ class Solver:
         """Of all attempts, in the table or waiting."""
         return {slot.job.key for slot in self.active} | {job.key for job, _ in self.waiting}
 
+    def spent(self) -> dict[str, float]:
+        """Positions that each attempt in the table has taken, all siblings together, by key."""
+        return {family[0].job.key: sum(slot.tokens for slot in family) for family in self._families()}
+
     @property
     def is_idle(self) -> bool:
         return not self.waiting and not self.active

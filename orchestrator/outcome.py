@@ -13,7 +13,7 @@ from orchestrator.errors import UserError
 
 @dataclass(frozen=True)
 class Outcome:
-    """One text, tried under one recipe until it was verified or its budget was spent.
+    """One text, tried under one recipe until it was verified or its budget was spent, or as far as it has come.
 
     Attributes:
         id: of the text.
@@ -21,6 +21,7 @@ class Outcome:
         cost: passes over the text that it took, forward and backward; the whole budget where it is not exact.
         positions: the same in positions, all attempts and siblings together, not cut at the budget.
         min_margin: smallest margin of the last prompt, logits; None if none was ever certified.
+        is_under_way: it goes on; cost and positions are what it took so far, the least that it will come to.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Outcome:
     steps: int
     attempts: int
     min_margin: float | None
+    is_under_way: bool = False
 
 
 class OutcomeFile:
@@ -56,7 +58,7 @@ class OutcomeFile:
                     yield self._parsed(number, line)
 
     def append(self, recipe_hash: str, outcome: Outcome) -> None:
-        """Keep an outcome of a recipe."""
+        """Keep an outcome of a recipe; it has ended."""
         with self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
 

@@ -5,12 +5,15 @@ Owns: whose attempts are in which table, what is known already. Must not know: w
     solve(recipe, texts) -> queue -> solver actors -> queue -> verifier actor -> outcomes
                                ^ attempts of all callers in one table, one pass
 
-One asyncio loop a solver and one for the verifier; each call of `solve` waits for its own texts alone. Recipe and text
-decide an outcome, so it is kept: nobody pays for it twice, and a caller that died asks again for nothing.
+One asyncio loop a solver and one for the verifier; each call of `solve` waits for its own texts alone, and `look` tells
+how far they have come. Recipe and text decide an outcome, so it is kept: nobody pays for it twice, and a caller that
+died asks again for nothing. A recipe that is dropped frees its slots within a slice.
 """
 
 import asyncio
-from collections.abc import Awaitable
+import math
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +37,10 @@ from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 from orchestrator.work_queue import Item, State, WorkQueue
 
-SLICE_S = 1.0
+SLICE_S = 0.5
 """Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""
 
-JUDGE_WAIT_S = 0.3
+JUDGE_WAIT_S = 0.8
 """Candidates are gathered this long before they are judged together."""
 
 
@@ -93,6 +96,9 @@ class SlotPool:
         self._texts: dict[str, PoolText] = {}
         self._queue = WorkQueue(self._retry)
         self._asked: dict[str, asyncio.Future[Outcome]] = {}
+        self._looks: Counter[str] = Counter()  # calls that wait for a text, by key
+        self._unwanted: set[str] = set()
+        self._spent: dict[str, float] = {}  # positions of attempts under way, by key
         self._has_work = asyncio.Event()
         self._has_candidates = asyncio.Event()
         self._solvers = [
@@ -131,27 +137,71 @@ class SlotPool:
         """
         if self._fault is not None:
             raise self._fault
+        return await self.look(recipe_json, ids, math.inf)
+
+    async def look(self, recipe_json: str, ids: list[str], seconds: float) -> list[Outcome]:
+        """The same after `seconds` at most, as far as they have come by then.
+
+        Raises:
+            FleetError: an actor could not be kept alive, now or earlier.
+        """
+        if self._fault is not None:
+            raise self._fault
         recipe = Recipe.model_validate_json(recipe_json)
-        return list(await asyncio.gather(*(self._outcome(recipe, id) for id in ids)))
+        jobs = [self._job(recipe, id) for id in ids]
+        waits = {job.key: self._asked[job.key] for job in jobs if self._ask(job)}
+        self._looks.update(waits.keys())
+        try:
+            if waits:
+                await asyncio.wait(waits.values(), timeout=None if seconds == math.inf else seconds)
+        finally:
+            self._looks.subtract(waits.keys())
+        return [
+            await waits[job.key] if job.key in waits and waits[job.key].done() else self._standing(job) for job in jobs
+        ]
+
+    async def drop(self, recipe_json: str) -> None:
+        """Give up what is under way of a recipe, except where another call waits for it."""
+        owner = Recipe.model_validate_json(recipe_json).hash
+        self._unwanted |= {key for key in self._asked if key.startswith(f"{owner}/") and not self._looks[key]}
+        self._forget(self._queue.drop(self._unwanted))
 
     async def fault(self) -> Exception | None:
         """Why the pool cannot go on; None while it can."""
         return self._fault
 
-    async def _outcome(self, recipe: Recipe, id: str) -> Outcome:
+    def _job(self, recipe: Recipe, id: str) -> Job:
         text = self._texts[id]
         job = replace(text.job, recipe=recipe, owner=recipe.hash, budget=text.budget)
-        if recipe.num_vectors != "auto":
-            job = replace(job, num_vectors=recipe.num_vectors)
-        if job.key in self._known:
-            return self._known[job.key]
-        if job.num_vectors + len(job.target.token_ids) > self._spec.context:
-            return Outcome(id, False, text.num_passes, 0, 0, 0, None)
+        return job if recipe.num_vectors == "auto" else replace(job, num_vectors=recipe.num_vectors)
+
+    def _ask(self, job: Job) -> bool:
+        """Queue a text if need be; whether there is anything to wait for."""
+        if job.key in self._known or job.num_vectors + len(job.target.token_ids) > self._spec.context:
+            return False
+        self._unwanted.discard(job.key)
         if job.key not in self._asked:
             self._asked[job.key] = asyncio.get_running_loop().create_future()
             self._queue.add(0, job)
             self._has_work.set()
-        return await asyncio.shield(self._asked[job.key])
+        return True
+
+    def _standing(self, job: Job) -> Outcome:
+        """What is known of a text: its outcome, how far it has come, or that it cannot be."""
+        if job.key in self._known:
+            return self._known[job.key]
+        text = self._texts[job.target.id]
+        if job.key not in self._asked:
+            return Outcome(job.target.id, False, text.num_passes, 0, 0, 0, None)
+        positions = self._queue.tokens(job.key) + self._spent.get(job.key, 0.0)
+        cost = min(positions / text.job.num_positions, text.num_passes)
+        return Outcome(job.target.id, False, cost, int(positions), 0, 0, None, is_under_way=True)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        """Texts that were dropped."""
+        for key in keys:
+            self._asked.pop(key).cancel()
+            self._unwanted.discard(key)
 
     def _retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
         """What a run would try next, with what is left of the budget."""
@@ -163,13 +213,16 @@ class SlotPool:
         while True:
             held = self._queue.leased_positions(solver.name)
             budget = self._budgets.get(solver.name, self._spec.placement.token_budget)
-            jobs = self._queue.lease(solver.name, 2 * budget - held)
+            share = math.ceil(self._queue.num_unsolved_positions / len(self._solvers))
+            jobs = self._queue.lease(solver.name, min(2 * budget, share) - held)
             if not jobs and not held:
                 await _next(self._has_work)
                 continue
             try:
                 await self._start(solver)
-                advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S))
+                unwanted = self._unwanted & self._queue.held(solver.name)
+                known = self._queue.checkpoints(jobs)
+                advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S, known, give_back=unwanted))
             except (RayError, TimeoutError) as error:
                 self._replace(solver, error)
             else:
@@ -179,6 +232,8 @@ class SlotPool:
     def _replace(self, solver: Worker, error: Exception) -> None:
         is_own_fault = not is_nodes_fault(error, solver.home)
         states = self._queue.lose(solver.name, is_suspicious=is_own_fault)
+        for key in states:
+            self._spent.pop(key, None)
         if State.POISONED in states.values():
             solver.num_deaths = 0  # it was that text, which will not come again
         solver.stop()
@@ -186,12 +241,16 @@ class SlotPool:
 
     def _take(self, solver: Worker, advance: Advance) -> None:
         solver.num_deaths = 0
+        self._spent |= advance.spent
         for attempt in advance.attempts:
             self._queue.finish(solver.name, attempt)
+            self._spent.pop(attempt.job.key, None)
+        self._queue.give_back(solver.name, {key: advance.checkpoints.get(key) for key in advance.given_back})
         if advance.shortage is not None:
             self._budgets[solver.name] = advance.shortage.token_budget
             if advance.shortage.too_large is not None:
                 self._queue.give_up(solver.name, advance.shortage.too_large, TOO_LARGE)
+            self._queue.remember(solver.name, advance.checkpoints)
             self._queue.lose(solver.name, is_suspicious=False)
 
     async def _judge(self) -> None:
@@ -238,12 +297,15 @@ class SlotPool:
 
     def _settle(self) -> None:
         """Give outcomes to those who wait, wake the loops that have something to do."""
+        self._forget(self._queue.drop(self._unwanted))
         for item in self._queue.drain():
             outcome = self._outcome_of(item)
             if item.tokens:  # else no solver could take it, here and now
                 self._file.append(item.id.partition("/")[0], outcome)
             self._known[item.id] = outcome
             self._asked.pop(item.id).set_result(outcome)
+            self._unwanted.discard(item.id)
+            self._spent.pop(item.id, None)
         self._has_work.set()
         if self._queue.num_waiting_candidates:
             self._has_candidates.set()

@@ -38,5 +38,11 @@ class SlotPoolActor:
     async def solve(self, recipe_json: str, ids: list[str]) -> list[Outcome]:
         return await self._pool.solve(recipe_json, ids)
 
+    async def look(self, recipe_json: str, ids: list[str], seconds: float) -> list[Outcome]:
+        return await self._pool.look(recipe_json, ids, seconds)
+
+    async def drop(self, recipe_json: str) -> None:
+        await self._pool.drop(recipe_json)
+
     async def fault(self) -> Exception | None:
         return await self._pool.fault()

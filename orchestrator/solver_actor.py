@@ -65,6 +65,7 @@ class Advance:
         num_steps: passes over the table.
         num_tokens: positions passed forward and backward.
         seconds: wall time inside the call.
+        spent: positions that each attempt still under way has taken, by job key.
         checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
         given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
         shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
@@ -75,6 +76,7 @@ class Advance:
     num_steps: int
     num_tokens: float
     seconds: float
+    spent: dict[str, float] = field(default_factory=dict)
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     given_back: tuple[str, ...] = ()
     shortage: Shortage | None = None
@@ -156,6 +158,7 @@ class SolverActor:
             num_steps=self._solver.num_steps - steps,
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
+            spent=self._solver.spent(),
             checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
             given_back=tuple(c.job.key for c in let_go),
             shortage=shortage,

@@ -8,6 +8,7 @@ Owns: states, transitions, retries, what becomes a row. Must not know: Ray, vLLM
        |         |  +-> pending (unsolved: more vectors), or unsolved when attempts are spent
        |         +-> pending (given back, or lost with its node), or unsolved where it fits no worker
        +---------+-> poisoned when too many workers were lost with it
+       +-> gone without a row where nobody wants it any more
     invalid: never could be a target
 
 A lost worker casts suspicion on every text it held. Suspects go out again to workers that hold nothing else: first in
@@ -15,7 +16,7 @@ small groups, then each alone, so that the text that took the workers down is po
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, KeysView, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -204,6 +205,14 @@ class WorkQueue:
             held[id].checkpoint = checkpoints[id]
         return {held[id].row: checkpoints[id] for id in checkpoints.keys() & held.keys()}
 
+    def tokens(self, id: str) -> int:
+        """Positions that a text's ended attempts took."""
+        return self._item(id).tokens
+
+    def held(self, worker: str) -> KeysView[str]:
+        """Ids of all jobs a worker holds."""
+        return self._holdings[worker].items.keys()
+
     def leased_positions(self, worker: str) -> int:
         """Read positions of all jobs a worker holds."""
         return self._holdings[worker].positions
@@ -309,6 +318,15 @@ class WorkQueue:
                 self._move(item, State.PENDING, {State.LEASED})
                 self._suspects.appendleft(item.id)
         return {item.id: item.state for item in held}
+
+    def drop(self, ids: Collection[str]) -> list[str]:
+        """Pending texts that nobody wants any more: gone, as if never added; which of `ids` they were."""
+        dropped = [id for id in ids if id in self._open and self._open[id].state is State.PENDING]
+        for id in dropped:
+            item = self._open.pop(id)
+            (self._suspects if item.num_lost else self._pending).remove(id)
+            self._count(item, -1)
+        return dropped
 
     def drain(self) -> list[Item]:
         """Items that ended since the last call, each given out once."""

@@ -54,14 +54,16 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
         exact_frac: share of verified texts.
         margin: mean smallest margin in logits; a text that is not exact counts 0.
         positions: passed forward and backward, all texts together.
-        texts: how many.
+        texts: how many have ended.
         costs: cost of each text by its place in the sample, for tests that pair texts.
+        under_way: places of those whose cost is only the least that they will come to.
     """
     return {
         "cost": statistics.fmean(outcome.cost for outcome in outcomes),
         "exact_frac": statistics.fmean(outcome.exact for outcome in outcomes),
         "margin": statistics.fmean(outcome.min_margin or 0.0 if outcome.exact else 0.0 for outcome in outcomes),
         "positions": sum(outcome.positions for outcome in outcomes),
-        "texts": len(outcomes),
+        "texts": sum(not outcome.is_under_way for outcome in outcomes),
         "costs": [outcome.cost for outcome in outcomes],
+        "under_way": [place for place, outcome in enumerate(outcomes) if outcome.is_under_way],
     }

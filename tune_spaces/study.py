@@ -27,6 +27,12 @@ FILE = "study.journal"
 RETRY_OF = "retry_of"
 """Attribute of a trial that takes up the parameters of one whose search died: that one's number."""
 
+DIED = "died"
+"""Attribute of a trial whose process was lost."""
+
+MAX_DEATHS = 3
+"""Processes a set of parameters may lose before it counts as failed."""
+
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 P_THRESHOLD = 0.1
@@ -126,6 +132,17 @@ def adopt_orphans(study: optuna.Study) -> int:
             study.enqueue_trial(_meant(orphan), user_attrs={RETRY_OF: orphan.number})
         study.tell(orphan.number, state=TrialState.FAIL)
     return len(orphans)
+
+
+def mourn(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Its process was lost: a trial is left running for `adopt_orphans`, or failed where that came too often."""
+    trial.set_user_attr(DIED, True)
+    trials = study.get_trials(deepcopy=False)
+    lives = [trials[trial.number]]
+    while RETRY_OF in lives[-1].user_attrs:
+        lives.append(trials[lives[-1].user_attrs[RETRY_OF]])
+    if sum(DIED in life.user_attrs for life in lives) >= MAX_DEATHS:
+        study.tell(trial, state=TrialState.FAIL)
 
 
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -2,15 +2,17 @@
 
 Owns: the order of a search's steps and their shutdown. Must not know: how recipes are drawn, texts solved, trials run.
 
-    options -> checks that write nothing -> pool -> sample -> study -> Ray Tune -> hold-out -> best.toml, report
+    options -> checks that write nothing -> pool -> sample -> study -> base recipe -> Ray Tune -> hold-out
+            -> best.toml, report
 
 Killed at any point, the same command goes on: outcomes that were paid for are in `outcomes.jsonl`, ended trials in the
 study; trials that were under way are tried again with the same parameters.
 """
 
+import math
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +46,17 @@ from tune_spaces.sample import Sample, draw_sample
 from tune_spaces.search import SafeOptunaSearch
 from tune_spaces.spaces import Preset, Space
 from tune_spaces.stopping import make_scheduler
-from tune_spaces.study import adopt_orphans, ended_trials, open_study, winner
+from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, open_study, winner
 from tune_spaces.table import TrialTable, best_table
 from tune_spaces.trial import trial
 
 OUTCOMES = "outcomes.jsonl"
 
-MAX_FAILURES = 3
-"""Times a trial whose process died is tried again; what it had been told already is known."""
+LOOK_S = 0.5
+"""Seconds between two looks at a trial that may be stopped inside a rung."""
+
+MAX_CPU_SOLVERS = 8
+"""Solvers on a machine without a GPU, one a processor up to here: each holds a copy of the model. Assumption."""
 
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's beside the table
@@ -182,11 +187,13 @@ class Opened:
     Attributes:
         pool: handle of a `SlotPoolActor`.
         record: all that decides what an outcome means.
+        yardstick: cost under the base recipe of each text to search with, once it is measured.
     """
 
     pool: Any
     sample: Sample
     record: TuneRecord
+    yardstick: tuple[float, ...] = ()
 
     def fault(self) -> Exception | None:
         """Why the pool cannot go on, its own death included."""
@@ -194,6 +201,31 @@ class Opened:
             return ray.get(self.pool.fault.remote())
         except RayError as error:
             return error
+
+    def require_well(self) -> None:
+        """Refuse to go on with a pool that cannot.
+
+        Raises:
+            FleetError: says why.
+        """
+        if (fault := self.fault()) is not None:
+            raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
+
+    def measured(self, base: Recipe) -> "Opened":
+        """With its yardstick, and the texts that cost the base recipe fewest positions first.
+
+        Whatever must lose is to lose cheaply: the cheapest quarter of a sample took 7 % of its positions (LOG
+        2026-11-21).
+
+        Raises:
+            FleetError: the pool cannot solve them.
+        """
+        solved = self.solve(base, self.sample.tune)
+        ray.wait([solved])
+        self.require_well()
+        outcomes = sorted(ray.get(solved), key=lambda outcome: outcome.positions)
+        sample = self.sample.in_order([outcome.id for outcome in outcomes])
+        return replace(self, sample=sample, yardstick=tuple(outcome.cost for outcome in outcomes))
 
     def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
         """Outcomes of some texts, as a reference."""
@@ -209,7 +241,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     tokens = TokenRule.load(options.source)
     placement = place(
         nodes(),
-        num_solvers=options.solvers,
+        num_solvers=options.solvers or _solver_a_core(),
         solver_gpus=options.solver_gpus,
         token_budget=options.token_budget,
     )
@@ -238,7 +270,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
 
 
 def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
-    """Take up what an earlier call left; begin a new study with the base recipe itself."""
+    """Take up what an earlier call left; a new study begins with the base recipe itself."""
     num_orphans = adopt_orphans(study)
     if study.trials:
         _say(console, f"goes on: {len(ended_trials(study))} trials ended, {num_orphans} to be tried again")
@@ -248,29 +280,44 @@ def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None
 
 def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, console: Console) -> None:
     """Draw and run what the study still misses of the trials asked for."""
-    missing = options.settings.trials - len(ended_trials(study))
-    if missing <= 0:
+    if len(ended_trials(study)) >= options.settings.trials:
         return
     # Written last, it says that the results are those of this study.
     (options.out / results.REPORT).unlink(missing_ok=True)
-    objective = OBJECTIVES[options.settings.objective]
-    sample = opened.sample
+    opened = opened.measured(options.base)
+    while (missing := options.settings.trials - len(ended_trials(study))) > 0:
+        _fit(missing, options, study, opened, console)
+        opened.require_well()
+        if not adopt_orphans(study):
+            return
+
+
+def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Opened, console: Console) -> None:
+    """Some trials under Ray Tune; those that it gives up on stay running in the study."""
+    settings, sample = options.settings, opened.sample
     search = SafeOptunaSearch(
-        study, options.space, options.base, objective, len(sample.tune), lambda: opened.fault() is not None
+        study,
+        options.space,
+        options.base,
+        OBJECTIVES[settings.objective],
+        opened.yardstick,
+        is_broken=lambda: opened.fault() is not None,
+        let_go=lambda recipe: opened.pool.drop.remote(recipe),
     )
-    scheduler = make_scheduler(options.settings.stopping, rungs=sample.rung_ends, is_hopeless=search.is_hopeless)
-    table = TrialTable(console, study, options.settings.trials)
+    scheduler = make_scheduler(settings.stopping, rungs=sample.rung_ends, is_hopeless=search.is_hopeless)
+    look_s = LOOK_S if settings.stopping == "wilcoxon" else math.inf  # the others compare means over whole rungs
+    table = TrialTable(console, study, settings.trials)
     os.environ.update(TUNE_SETTINGS)
     # Trials report figures only; what Ray keeps of them is thrown away with this folder.
     with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(trial, pool=opened.pool, rungs=sample.rungs), _beside_the_driver()
+                tune.with_parameters(trial, pool=opened.pool, rungs=sample.rungs, look_s=look_s), _beside_the_driver()
             ),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
-                num_samples=missing,
+                num_samples=num_trials,
                 max_concurrent_trials=options.concurrent,
                 reuse_actors=True,
             ),
@@ -278,15 +325,20 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
                 storage_path=folder,
                 verbose=0,
                 callbacks=[table],
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
             ),
         )
         try:
             tuner.fit()
         finally:
             table.close()
-    if (fault := opened.fault()) is not None:
-        raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
+
+
+def _solver_a_core() -> int | None:
+    """How many solvers keep the processors busy where there is no GPU; where there is one, None: placement decides."""
+    there = nodes()
+    num_cpus = int(sum(node.num_cpus for node in there))
+    return None if any(node.num_gpus for node in there) else min(num_cpus, MAX_CPU_SOLVERS * len(there))
 
 
 def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
