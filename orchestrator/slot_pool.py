@@ -202,6 +202,7 @@ class SlotPool:
         for key in keys:
             self._asked.pop(key).cancel()
             self._unwanted.discard(key)
+            self._spent.pop(key, None)
 
     def _retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
         """What a run would try next, with what is left of the budget."""

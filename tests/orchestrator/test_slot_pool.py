@@ -33,11 +33,11 @@ def start(tmp_path_factory, tokens: TokenRule):
     jobs = [Job(make_target(tokens, f"text {i}", text), recipe, NUM_VECTORS) for i, text in enumerate(TEXTS)]
     placement = Placement(1, "cpu", 0, 0, solver_threads=1, token_budget=1536)
 
-    def start_pool(outcomes: Path, name: str):
+    def start_pool(outcomes: Path, name: str, budget: float = BUDGET):
         engine = EngineSpec("hf", ModelSource().path, None, "float32", tokens.context)
         spec = PoolSpec(name, ModelSource(), placement, "float32", engine, tokens.context, lease_s=120)
         pool = SlotPoolActor.remote(spec, outcomes)
-        return pool, ray.get(pool.open.remote([PoolText(job, BUDGET) for job in jobs]))
+        return pool, ray.get(pool.open.remote([PoolText(job, budget) for job in jobs]))
 
     yield start_pool
     ray.shutdown()
@@ -104,6 +104,34 @@ def test_what_is_never_exact_costs_the_whole_budget(pool):
             assert (outcome.exact, outcome.cost) == (False, BUDGET), hopeless
     (outcome, _) = ray.get(ask(pool, "optim.lr=1e-6"))
     assert outcome.positions == BUDGET * 9 and outcome.attempts == 1, "K + T - 1 positions a pass"
+
+
+def recipe_json(rate: float) -> str:
+    overrides = [f"num_vectors={NUM_VECTORS}", f"optim.lr={rate}", "max_steps=100000"]
+    return load_recipe(None, overrides).model_dump_json()
+
+
+def look(pool, rate: float, seconds: float):
+    return ray.get(pool.look.remote(recipe_json(rate), ["text 0", "text 1"], seconds))
+
+
+def test_a_look_tells_how_far_texts_have_come_and_a_dropped_recipe_goes_no_further(start, tmp_path):
+    path = tmp_path / "outcomes.jsonl"
+    pool, _ = start(path, "raced", budget=1e6)
+    assert all(outcome.exact for outcome in look(pool, 0.5, 300.0))
+    early, late = look(pool, 1e-6, 2.0), look(pool, 1e-6, 2.0)
+    for before, after in zip(early, late, strict=True):
+        assert before.is_under_way and after.is_under_way and not after.exact
+        assert 0 < before.cost < after.cost
+        assert after.positions / after.cost == pytest.approx(before.positions / before.cost), "cost is in passes"
+    waited_for = pool.look.remote(recipe_json(1e-6), ["text 0"], 3.0)
+    ray.get(pool.drop.remote(recipe_json(1e-6)))
+    (kept,) = ray.get(waited_for)
+    assert kept.is_under_way and kept.cost > late[0].cost, "somebody waited for it"
+    (_, dropped) = look(pool, 1e-6, 0.0)
+    assert dropped.is_under_way and dropped.cost == 0, "begun anew"
+    assert len(path.read_bytes().splitlines()) == 2, "nothing is kept of what did not end"
+    ray.kill(pool)
 
 
 def test_a_solver_and_a_verifier_that_die_cost_no_outcome(pool):

@@ -191,6 +191,28 @@ def test_a_worker_gives_back_the_last_of_what_it_holds(queue):
     assert ids(jobs) == ["b", "c"] and queue.checkpoints(jobs) == {"b": b"1", "c": b"2"}
 
 
+def test_a_text_that_nobody_wants_any_more_leaves_if_nobody_works_on_it(queue):
+    each = positions(job("a"))
+    queue.lease("w", each)
+    queue.add(3, job("d"))
+    assert queue.drop({"a", "b", "elsewhere"}) == ["b"]
+    assert list(queue.held("w")) == ["a"] and queue.num_unsolved_positions == 3 * each
+    assert queue.counts == {State.LEASED: 1, State.PENDING: 2} and not queue.drain()
+    queue.lose("w")  # a suspect stands in another line
+    assert queue.drop(["a"]) == ["a"]
+    assert ids(queue.lease("w", ALL)) == ["c", "d"]
+    queue.add(4, job("b"))
+    assert ids(queue.lease("v", ALL)) == ["b"], "it may come again"
+
+
+def test_positions_of_ended_attempts_are_told(queue):
+    (leased, *_) = queue.lease("w", ALL)
+    assert queue.tokens("a") == 0
+    done = attempt(leased, is_solved=False)
+    queue.finish("w", done)
+    assert queue.tokens("a") == done.tokens > 0
+
+
 def test_suspects_are_not_spared(queue):
     queue.lease("w", ALL)
     queue.lose("w")

@@ -24,18 +24,23 @@ class QueueMachine(RuleBasedStateMachine):
         self.given_back = []  # (worker, attempt) that the queue took
         self.judging = []  # candidates at the verifier
         self.drained = []
+        self.num_added = 0
 
     @rule(attempts=st.integers(1, 3))
     def add(self, attempts):
-        id = f"text-{len(self.attempts_of)}"
-        self.queue.add(len(self.attempts_of), job(id, attempts=attempts))
+        id = self.new_id()
+        self.queue.add(self.num_added, job(id, attempts=attempts))
         self.attempts_of[id] = attempts
 
     @rule()
     def add_invalid(self):
-        id = f"text-{len(self.attempts_of)}"
-        self.queue.add_invalid(len(self.attempts_of), id, None, Invalid.NULL_TEXT)
+        id = self.new_id()
+        self.queue.add_invalid(self.num_added, id, None, Invalid.NULL_TEXT)
         self.attempts_of[id] = 0
+
+    def new_id(self):
+        self.num_added += 1
+        return f"text-{self.num_added}"
 
     @rule(worker=WORKERS, max_positions=st.integers(0, 40))
     def lease(self, worker, max_positions):
@@ -100,6 +105,15 @@ class QueueMachine(RuleBasedStateMachine):
         ids = self.queue.spare(worker, room)
         assert self.queue.give_back(worker, dict.fromkeys(ids, b"state")) == dict.fromkeys(ids, State.PENDING)
         self.held = [(holder, job) for holder, job in self.held if job.target.id not in ids]
+
+    @precondition(lambda self: self.attempts_of)
+    @rule(data=st.data())
+    def drop(self, data):
+        ids = data.draw(st.sets(st.sampled_from(sorted(self.attempts_of)), max_size=3))
+        pending = {id for id in ids if id in self.queue._open and self.queue._open[id].state is State.PENDING}
+        assert set(self.queue.drop(ids)) == pending
+        for id in pending:
+            del self.attempts_of[id]
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
