@@ -6,9 +6,9 @@
 First a search as `verbatim tune` does it: recipes of the quick space, drawn at random, stopped as soon as they lose.
 Then the ordinary way, what a Ray Tune user writes first: a trainable that loads the model and the verifying engine,
 solves its texts in one table and decodes them; one processor a trial, so as many trials as processors run at once. It
-gets the same recipes on the same texts, and spends on each text the positions that were spent on it in ours: who stopped
-a trial does not count, only who loads. Ours has its one load and the base recipe's measurement besides; the ratio is
-told with and without the load, since a search has it once.
+gets the same recipes on the same texts, and spends on each text the positions that were spent on it in ours: who
+stopped a trial does not count, only who loads. Ours has its one load and the base recipe's measurement besides; the
+ratio is told with and without the load, since a search has it once.
 
 The last lines model a 7B on one GPU. Writes bench/results/borrowed_trials_TEXTS.json.
 """
@@ -38,9 +38,11 @@ from orchestrator.placement import CPU_TOKEN_BUDGET
 from orchestrator.verifier import Candidate
 from orchestrator.verifier_actor import EngineSpec, make_verifier
 from tune_spaces.objective import OBJECTIVES
+from tune_spaces.opened import open_pool
+from tune_spaces.options import TuneOptions
 from tune_spaces.spaces import preset, space
 from tune_spaces.study import ended_trials, open_study
-from tune_spaces.tuning import TUNE_SETTINGS, TuneOptions, open_pool, prepare, require_sound, run_trials
+from tune_spaces.tuning import TUNE_SETTINGS, prepare, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 BASE = load_recipe(None, ["attempts=1"])

@@ -25,9 +25,11 @@ from engine.recipe import Recipe, load_recipe
 from orchestrator import fleet
 from tune_spaces.hold_out import compare
 from tune_spaces.objective import OBJECTIVES, figures
+from tune_spaces.opened import Opened, open_pool
+from tune_spaces.options import TuneOptions
 from tune_spaces.spaces import preset, space
 from tune_spaces.study import ended_trials, open_study, winner
-from tune_spaces.tuning import Opened, TuneOptions, open_pool, prepare, require_sound, run_trials
+from tune_spaces.tuning import prepare, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "recovery.json"

@@ -20,7 +20,7 @@ from orchestrator import flags, interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
 from orchestrator.location import name_of, parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
-from orchestrator.terminal import one_line, printable
+from orchestrator.terminal import one_line, printable, say
 
 app = typer.Typer(
     name="verbatim",
@@ -124,7 +124,7 @@ def run(
         if proof and summary.num_exact:
             climbed = reproof.ReproofOptions(options.out, engine, address=address)
             reproof.climb_claims(climbed, proof, console)
-        console.print(printable(f"results: {options.out}"), highlight=False, markup=False, soft_wrap=True)
+        say(console, printable(f"results: {options.out}"))
         raise typer.Exit(0 if summary.is_all_verified else 3)
 
 
@@ -192,7 +192,7 @@ def export(
         from orchestrator.export import export as export_prompts
 
         exported = export_prompts(parse_location(folder), out, ids=id, dtype=dtype, with_inexact=all_)
-        console.print(printable(exported.line()), highlight=False, markup=False, soft_wrap=True)
+        say(console, printable(exported.line()))
 
 
 @app.command()
@@ -234,9 +234,7 @@ def submit(
         if print_:
             print(submission.command)
             return
-        raise typer.Exit(
-            sending.submit(submission, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
-        )
+        raise typer.Exit(sending.submit(submission, lambda line: say(console, line)))
 
 
 def _parse_run(arguments: list[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from engine.frozen_lm import FrozenLM, ModelError, ModelSource
 from orchestrator.run_record import installed_versions, python_version
+from orchestrator.terminal import say
 
 MIN_MEMORY_GIB = 6.0
 """Ray, one pocket solver and vLLM together peak below this. Measured, LOG 2026-11-21."""
@@ -66,9 +67,9 @@ def print_findings(findings: list[Finding], console: Console) -> None:
         if finding.is_fine and finding.is_warning:
             mark, style = "WARN", "bold yellow"
         console.print(f"[{style}]{mark}[/] {finding.name}: ", end="")
-        console.print(finding.found, highlight=False, markup=False, soft_wrap=True)
+        say(console, finding.found)
         if not finding.is_fine or finding.is_warning:
-            console.print(f"     remedy: {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"     remedy: {finding.remedy}")
 
 
 def _python() -> Finding:

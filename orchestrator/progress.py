@@ -9,6 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestrator.terminal import say
+
 PLAIN_INTERVAL_S = 10.0
 
 
@@ -54,7 +56,7 @@ class PlainReporter:
         self._started = self._last = time.monotonic()
 
     def say(self, message: str) -> None:
-        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, message)
 
     def update(self, done: int, detail: str) -> None:
         now = time.monotonic()

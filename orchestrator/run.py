@@ -53,6 +53,7 @@ from orchestrator.run_record import ModelRecord, RunRecord
 from orchestrator.solver_actor import SolverInfo
 from orchestrator.storage import open_storage
 from orchestrator.summary import Summary, summarise
+from orchestrator.terminal import say
 from orchestrator.verifier import Mode
 from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
@@ -116,8 +117,7 @@ def prepare(options: RunOptions) -> Prepared:
 
 def run(prepared: Prepared, console: Console) -> Summary:
     """Invert every text that has no row yet; the folder's summary, texts of earlier calls included."""
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    with open_storage(prepared.options.out).sole_writer(say):
+    with open_storage(prepared.options.out).sole_writer(partial(say, console)):
         # Read again: until the folder was held another run may have written to it.
         return _run_alone(prepare(prepared.options), console)
 

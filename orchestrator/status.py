@@ -14,7 +14,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.location import Location
 from orchestrator.run_log import last_event, read_events
 from orchestrator.run_record import RunRecord
-from orchestrator.terminal import printable
+from orchestrator.terminal import printable, say
 
 RATE_WINDOW = timedelta(minutes=5)
 
@@ -97,7 +97,7 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     if status.last_event:
         lines.append(f"last event: {_told(status.last_event)}")
     for line in lines:
-        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+        say(console, printable(line))
 
 
 def _told(event: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
-from orchestrator.terminal import one_line, printable
+from orchestrator.terminal import one_line, printable, say
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
            "min_margin", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
@@ -95,7 +95,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(_failures(failed), highlight=False, soft_wrap=True)
     for row in [row for row in rows if not row["exact"]][:20]:
         line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
-        console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
+        say(console, one_line(line))
 
 
 def _failures(rows: list[Row]) -> str:

@@ -3,6 +3,8 @@
 Owns: the escaping of texts, ids and messages. Must not know: what they say.
 """
 
+from rich.console import Console
+
 MOST = 1000
 """Characters of a message that are shown."""
 
@@ -18,3 +20,8 @@ def one_line(message: object) -> str:
     """A message on one line of bounded length, printable."""
     line = printable(" ".join(str(message).split()))
     return line if len(line) <= MOST else f"{line[: MOST - 3]}..."
+
+
+def say(console: Console, line: str) -> None:
+    """A line as it is: no markup, no colours for numbers, wrapped by the terminal alone."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

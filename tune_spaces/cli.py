@@ -50,6 +50,7 @@ def tune(
         from engine.frozen_lm import ModelSource
         from engine.recipe import load_recipe
         from tune_spaces import tuning
+        from tune_spaces.options import TuneOptions
         from tune_spaces.spaces import preset as load_preset
         from tune_spaces.spaces import space as load_space
 
@@ -64,7 +65,7 @@ def tune(
             sampler=sampler,
             stopping=stopping,
         )
-        options = tuning.TuneOptions(
+        options = TuneOptions(
             corpus=corpus,
             out=out or Path("runs") / f"tune-{corpus.stem}-{Path(model).name}",
             settings=settings,

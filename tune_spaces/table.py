@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.terminal import say
 from tune_spaces.study import ended_trials
 
 NUM_SHOWN = 10
@@ -76,33 +77,39 @@ class TrialTable(Callback):
         for trial in ended_trials(self._study):
             if trial.number not in self._shown:
                 self._shown.add(trial.number)
-                self._console.print(
-                    f"{len(self._shown)} of {self._total}: {told(trial)}", highlight=False, markup=False, soft_wrap=True
-                )
+                say(self._console, f"{len(self._shown)} of {self._total}: {told(trial)}")
 
 
 def best_table(trials: list[FrozenTrial], width: int) -> Table:
-    """The cheapest trials, stopped ones after complete ones."""
+    """The cheapest trials; after those that are complete the stopped ones that came farthest."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("trial", "right"), ("cost", "right"), ("exact", "right"), ("margin", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("state", no_wrap=True)
     table.add_column("recipe", overflow="ellipsis", no_wrap=True, max_width=max(20, width - OTHER_WIDTH))
-    ranked = sorted(
-        trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, trial.user_attrs.get("cost", math.inf))
-    )
-    for trial in ranked[:NUM_SHOWN]:
-        table.add_row(
-            str(trial.number), f"{_figure(trial, 'cost'):.1f}", f"{_figure(trial, 'exact_frac'):.0%}",
-            f"{_figure(trial, 'margin'):.2f}", LABELS[trial.state], Text(drawn(trial)),
-        )  # fmt: skip
+    for trial in sorted(trials, key=_rank)[:NUM_SHOWN]:
+        known = trial.state is TrialState.COMPLETE
+        figures = [
+            f"{_figure(trial, name):{form}}" if known else ""
+            for name, form in (("cost", ".1f"), ("exact_frac", ".0%"), ("margin", ".2f"))
+        ]
+        table.add_row(str(trial.number), *figures, LABELS[trial.state], Text(drawn(trial)))
     return table
+
+
+def _rank(trial: FrozenTrial) -> tuple[bool, int, float]:
+    """Costs compare over the same texts alone, so stopped trials go by how many they were given."""
+    is_complete = trial.state is TrialState.COMPLETE
+    num_texts = len(trial.user_attrs.get("costs", ()))
+    return not is_complete, -num_texts, trial.user_attrs.get("cost", math.inf)
 
 
 def told(trial: FrozenTrial) -> str:
     """A trial in one line."""
-    if "cost" not in trial.user_attrs:
-        return f"trial {trial.number} {LABELS[trial.state]}: {drawn(trial)}"
+    if trial.state is not TrialState.COMPLETE:
+        num_texts, num_given = trial.user_attrs.get("texts", 0), len(trial.user_attrs.get("costs", ()))
+        came_to = f", {num_texts} of its first {num_given} texts at an end" if num_given else ""
+        return f"trial {trial.number} {LABELS[trial.state]}{came_to}: {drawn(trial)}"
     return (
         f"trial {trial.number} {LABELS[trial.state]}, {_figure(trial, 'cost'):.1f} passes a text, "
         f"{_figure(trial, 'exact_frac'):.0%} of {trial.user_attrs.get('texts', 0)} exact: {drawn(trial)}"

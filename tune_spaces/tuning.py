@@ -12,39 +12,26 @@ study; trials that were under way are tried again with the same parameters.
 import math
 import os
 import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import optuna
 import ray
 from ray import tune
-from ray.exceptions import RayError
 from rich.console import Console
 
-from engine.capacity import VectorPlan
-from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe, load_recipe
-from engine.slots import Job
 from orchestrator import fleet
 from orchestrator.corpus import Corpus, open_corpus
-from orchestrator.errors import FleetError, UserError
-from orchestrator.fleet import last_line
-from orchestrator.fleet_options import FleetOptions
+from orchestrator.errors import UserError
 from orchestrator.folder_lock import sole_writer
-from orchestrator.intake import Intake
-from orchestrator.location import absolute
-from orchestrator.nodes import nodes
-from orchestrator.placement import place
-from orchestrator.slot_pool import PoolSpec, PoolText
-from orchestrator.slot_pool_actor import SlotPoolActor
+from orchestrator.terminal import say
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
-from tune_spaces.record import PlanPoints, TuneRecord, read_record
-from tune_spaces.sample import Sample, draw_sample
+from tune_spaces.opened import Opened, open_pool
+from tune_spaces.options import TuneOptions
+from tune_spaces.record import TuneRecord, read_record
 from tune_spaces.search import SafeOptunaSearch
-from tune_spaces.spaces import Preset, Space
 from tune_spaces.stopping import make_scheduler
 from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, open_study, winner
 from tune_spaces.table import TrialTable, best_table
@@ -55,9 +42,6 @@ OUTCOMES = "outcomes.jsonl"
 LOOK_S = 0.5
 """Seconds between two looks at a trial that may be stopped inside a rung."""
 
-MAX_CPU_SOLVERS = 8
-"""Solvers on a machine without a GPU, one a processor up to here: each holds a copy of the model. Assumption."""
-
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's beside the table
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -66,28 +50,6 @@ TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the search as it ends a run
 }
 """What Ray Tune takes from the environment alone."""
-
-
-@dataclass(frozen=True)
-class TuneOptions(FleetOptions):
-    """What the command line asks for.
-
-    Attributes:
-        settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
-        space: where recipes are drawn from.
-        base: what the space leaves open, and what the winner is compared with.
-        concurrent: trials under way at once; they share the resident models.
-    """
-
-    corpus: Path
-    out: Path
-    settings: Preset
-    space: Space
-    base: Recipe
-    concurrent: int = 8
-    seed: int = 0
-    text_column: str | None = None
-    id_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,11 +91,11 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with sole_writer(options.out):
         if (finished := _finished(options, corpus)) is not None:
-            _say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
+            say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
         dashboard = fleet.connect(options.address, dashboard=options.dashboard)
         if dashboard:
-            _say(console, f"Ray dashboard: http://{dashboard}")
+            say(console, f"Ray dashboard: http://{dashboard}")
         try:
             return _search(options, corpus, console)
         finally:
@@ -150,7 +112,7 @@ def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
-    record = _record(options, corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
+    record = options.record(corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
     record.keep(options.out)
     study = _open_study(options, record)
     if len(ended_trials(study)) < options.settings.trials or not (options.out / results.REPORT).is_file():
@@ -180,100 +142,11 @@ def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:
     )
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A pool with its texts, ready for trials.
-
-    Attributes:
-        pool: handle of a `SlotPoolActor`.
-        record: all that decides what an outcome means.
-        yardstick: cost under the base recipe of each text to search with, once it is measured.
-    """
-
-    pool: Any
-    sample: Sample
-    record: TuneRecord
-    yardstick: tuple[float, ...] = ()
-
-    def fault(self) -> Exception | None:
-        """Why the pool cannot go on, its own death included."""
-        try:
-            return ray.get(self.pool.fault.remote())
-        except RayError as error:
-            return error
-
-    def require_well(self) -> None:
-        """Refuse to go on with a pool that cannot.
-
-        Raises:
-            FleetError: says why.
-        """
-        if (fault := self.fault()) is not None:
-            raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
-
-    def measured(self, base: Recipe) -> "Opened":
-        """With its yardstick, and the texts that cost the base recipe fewest positions first.
-
-        Whatever must lose is to lose cheaply: the cheapest quarter of a sample took 7 % of its positions (LOG
-        2026-11-21).
-
-        Raises:
-            FleetError: the pool cannot solve them.
-        """
-        solved = self.solve(base, self.sample.tune)
-        ray.wait([solved])
-        self.require_well()
-        outcomes = sorted(ray.get(solved), key=lambda outcome: outcome.positions)
-        sample = self.sample.in_order([outcome.id for outcome in outcomes])
-        return replace(self, sample=sample, yardstick=tuple(outcome.cost for outcome in outcomes))
-
-    def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
-        """Outcomes of some texts, as a reference."""
-        return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
-
-
-def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Console) -> Opened:
-    """Load the models, draw the texts; Ray must be connected.
-
-    Args:
-        outcomes: file of the outcomes that are known.
-    """
-    tokens = TokenRule.load(options.source)
-    placement = place(
-        nodes(),
-        num_solvers=options.solvers or _solver_a_core(),
-        solver_gpus=options.solver_gpus,
-        token_budget=options.token_budget,
-    )
-    dtype = options.dtype or placement.dtype
-    spec = PoolSpec(
-        f"{options.out.name}-{os.getpid()}",
-        options.source,
-        placement,
-        dtype,
-        options.engine_spec(placement, tokens.context, dtype),
-        tokens.context,
-        options.lease_s,
-    )
-    _say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
-    pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
-    info, engine = fleet.get(pool.describe.remote())
-    plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
-    recipe = options.base.model_copy(update={"num_vectors": "auto"})
-    taken = Intake(corpus, tokens, recipe, plan).taken()
-    sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
-    texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
-    known = fleet.get(pool.open.remote(texts))
-    if known:
-        _say(console, f"{known} outcomes are known from before")
-    return Opened(pool, sample, _record(options, corpus, info.fingerprint, dtype, engine, plan.points))
-
-
 def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None:
     """Take up what an earlier call left; a new study begins with the base recipe itself."""
     num_orphans = adopt_orphans(study)
     if study.trials:
-        _say(console, f"goes on: {len(ended_trials(study))} trials ended, {num_orphans} to be tried again")
+        say(console, f"goes on: {len(ended_trials(study))} trials ended, {num_orphans} to be tried again")
     else:
         study.enqueue_trial(options.space.centre(options.base))
 
@@ -334,13 +207,6 @@ def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Ope
             table.close()
 
 
-def _solver_a_core() -> int | None:
-    """How many solvers keep the processors busy where there is no GPU; where there is one, None: placement decides."""
-    there = nodes()
-    num_cpus = int(sum(node.num_cpus for node in there))
-    return None if any(node.num_gpus for node in there) else min(num_cpus, MAX_CPU_SOLVERS * len(there))
-
-
 def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     """The winner against the base on texts that no trial saw."""
     best = winner(study)
@@ -354,50 +220,18 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
 
 
-def _record(
-    options: TuneOptions, corpus: Corpus, fingerprint: str, dtype: str, engine: str, points: PlanPoints
-) -> TuneRecord:
-    return TuneRecord(
-        corpus=absolute(options.corpus),
-        corpus_fingerprint=corpus.fingerprint,
-        text_column=corpus.text_column,
-        id_column=corpus.id_column,
-        model=options.source.name,
-        revision=options.source.revision,
-        fingerprint=fingerprint,
-        dtype=dtype,
-        engine=engine,
-        engine_dtype=options.engine_dtype or dtype,
-        base=options.base,
-        vector_plan=points,
-        space=options.space.name,
-        space_fingerprint=options.space.fingerprint,
-        objective=options.settings.objective,
-        sampler=options.settings.sampler,
-        stopping=options.settings.stopping,
-        texts=options.settings.texts,
-        hold_out=options.settings.hold_out,
-        budget=options.settings.budget,
-        seed=options.seed,
-    )
-
-
 def _beside_the_driver() -> dict[str, float]:
     """Where trials run: they are light, and their folder is the driver's."""
     (here,) = (node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id())
     return {"cpu": 0, f"node:{here['NodeManagerAddress']}": 0.001}
 
 
-def _say(console: Console, message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
     """The best trials, the comparison, and how to use the recipe."""
     console.print(best_table(ended_trials(tuned.study), console.width))
     if tuned.comparison:
-        _say(console, tuned.comparison.verdict)
+        say(console, tuned.comparison.verdict)
     elif winner(tuned.study) is None:
-        _say(console, "no trial is complete; best.toml is the base recipe")
-    _say(console, f"best recipe, for verbatim run --recipe: {options.out / results.BEST}")
-    _say(console, f"report: {options.out / results.REPORT}")
+        say(console, "no trial is complete; best.toml is the base recipe")
+    say(console, f"best recipe, for verbatim run --recipe: {options.out / results.BEST}")
+    say(console, f"report: {options.out / results.REPORT}")

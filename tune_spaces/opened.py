@@ -1,0 +1,130 @@
+"""The pool of a search, opened: models resident, texts drawn, the base recipe measured.
+
+Owns: what is loaded, which texts, in which order. Must not know: Optuna, Ray Tune.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from rich.console import Console
+
+from engine.capacity import VectorPlan
+from engine.frozen_lm import TokenRule
+from engine.recipe import Recipe
+from engine.slots import Job
+from orchestrator import fleet
+from orchestrator.corpus import Corpus
+from orchestrator.errors import FleetError
+from orchestrator.fleet import last_line
+from orchestrator.intake import Intake
+from orchestrator.nodes import nodes
+from orchestrator.placement import place
+from orchestrator.slot_pool import PoolSpec, PoolText
+from orchestrator.slot_pool_actor import SlotPoolActor
+from orchestrator.terminal import say
+from tune_spaces.options import TuneOptions
+from tune_spaces.record import TuneRecord
+from tune_spaces.sample import Sample, draw_sample
+
+MAX_CPU_SOLVERS = 8
+"""Solvers on a machine without a GPU, one a processor up to here: each holds a copy of the model. Assumption."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pool with its texts, ready for trials.
+
+    Attributes:
+        pool: handle of a `SlotPoolActor`.
+        record: all that decides what an outcome means.
+        yardstick: cost under the base recipe of each text to search with, once it is measured.
+    """
+
+    pool: Any
+    sample: Sample
+    record: TuneRecord
+    yardstick: tuple[float, ...] = ()
+
+    def fault(self) -> Exception | None:
+        """Why the pool cannot go on, its own death included."""
+        try:
+            return ray.get(self.pool.fault.remote())
+        except RayError as error:
+            return error
+
+    def require_well(self) -> None:
+        """Refuse to go on with a pool that cannot.
+
+        Raises:
+            FleetError: says why.
+        """
+        if (fault := self.fault()) is not None:
+            raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
+
+    def measured(self, base: Recipe) -> "Opened":
+        """With its yardstick, and the texts that cost the base recipe fewest positions first.
+
+        Whatever must lose is to lose cheaply: the cheapest quarter of a sample took 7 % of its positions (LOG
+        2026-11-21).
+
+        Raises:
+            FleetError: the pool cannot solve them.
+        """
+        solved = self.solve(base, self.sample.tune)
+        ray.wait([solved])
+        self.require_well()
+        outcomes = sorted(ray.get(solved), key=lambda outcome: outcome.positions)
+        sample = self.sample.in_order([outcome.id for outcome in outcomes])
+        return replace(self, sample=sample, yardstick=tuple(outcome.cost for outcome in outcomes))
+
+    def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
+        """Outcomes of some texts, as a reference."""
+        return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
+
+
+def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Console) -> Opened:
+    """Load the models, draw the texts; Ray must be connected.
+
+    Args:
+        outcomes: file of the outcomes that are known.
+    """
+    tokens = TokenRule.load(options.source)
+    placement = place(
+        nodes(),
+        num_solvers=options.solvers or _solver_a_core(),
+        solver_gpus=options.solver_gpus,
+        token_budget=options.token_budget,
+    )
+    dtype = options.dtype or placement.dtype
+    spec = PoolSpec(
+        f"{options.out.name}-{os.getpid()}",
+        options.source,
+        placement,
+        dtype,
+        options.engine_spec(placement, tokens.context, dtype),
+        tokens.context,
+        options.lease_s,
+    )
+    say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
+    pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
+    info, engine = fleet.get(pool.describe.remote())
+    plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
+    recipe = options.base.model_copy(update={"num_vectors": "auto"})
+    taken = Intake(corpus, tokens, recipe, plan).taken()
+    sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
+    texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
+    known = fleet.get(pool.open.remote(texts))
+    if known:
+        say(console, f"{known} outcomes are known from before")
+    return Opened(pool, sample, options.record(corpus, info.fingerprint, dtype, engine, plan.points))
+
+
+def _solver_a_core() -> int | None:
+    """How many solvers keep the processors busy where there is no GPU; where there is one, None: placement decides."""
+    there = nodes()
+    num_cpus = int(sum(node.num_cpus for node in there))
+    return None if any(node.num_gpus for node in there) else min(num_cpus, MAX_CPU_SOLVERS * len(there))

@@ -1,0 +1,62 @@
+"""What a search is asked for.
+
+Owns: the options of `verbatim tune`, and the record they make with what was found. Must not know: Ray, how trials run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.recipe import Recipe
+from orchestrator.corpus import Corpus
+from orchestrator.fleet_options import FleetOptions
+from orchestrator.location import absolute
+from tune_spaces.record import PlanPoints, TuneRecord
+from tune_spaces.spaces import Preset, Space
+
+
+@dataclass(frozen=True)
+class TuneOptions(FleetOptions):
+    """What the command line asks for.
+
+    Attributes:
+        settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
+        space: where recipes are drawn from.
+        base: what the space leaves open, and what the winner is compared with.
+        concurrent: trials under way at once; they share the resident models.
+    """
+
+    corpus: Path
+    out: Path
+    settings: Preset
+    space: Space
+    base: Recipe
+    concurrent: int = 8
+    seed: int = 0
+    text_column: str | None = None
+    id_column: str | None = None
+
+    def record(self, corpus: Corpus, fingerprint: str, dtype: str, engine: str, points: PlanPoints) -> TuneRecord:
+        """All that decides what an outcome means, with the model's fingerprint and what was chosen for it."""
+        return TuneRecord(
+            corpus=absolute(self.corpus),
+            corpus_fingerprint=corpus.fingerprint,
+            text_column=corpus.text_column,
+            id_column=corpus.id_column,
+            model=self.source.name,
+            revision=self.source.revision,
+            fingerprint=fingerprint,
+            dtype=dtype,
+            engine=engine,
+            engine_dtype=self.engine_dtype or dtype,
+            base=self.base,
+            vector_plan=points,
+            space=self.space.name,
+            space_fingerprint=self.space.fingerprint,
+            objective=self.settings.objective,
+            sampler=self.settings.sampler,
+            stopping=self.settings.stopping,
+            texts=self.settings.texts,
+            hold_out=self.settings.hold_out,
+            budget=self.settings.budget,
+            seed=self.seed,
+        )
