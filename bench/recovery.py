@@ -46,9 +46,8 @@ def recover(plant: str, seed: int, options: TuneOptions, opened: Opened, console
     options = replace(options, base=load_recipe(None, PLANTS[plant]), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         study = open_study(
-            Path(folder), f"recovery-{seed}", OBJECTIVES["cost"], sampler=options.settings.sampler, seed=seed,
-            pairs_texts=True,
-        )  # fmt: skip
+            Path(folder), f"recovery-{seed}", OBJECTIVES["cost"], sampler=options.settings.sampler, seed=seed
+        )
         prepare(study, options, console)
         run_trials(options, study, opened, console)
         best = winner(study)

@@ -60,7 +60,9 @@ class OutcomeFile:
     def append(self, recipe_hash: str, outcome: Outcome) -> None:
         """Keep an outcome of a recipe; it has ended."""
         with self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"recipe": recipe_hash} | asdict(outcome)) + "\n")
+            values = {"recipe": recipe_hash} | asdict(outcome)
+            del values["is_under_way"]
+            lines.write(json.dumps(values) + "\n")
 
     def _parsed(self, number: int, line: bytes) -> tuple[str, Outcome]:
         try:

@@ -37,7 +37,7 @@ from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
 from orchestrator.work_queue import Item, State, WorkQueue
 
-SLICE_S = 0.5
+SLICE_S = 0.2
 """Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""
 
 JUDGE_WAIT_S = 0.8
@@ -135,8 +135,6 @@ class SlotPool:
         Raises:
             FleetError: an actor could not be kept alive, now or earlier.
         """
-        if self._fault is not None:
-            raise self._fault
         return await self.look(recipe_json, ids, math.inf)
 
     async def look(self, recipe_json: str, ids: list[str], seconds: float) -> list[Outcome]:
@@ -156,12 +154,15 @@ class SlotPool:
                 await asyncio.wait(waits.values(), timeout=None if seconds == math.inf else seconds)
         finally:
             self._looks.subtract(waits.keys())
+            self._looks = +self._looks
         return [
             await waits[job.key] if job.key in waits and waits[job.key].done() else self._standing(job) for job in jobs
         ]
 
     async def drop(self, recipe_json: str) -> None:
         """Give up what is under way of a recipe, except where another call waits for it."""
+        if self._fault is not None:
+            return
         owner = Recipe.model_validate_json(recipe_json).hash
         self._unwanted |= {key for key in self._asked if key.startswith(f"{owner}/") and not self._looks[key]}
         self._forget(self._queue.drop(self._unwanted))

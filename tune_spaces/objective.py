@@ -50,13 +50,13 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
     """What a trial reports.
 
     Returns:
-        cost: mean passes over a text to its verdict `exact`, forward and backward; the budget where it never came.
+        cost: mean passes over a text to its verdict `exact`, forward and backward; the budget where it never came; so
+            far, where a text is under way.
         exact_frac: share of verified texts.
         margin: mean smallest margin in logits; a text that is not exact counts 0.
         positions: passed forward and backward, all texts together.
         texts: how many have ended.
-        costs: cost of each text by its place in the sample, for tests that pair texts.
-        under_way: places of those whose cost is only the least that they will come to.
+        costs: cost of each text by its id, for tests that pair texts.
     """
     return {
         "cost": statistics.fmean(outcome.cost for outcome in outcomes),
@@ -64,6 +64,5 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
         "margin": statistics.fmean(outcome.min_margin or 0.0 if outcome.exact else 0.0 for outcome in outcomes),
         "positions": sum(outcome.positions for outcome in outcomes),
         "texts": sum(not outcome.is_under_way for outcome in outcomes),
-        "costs": [outcome.cost for outcome in outcomes],
-        "under_way": [place for place, outcome in enumerate(outcomes) if outcome.is_under_way],
+        "costs": {outcome.id: outcome.cost for outcome in outcomes},
     }

@@ -41,13 +41,11 @@ class Opened:
     Attributes:
         pool: handle of a `SlotPoolActor`.
         record: all that decides what an outcome means.
-        yardstick: cost under the base recipe of each text to search with, once it is measured.
     """
 
     pool: Any
     sample: Sample
     record: TuneRecord
-    yardstick: tuple[float, ...] = ()
 
     def fault(self) -> Exception | None:
         """Why the pool cannot go on, its own death included."""
@@ -65,8 +63,8 @@ class Opened:
         if (fault := self.fault()) is not None:
             raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
 
-    def measured(self, base: Recipe) -> "Opened":
-        """With its yardstick, and the texts that cost the base recipe fewest positions first.
+    def cheapest_first(self, base: Recipe) -> "Opened":
+        """With the texts in the order of the positions they cost the base recipe, those it cannot say last.
 
         Whatever must lose is to lose cheaply: the cheapest quarter of a sample took 7 % of its positions (LOG
         2026-11-21).
@@ -77,9 +75,8 @@ class Opened:
         solved = self.solve(base, self.sample.tune)
         ray.wait([solved])
         self.require_well()
-        outcomes = sorted(ray.get(solved), key=lambda outcome: outcome.positions)
-        sample = self.sample.in_order([outcome.id for outcome in outcomes])
-        return replace(self, sample=sample, yardstick=tuple(outcome.cost for outcome in outcomes))
+        outcomes = sorted(ray.get(solved), key=lambda outcome: (not outcome.exact, outcome.positions))
+        return replace(self, sample=self.sample.in_order([outcome.id for outcome in outcomes]))
 
     def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
         """Outcomes of some texts, as a reference."""

@@ -6,13 +6,12 @@ OptunaSearch (Ray 2.60) leaves a trial with a NaN running for ever, calls a stop
 itself, merging whatever has the same name; all three are replaced here.
 """
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -20,7 +19,8 @@ from engine.recipe import Recipe
 from engine.settings import SettingsError
 from tune_spaces.objective import Objective
 from tune_spaces.spaces import Space
-from tune_spaces.study import mourn
+from tune_spaces.stopping import loses
+from tune_spaces.study import mourn, winner
 
 KEPT = ("exact_frac", "margin", "positions", "texts", "cost", "costs")
 """Figures of the last report that go into the study beside the objective."""
@@ -33,8 +33,7 @@ class SafeOptunaSearch(OptunaSearch):
         study: opened and checked.
         space: draws a recipe from a trial.
         base: what the space leaves open.
-        yardstick: cost of each text under the base recipe, by its place; what the study is told of a text is how much
-            more it costs. A trial that saw fewer was stopped.
+        num_texts: a trial with fewer that have ended was stopped.
         is_broken: whether trials fail because nobody is there to solve their texts; asked when one fails.
         let_go: told the recipe, as JSON, of a trial that was stopped.
     """
@@ -45,11 +44,11 @@ class SafeOptunaSearch(OptunaSearch):
         space: Space,
         base: Recipe,
         objective: Objective,
-        yardstick: Sequence[float],
+        num_texts: int,
         is_broken: Callable[[], bool] = lambda: False,
         let_go: Callable[[str], object] = lambda recipe: None,
     ):
-        self._study, self._yardstick, self._metrics = study, yardstick, objective.metrics
+        self._study, self._num_texts, self._metrics = study, num_texts, objective.metrics
         self._is_broken, self._let_go, self._has_ended = is_broken, let_go, False
         single = objective.is_single
         super().__init__(
@@ -75,36 +74,12 @@ class SafeOptunaSearch(OptunaSearch):
         return config
 
     def is_hopeless(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether the study's pruner would stop the trial at this result.
-
-        A text under way says something as soon as it has cost more than it cost the best trial: it can only lose there.
-        """
-        self.on_trial_result(trial_id, result)
-        try:
-            best = self._ot_study.best_trial.intermediate_values
-        except ValueError:  # none is complete
-            return False
-        seen = copy.copy(self._told(trial_id))
-        least = {place: self._excess(result, place) for place in result["under_way"]}
-        lost = {place: excess for place, excess in least.items() if excess > best.get(place, math.inf)}
-        seen.intermediate_values = seen.intermediate_values | lost
-        return self._ot_study.pruner.prune(self._ot_study, seen)
+        """Whether the trial loses against the best complete one."""
+        best = winner(self._ot_study)
+        return best is not None and loses(result["costs"], best.user_attrs["costs"])
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the excess of each text that has ended under its place; what was told before is left as it is."""
-        if len(self._metrics) > 1:
-            return
-        trial, told = self._ot_trials[trial_id], self._told(trial_id).intermediate_values
-        for place in range(len(result["costs"])):
-            if place not in told and place not in result["under_way"]:
-                trial.report(self._excess(result, place), step=place)
-
-    def _excess(self, result: dict[str, Any], place: int) -> float:
-        """How much more than under the base recipe a text costs; means over unlike texts can be compared then."""
-        return result["costs"][place] - self._yardstick[place]
-
-    def _told(self, trial_id: str) -> FrozenTrial:
-        return self._ot_study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number]
+        """Nothing: the study hears of a trial at its end."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Complete with its values, pruned if it saw too few texts, failed without a finite result.
@@ -128,7 +103,9 @@ class SafeOptunaSearch(OptunaSearch):
                 trial.set_user_attr(name, result[name])
         if not all(map(math.isfinite, values)):
             self._ot_study.tell(trial, state=TrialState.FAIL)
-        elif result["texts"] < len(self._yardstick):
+        elif result["texts"] < self._num_texts:
+            if len(values) == 1:
+                trial.report(values[0], step=len(result["costs"]))  # what the sampler ranks stopped trials by
             self._ot_study.tell(trial, state=TrialState.PRUNED)
             self._let_go(trial.user_attrs["recipe"])
         else:

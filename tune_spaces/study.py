@@ -13,7 +13,6 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -34,9 +33,6 @@ MAX_DEATHS = 3
 """Processes a set of parameters may lose before it counts as failed."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-P_THRESHOLD = 0.1
-"""Level of the Wilcoxon test at which a trial is stopped; Optuna's default."""
 
 
 class SeededByTrial(BaseSampler):
@@ -86,14 +82,11 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "random": lamb
 """By name, from a seed. TPE looks at all parameters of one branch of a space together, and counts running trials."""
 
 
-def open_study(
-    folder: Path, name: str, objective: Objective, *, sampler: str, seed: int, pairs_texts: bool
-) -> optuna.Study:
+def open_study(folder: Path, name: str, objective: Objective, *, sampler: str, seed: int) -> optuna.Study:
     """The folder's study, made if it is not there; a journal line torn by a kill is cut off.
 
     Args:
         name: holds a fingerprint of all that decides what a trial's value means.
-        pairs_texts: whether trials are stopped by Wilcoxon's test.
     Raises:
         UserError: the folder's study has another name or other directions.
     """
@@ -111,7 +104,6 @@ def open_study(
         "study_name": name,
         "storage": storage,
         "sampler": SeededByTrial(SAMPLERS[sampler], seed),
-        "pruner": _pairing() if pairs_texts else NopPruner(),
     }
     if not names:
         return optuna.create_study(directions=objective.directions, **parts)
@@ -160,11 +152,6 @@ def winner(study: optuna.Study) -> FrozenTrial | None:
 def _meant(orphan: FrozenTrial) -> dict[str, Any]:
     """The parameters it had, or was queued with if its search died before they were all drawn."""
     return orphan.params if "recipe" in orphan.user_attrs else orphan.system_attrs.get("fixed_params", {})
-
-
-def _pairing() -> BasePruner:
-    with _quiet():
-        return WilcoxonPruner(p_threshold=P_THRESHOLD)
 
 
 def _draw_number(study: optuna.Study, trial: FrozenTrial) -> int:

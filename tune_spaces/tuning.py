@@ -39,7 +39,7 @@ from tune_spaces.trial import trial
 
 OUTCOMES = "outcomes.jsonl"
 
-LOOK_S = 0.5
+LOOK_S = 0.25
 """Seconds between two looks at a trial that may be stopped inside a rung."""
 
 TUNE_SETTINGS = {
@@ -138,7 +138,6 @@ def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:
         OBJECTIVES[options.settings.objective],
         sampler=options.settings.sampler,
         seed=options.seed,
-        pairs_texts=options.settings.stopping == "wilcoxon",
     )
 
 
@@ -157,7 +156,7 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
         return
     # Written last, it says that the results are those of this study.
     (options.out / results.REPORT).unlink(missing_ok=True)
-    opened = opened.measured(options.base)
+    opened = opened.cheapest_first(options.base)
     while (missing := options.settings.trials - len(ended_trials(study))) > 0:
         _fit(missing, options, study, opened, console)
         opened.require_well()
@@ -173,7 +172,7 @@ def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Ope
         options.space,
         options.base,
         OBJECTIVES[settings.objective],
-        opened.yardstick,
+        len(sample.tune),
         is_broken=lambda: opened.fault() is not None,
         let_go=lambda recipe: opened.pool.drop.remote(recipe),
     )

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from engine.recipe import Recipe
-from tests.tune_spaces.made_up import NUM_TEXTS, YARDSTICK, report, search_on, study_in
+from tests.tune_spaces.made_up import NUM_TEXTS, report, search_on, study_in
 from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials
 
 ALL = [3.0] * NUM_TEXTS
@@ -49,36 +49,24 @@ def test_a_trial_carries_its_whole_recipe_as_ray_gets_it(tmp_path):
     assert Recipe.model_validate_json(config["recipe"]).optim.lr == trial.params["optim.lr"]
 
 
-def test_costs_are_told_by_text_and_a_trial_that_loses_on_every_text_is_hopeless(tmp_path):
-    study = study_in(tmp_path)
-    search = search_on(study)
-    search.suggest("best")
-    search.on_trial_result("best", report(1.0, 2.0))
-    search.on_trial_result("best", report(1.0, 2.0, 3.5, 9.0, under_way=[3]))
-    search.on_trial_result("best", report(1.0, 2.0, 3.5, 9.5))
-    search.on_trial_complete("best", report(1.0, 2.0, 3.5, 9.5))
-    assert study.trials[0].intermediate_values == {0: 0.0, 1: 0.0, 2: 0.5, 3: 5.5}, "more than the base recipe"
-    for name, costs, is_hopeless in (
-        ("worse", (11.0, 12.0, 13.0, 14.0), True),
-        ("better", (0.5, 1.0, 1.5, 5.0), False),
-        ("one text says nothing", (50.0,), False),
-    ):
+def test_a_trial_is_hopeless_if_it_loses_to_the_best_complete_one(tmp_path):
+    search = search_on(study_in(tmp_path))
+    for name in ("worse", "best", "other"):
         search.suggest(name)
-        assert search.is_hopeless(name, report(*costs)) is is_hopeless, name
+    assert not search.is_hopeless("other", report(99.0, 99.0, 99.0, 99.0)), "none is complete"
+    search.on_trial_complete("worse", report(6.0, 7.0, 8.0, 9.0))
+    search.on_trial_complete("best", report(1.0, 2.0, 3.0, 4.0))
+    assert search.is_hopeless("other", report(2.0, 3.0, 4.0, 5.0))
+    assert not search.is_hopeless("other", report(2.0, 3.0, 4.0, 3.0))
 
 
-def test_a_text_under_way_counts_once_it_costs_more_than_it_cost_the_best(tmp_path):
+def test_what_a_stopped_trial_came_to_is_what_the_sampler_ranks_it_by(tmp_path):
     study = study_in(tmp_path)
     search = search_on(study)
-    search.suggest("best")
-    search.on_trial_result("best", report(*YARDSTICK))
-    search.on_trial_complete("best", report(*YARDSTICK))
-    search.suggest("other")
-    under_way = [0, 1, 2, 3]
-    assert not search.is_hopeless("other", report(1.5, 1.9, 2.9, 3.9, under_way=under_way)), "only one has lost"
-    assert search.is_hopeless("other", report(1.5, 2.5, 3.5, 4.5, under_way=under_way))
-    assert not search.is_hopeless("other", report(0.1, 0.2, 3.5, 4.5, under_way=[2, 3])), "two have won"
-    assert study.trials[1].intermediate_values == {0: -0.9, 1: -1.8}, "only what has ended is told"
+    search.suggest("a")
+    search.on_trial_complete("a", report(5.0, 6.0, 7.0, texts=1))
+    (trial,) = study.trials
+    assert trial.intermediate_values == {3: 6.0} and trial.value == 6.0
 
 
 def test_a_stopped_trial_is_let_go_and_no_other(tmp_path):
@@ -87,7 +75,7 @@ def test_a_stopped_trial_is_let_go_and_no_other(tmp_path):
     recipes = {name: search.suggest(name)["recipe"] for name in ("stopped", "complete", "lost")}
     search.on_trial_complete("complete", report(*ALL))
     search.on_trial_complete("lost", None, error=True)
-    search.on_trial_complete("stopped", report(*ALL, texts=2, under_way=[2, 3]))
+    search.on_trial_complete("stopped", report(*ALL, texts=2))
     assert let_go == [recipes["stopped"]]
 
 

@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
-from tune_spaces.stopping import make_scheduler
+from tune_spaces.stopping import loses, make_scheduler
 
 RUNGS = [2, 4, 8, 16]
 
@@ -63,3 +65,36 @@ def test_our_own_stops_what_is_hopeless_before_the_last_text():
 def test_none_stops_nothing():
     played = Played("none")
     assert {played.report(str(i), texts, 10.0**i) for i in range(5) for texts in RUNGS} == {TrialScheduler.CONTINUE}
+
+
+def costs(*values):
+    return {f"text {i}": float(value) for i, value in enumerate(values)}
+
+
+@pytest.mark.parametrize(
+    ("mine", "best", "is_lost"),
+    [
+        ((12, 13, 14, 15), (10, 11, 12, 13), True),
+        ((12, 13, 14, 12), (10, 11, 12, 13), False),
+        ((99, 99, 99), (10, 11, 12), False),
+        ((10, 11, 12, 13), (10, 11, 12, 13), False),
+        ((11, 12, 13, 14), (11, 11, 12, 13), False),
+        # worse on cheap texts, under way and far from lost on dear ones: 40 % cheaper in the end
+        ((15, 16, 17, 18, 18, 18), (10, 11, 12, 13, 40, 80), False),
+        # dearer on eight texts and much cheaper on the ninth, so cheaper in sum
+        ((11, 12, 13, 14, 15, 16, 17, 18, 40), (10, 10, 10, 10, 10, 10, 10, 10, 80), False),
+        ((15, 16, 17, 18, 50, 90), (10, 11, 12, 13, 40, 80), True),
+    ],
+)
+def test_a_recipe_loses_by_the_texts_that_both_were_given(mine, best, is_lost):
+    assert loses(costs(*mine), costs(*best)) is is_lost
+    assert loses(costs(*mine) | {"another": 1e6}, costs(*best) | {"not given": 1.0}) is is_lost
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60)), min_size=4, max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_what_is_stopped_under_way_would_have_been_at_the_end(rows):
+    best = costs(*(first for first, _, _ in rows))
+    at_the_end = costs(*(second for _, second, _ in rows))
+    under_way = costs(*(min(second, third) for _, second, third in rows))
+    assert not loses(under_way, best) or loses(at_the_end, best)
