@@ -114,10 +114,10 @@ def run_borrowed(
 def spent(trial: optuna.trial.FrozenTrial, texts: list[Job]) -> list[Job]:
     """What a trial did: its texts under its recipe, each with the positions it was given."""
     recipe = Recipe.model_validate_json(trial.user_attrs["recipe"])
+    by_id = {text.target.id: text for text in texts}
     return [
-        replace(text, recipe=recipe, budget=trial.user_attrs["costs"][text.target.id] * text.num_positions)
-        for text in texts
-        if text.target.id in trial.user_attrs["costs"]
+        replace(by_id[id], recipe=recipe, budget=cost * by_id[id].num_positions)
+        for id, cost in trial.user_attrs["costs"]
     ]
 
 
@@ -178,7 +178,7 @@ def main() -> None:
         "ratio_without_load": trial_s / (warm_s / len(ended)),
         "ratio_if_loading_were_free": work_s / num_cpus / (warm_s / len(ended)),
         "modelled_7b": modelled(
-            mean_positions, statistics.fmean(max(t.user_attrs["costs"].values()) for t in ended), len(ended)
+            mean_positions, statistics.fmean(max(dict(t.user_attrs["costs"]).values()) for t in ended), len(ended)
         ),
     }
     path = ROOT / "bench" / "results" / f"borrowed_trials_{asked.texts}.json"

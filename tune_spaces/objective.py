@@ -56,7 +56,7 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
         margin: mean smallest margin in logits; a text that is not exact counts 0.
         positions: passed forward and backward, all texts together.
         texts: how many have ended.
-        costs: cost of each text by its id, for tests that pair texts.
+        costs: id and cost of each text, for tests that pair texts; pairs, since Ray flattens a mapping.
     """
     return {
         "cost": statistics.fmean(outcome.cost for outcome in outcomes),
@@ -64,5 +64,5 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
         "margin": statistics.fmean(outcome.min_margin or 0.0 if outcome.exact else 0.0 for outcome in outcomes),
         "positions": sum(outcome.positions for outcome in outcomes),
         "texts": sum(not outcome.is_under_way for outcome in outcomes),
-        "costs": {outcome.id: outcome.cost for outcome in outcomes},
+        "costs": [(outcome.id, outcome.cost) for outcome in outcomes],
     }

@@ -76,7 +76,7 @@ class SafeOptunaSearch(OptunaSearch):
     def is_hopeless(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial loses against the best complete one."""
         best = winner(self._ot_study)
-        return best is not None and loses(result["costs"], best.user_attrs["costs"])
+        return best is not None and loses(dict(result["costs"]), dict(best.user_attrs["costs"]))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the study hears of a trial at its end."""

@@ -24,7 +24,7 @@ def report(*costs: float, **changes) -> dict:
     """What a trial reports after so many texts."""
     figures = {
         "cost": sum(costs) / len(costs), "exact_frac": 1.0, "margin": 0.5, "positions": 7, "texts": len(costs),
-        "costs": {f"text {i}": cost for i, cost in enumerate(costs)}, "training_iteration": 1,
+        "costs": [(f"text {i}", cost) for i, cost in enumerate(costs)], "training_iteration": 1,
     }  # fmt: skip
     return figures | changes
 
