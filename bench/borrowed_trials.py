@@ -1,7 +1,7 @@
 """Trials an hour: slots borrowed from resident models, against one actor a trial that loads its own.
 
     python -m bench.borrowed_trials              # 120 trials on 16 texts, on an otherwise idle machine
-    python -m bench.borrowed_trials --texts 8
+    python -m bench.borrowed_trials --corpus demo --texts 4
 
 First a search as `verbatim tune` does it: recipes of the quick space, drawn at random, stopped as soon as they lose.
 Then the ordinary way, what a Ray Tune user writes first: a trainable that loads the model and the verifying engine,
@@ -11,7 +11,7 @@ stopped a trial does not count, only who loads. Its trials do not know of each o
 rate. Ours has its one load and the base recipe's measurement besides; the ratio is told with and without the load,
 since a search has it once.
 
-The last lines model a 7B on one GPU. Writes bench/results/borrowed_trials_TEXTS.json.
+The last lines model a 7B on one GPU. Writes bench/results/borrowed_trials_CORPUS_TEXTS.json.
 """
 
 import argparse
@@ -47,7 +47,6 @@ from tune_spaces.tuning import TUNE_SETTINGS, prepare, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 BASE = load_recipe(None, ["attempts=1"])
-CORPUS = ROOT / "corpora" / "demo.parquet"
 
 PARAMETERS = 7e9
 FLOPS_S = 3e14
@@ -143,12 +142,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--texts", type=int, default=16)
+    parser.add_argument("--corpus", default="english_1k", help="one of the shipped ones")
     parser.add_argument("--every", type=int, default=3, help="of how many trials the ordinary way runs one")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(logging.WARNING)
     console = Console()
     settings = preset("quick", trials=asked.trials, texts=asked.texts, hold_out=0, sampler="random")
-    options = TuneOptions(CORPUS, ROOT / "borrowed", settings, space("quick"), BASE)
+    options = TuneOptions(
+        ROOT / "corpora" / f"{asked.corpus}.parquet", ROOT / "borrowed", settings, space("quick"), BASE
+    )
     fleet.connect(None, dashboard=False)
     try:
         ours_s, warm_s, ended, texts = run_borrowed(options, console)
@@ -167,6 +169,7 @@ def main() -> None:
     num_cpus = os.cpu_count() or 1
     figures = {
         "trials": {"borrowed": len(ended), "ordinary": len(trials)},
+        "corpus": asked.corpus,
         "texts": len(texts),
         "stopped": sum(trial.state is optuna.trial.TrialState.PRUNED for trial in ended),
         "positions_a_trial": {"borrowed": mean_positions, "ordinary": statistics.fmean(t["positions"] for t in theirs)},
@@ -181,7 +184,7 @@ def main() -> None:
             mean_positions, statistics.fmean(max(dict(t.user_attrs["costs"]).values()) for t in ended), len(ended)
         ),
     }
-    path = ROOT / "bench" / "results" / f"borrowed_trials_{asked.texts}.json"
+    path = ROOT / "bench" / "results" / f"borrowed_trials_{asked.corpus}_{asked.texts}.json"
     path.write_text(json.dumps(figures, indent=1) + "\n")
     console.print_json(data=figures)
 

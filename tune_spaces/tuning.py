@@ -156,6 +156,7 @@ def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, consol
         return
     # Written last, it says that the results are those of this study.
     (options.out / results.REPORT).unlink(missing_ok=True)
+    say(console, f"measuring the base recipe on {len(opened.sample.tune)} texts")
     opened = opened.cheapest_first(options.base)
     while (missing := options.settings.trials - len(ended_trials(study))) > 0:
         _fit(missing, options, study, opened, console)
