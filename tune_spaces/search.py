@@ -7,6 +7,7 @@ itself, merging whatever has the same name; all three are replaced here.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,10 @@ class SafeOptunaSearch(OptunaSearch):
         if self._has_ended:
             return Searcher.FINISHED
         try:
-            config = super().suggest(trial_id)
+            with warnings.catch_warnings():
+                # Ray warns of a second; over sixty parameters that is the sampler's own work.
+                warnings.filterwarnings("ignore", "Define-by-run function")
+                config = super().suggest(trial_id)
         except SettingsError:
             self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.FAIL)
             raise

@@ -41,6 +41,12 @@ def test_a_trial_ends_in_the_study_as_what_it_was(tmp_path, objective, result, e
         assert trial.values == ([3.0] if objective == "cost" else [3.0, 0.5])
 
 
+def test_a_draw_that_takes_long_is_no_warning(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr("ray.tune.search.optuna.optuna_search.DEFINE_BY_RUN_WARN_THRESHOLD_S", 0)
+    assert search_on(study_in(tmp_path)).suggest("a")
+    assert not [warning for warning in recwarn if "Define-by-run" in str(warning.message)]
+
+
 def test_a_trial_carries_its_whole_recipe_as_ray_gets_it(tmp_path):
     study = study_in(tmp_path)
     config = search_on(study).suggest("a")
