@@ -18,7 +18,7 @@ class FleetOptions:
 
     Attributes:
         address: of a Ray cluster; None is Ray in this process.
-        solvers: solver actors; None is one a GPU, or one.
+        solvers: solver actors; None is one a GPU, or what the command takes on processors.
         solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
         token_budget: read positions in a solver's table; None is chosen by device.
         dtype: solver's numerics; None is float32 on a CPU and bfloat16 on a GPU.

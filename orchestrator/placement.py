@@ -55,6 +55,7 @@ def place(
     solver_gpus: float | None = None,
     token_budget: int | None = None,
     is_fixed: bool = True,
+    num_cpu_solvers: int = 1,
 ) -> Placement:
     """Share what a cluster has.
 
@@ -66,12 +67,13 @@ def place(
         solver_gpus: GPUs of each solver, asked for, or None.
         token_budget: asked for, or None.
         is_fixed: whether the cluster is all there will ever be; others may grow until all solvers have room.
+        num_cpu_solvers: how many there are without GPUs, unless asked for.
     Raises:
         UserError: more GPUs asked for than a fixed cluster has.
     """
     num_gpus = sum(node.num_gpus for node in nodes)
     if solver_gpus == 0 or (num_gpus == 0 and solver_gpus is None):
-        solvers = num_solvers or 1
+        solvers = num_solvers or max(1, num_cpu_solvers)
         return Placement(solvers, "cpu", 0, 0, seat(0, solvers, nodes).num_threads, token_budget or CPU_TOKEN_BUDGET)
     if solver_gpus is None:
         solver_gpus = 0.6 if num_gpus == 1 else 1.0

@@ -31,7 +31,7 @@ from tune_spaces.record import TuneRecord
 from tune_spaces.sample import Sample, draw_sample
 
 MAX_CPU_SOLVERS = 8
-"""Solvers on a machine without a GPU, one a processor up to here: each holds a copy of the model. Assumption."""
+"""Solvers on a node without GPUs, one a processor up to here: each holds a copy of the model. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,13 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
         outcomes: file of the outcomes that are known.
     """
     tokens = TokenRule.load(options.source)
+    there = nodes()
     placement = place(
-        nodes(),
-        num_solvers=options.solvers or _solver_a_core(),
+        there,
+        num_solvers=options.solvers,
         solver_gpus=options.solver_gpus,
         token_budget=options.token_budget,
+        num_cpu_solvers=sum(min(node.num_cpus, MAX_CPU_SOLVERS) for node in there),
     )
     dtype = options.dtype or placement.dtype
     spec = PoolSpec(
@@ -118,10 +120,3 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     if known:
         say(console, f"{known} outcomes are known from before")
     return Opened(pool, sample, options.record(corpus, info.fingerprint, dtype, engine, plan.points))
-
-
-def _solver_a_core() -> int | None:
-    """How many solvers keep the processors busy where there is no GPU; where there is one, None: placement decides."""
-    there = nodes()
-    num_cpus = int(sum(node.num_cpus for node in there))
-    return None if any(node.num_gpus for node in there) else min(num_cpus, MAX_CPU_SOLVERS * len(there))

@@ -5,15 +5,15 @@ Owns: the choice of scheduler. Must not know: the pool, spaces.
 
 import math
 import statistics
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import WilcoxonPruner
 from optuna.trial import TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from tune_spaces.study import quiet
 
 MIN_TRIALS = 4
 """Trials that the median needs before it stops any. Assumption."""
@@ -44,8 +44,7 @@ def loses(mine: Mapping[str, float], best: Mapping[str, float]) -> bool:
         return False
     duel = optuna.create_study()
     duel.add_trial(create_trial(value=statistics.fmean(theirs), intermediate_values=dict(enumerate(theirs))))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with quiet():
         pruner = WilcoxonPruner(p_threshold=P_THRESHOLD)
     return pruner.prune(duel, create_trial(state=TrialState.RUNNING, intermediate_values=dict(enumerate(ours))))
 

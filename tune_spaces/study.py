@@ -66,15 +66,15 @@ class SeededByTrial(BaseSampler):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna calls both experimental; the lock file pins its version."""
+def quiet() -> Iterator[None]:
+    """Optuna calls TPE's options and the Wilcoxon pruner experimental; the lock file pins its version."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
 def _tpe(seed: int) -> BaseSampler:
-    with _quiet():
+    with quiet():
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
@@ -129,11 +129,7 @@ def adopt_orphans(study: optuna.Study) -> int:
 def mourn(study: optuna.Study, trial: optuna.Trial) -> None:
     """Its process was lost: a trial is left running for `adopt_orphans`, or failed where that came too often."""
     trial.set_user_attr(DIED, True)
-    trials = study.get_trials(deepcopy=False)
-    lives = [trials[trial.number]]
-    while RETRY_OF in lives[-1].user_attrs:
-        lives.append(trials[lives[-1].user_attrs[RETRY_OF]])
-    if sum(DIED in life.user_attrs for life in lives) >= MAX_DEATHS:
+    if sum(DIED in life.user_attrs for life in _lives(study, trial.number)) >= MAX_DEATHS:
         study.tell(trial, state=TrialState.FAIL)
 
 
@@ -156,10 +152,17 @@ def _meant(orphan: FrozenTrial) -> dict[str, Any]:
 
 def _draw_number(study: optuna.Study, trial: FrozenTrial) -> int:
     """Which draw of the search this is; one that takes up an orphan's parameters is that one's draw."""
+    first = _lives(study, trial.number)[-1]
+    return sum(RETRY_OF not in earlier.user_attrs for earlier in study.get_trials(deepcopy=False)[: first.number])
+
+
+def _lives(study: optuna.Study, number: int) -> list[FrozenTrial]:
+    """A trial and those whose parameters it took up, the first of them last."""
     trials = study.get_trials(deepcopy=False)
-    while RETRY_OF in trial.user_attrs:
-        trial = trials[trial.user_attrs[RETRY_OF]]
-    return sum(RETRY_OF not in earlier.user_attrs for earlier in trials[: trial.number])
+    lives = [trials[number]]
+    while RETRY_OF in lives[-1].user_attrs:
+        lives.append(trials[lives[-1].user_attrs[RETRY_OF]])
+    return lives
 
 
 def _adopted(study: optuna.Study) -> set[int]:

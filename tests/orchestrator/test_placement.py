@@ -53,6 +53,20 @@ def test_cpu_solvers_are_spread_over_the_nodes_that_have_processors_and_share_th
     assert [s.num_threads for s in seats] == [4, 8, 4]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "asked", "expected"),
+    [
+        ((0,), {"num_cpu_solvers": 3}, 3),
+        ((0,), {"num_cpu_solvers": 0}, 1),
+        ((0,), {"num_cpu_solvers": 3, "num_solvers": 2}, 2),
+        ((2,), {"num_cpu_solvers": 3, "solver_gpus": 0}, 3),
+        ((2,), {"num_cpu_solvers": 3}, 1),
+    ],
+)
+def test_a_command_says_how_many_solvers_it_takes_without_gpus(gpus, asked, expected):
+    assert place(cluster(*gpus), **asked).num_solvers == expected
+
+
 def test_a_seat_has_a_thread_where_no_processor_is_offered():
     assert seat(0, 1, [Node("head", 0, 0, False)]).num_threads == 1
 
