@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.decoding import greedy
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.monitors import monitor
 from engine.recipe import load_recipe
 from engine.slots import Attempt, Job

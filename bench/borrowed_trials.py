@@ -30,7 +30,8 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from engine.frozen_lm import FrozenLM, ModelSource, TokenRule
+from engine.frozen_lm import FrozenLM, TokenRule
+from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.solver import Solver

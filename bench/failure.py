@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from engine.decoding import greedy
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.monitors import diagnose, first_mismatch
 from engine.soft_prompt import Origin, vocabulary_start
 from engine.target import Target, decode, make_target

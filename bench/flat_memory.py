@@ -18,7 +18,8 @@ from pathlib import Path
 
 from bench.no_op import exact, resident_mib, solved, write_corpus
 from bench.recipes import ROOT
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator.corpus import open_corpus

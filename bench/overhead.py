@@ -25,7 +25,8 @@ from rich.console import Console
 
 from bench.no_op import NoOpSolver, NoOpVerifier, exact, resident_mib, solved, write_corpus
 from bench.recipes import ROOT
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet

@@ -16,7 +16,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver

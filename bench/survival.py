@@ -20,7 +20,8 @@ import torch
 from rich.console import Console
 
 from bench.recipes import ROOT, pick_targets
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.solver import Solver

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from engine.target import encode
 
 FOLDER = Path(__file__).parent

@@ -8,7 +8,6 @@ B rows, K soft-prompt vectors, T target tokens, S = K + T - 1 read positions, D 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,39 +16,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from engine.head import Head, Scores
-from engine.pocket import PATH as POCKET_PATH
+from engine.model_source import ModelError, ModelSource, from_pretrained
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class ModelError(ValueError):
-    """The model cannot be loaded or is not one this engine can invert."""
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a frozen model comes from.
-
-    Attributes:
-        name: local folder, hub name, or `pocket` for the embedded model.
-        revision: hub commit, tag or branch; None is the hub's default branch.
-    """
-
-    name: str = "pocket"
-    revision: str | None = None
-
-    @property
-    def path(self) -> str:
-        """What `from_pretrained` is given. Checks a local folder before anything heavy is loaded."""
-        if self.name == "pocket":
-            return str(POCKET_PATH)
-        folder = Path(self.name).expanduser()
-        looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
-        if looks_local and not (folder / "config.json").is_file():
-            raise ModelError(f"--model {self.name}: no config.json there; give a folder saved by save_pretrained")
-        if looks_local and not any(folder.glob("*.safetensors")):
-            raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
-        return str(folder) if looks_local else self.name
 
 
 @dataclass(frozen=True)
@@ -73,8 +42,8 @@ class TokenRule:
     @classmethod
     def load(cls, source: ModelSource) -> "TokenRule":
         """Tokenizer and configuration only, no weights."""
-        config = _from_pretrained(AutoConfig, source)
-        return cls.of(_from_pretrained(AutoTokenizer, source), config)
+        config = from_pretrained(AutoConfig, source)
+        return cls.of(from_pretrained(AutoTokenizer, source), config)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any) -> "TokenRule":
@@ -113,8 +82,8 @@ class FrozenLM:
         """Load from a folder or the hub: safetensors only, no remote code, no pickle."""
         if dtype not in DTYPES:
             raise ModelError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
-        model = _from_pretrained(AutoModelForCausalLM, source, dtype=DTYPES[dtype], use_safetensors=True)
-        return cls(model.to(device), _from_pretrained(AutoTokenizer, source))
+        model = from_pretrained(AutoModelForCausalLM, source, dtype=DTYPES[dtype], use_safetensors=True)
+        return cls(model.to(device), from_pretrained(AutoTokenizer, source))
 
     def embed(self, token_ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
         """Embeddings as the first layer's input rule expects them, scaling included (Gemma).
@@ -217,15 +186,3 @@ def _head_of(model: Any) -> Head:
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)
     return Head(output.weight, getattr(output, "bias", None), scale=scale, softcap=softcap)
-
-
-def _from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(
-            source.path, revision=source.revision or "main", trust_remote_code=False, **kwargs
-        )
-    except ModelError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {source.name}: cannot be loaded ({reason})") from error

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.frozen_lm import ModelSource
+from engine.model_source import ModelSource
 
 
 def main(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from vllm import LLM, SamplingParams
 
-from engine.frozen_lm import ModelSource
+from engine.model_source import ModelSource
 
 
 def main(folder: Path) -> None:

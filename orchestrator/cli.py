@@ -44,7 +44,7 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or 
 def told_in_one_line() -> Iterator[None]:
     """The user's mistakes as one line on standard error and exit code 2; actors that keep dying as one and 1."""
     from engine.decoding import DecodingError
-    from engine.frozen_lm import ModelError
+    from engine.model_source import ModelError
     from engine.settings import SettingsError
 
     try:
@@ -91,7 +91,7 @@ def run(
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
     with told_in_one_line():
-        from engine.frozen_lm import ModelSource
+        from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator import reproof
         from orchestrator import run as runner

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from engine.frozen_lm import FrozenLM, ModelError, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelError, ModelSource
 from orchestrator.run_record import installed_versions, python_version
 from orchestrator.terminal import say
 

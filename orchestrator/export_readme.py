@@ -84,6 +84,6 @@ def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
         dtype=dtype,
         rounded="" if dtype == "float32" else ", rounded from float32",
         model="ModelSource().path" if is_pocket else repr(model.name),
-        imports="\n\nfrom engine.frozen_lm import ModelSource" if is_pocket else "",
+        imports="\n\nfrom engine.model_source import ModelSource" if is_pocket else "",
         serve=POCKET if is_pocket else f"{shlex.quote(model.name)}{flag}",
     )

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from engine.frozen_lm import ModelError, ModelSource
+from engine.model_source import ModelError, ModelSource
 from orchestrator import interrupts
 from orchestrator.errors import FleetError, UserError
 from orchestrator.nodes import Home, end_process, nodes, preferably_on

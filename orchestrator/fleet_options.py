@@ -5,7 +5,8 @@ Owns: those options, their checks, what follows from them for the verifier. Must
 
 from dataclasses import dataclass
 
-from engine.frozen_lm import DTYPES, ModelSource
+from engine.frozen_lm import DTYPES
+from engine.model_source import ModelSource
 from orchestrator.driver import LEASE_S
 from orchestrator.errors import UserError
 from orchestrator.placement import Placement

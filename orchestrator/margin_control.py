@@ -13,7 +13,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from engine import pocket
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.probes import Probe
 from engine.recipe import Recipe
 from orchestrator.model_cache import cache_folder, read_cached, write_cached

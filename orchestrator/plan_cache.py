@@ -10,7 +10,8 @@ import json
 
 from engine import pocket
 from engine.capacity import LENGTHS, MAX_STEPS, TOKENS_PER_VECTOR, VectorPlan, calibrate
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.solver import Solver
 from orchestrator.model_cache import read_cached, write_cached

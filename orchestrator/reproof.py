@@ -11,7 +11,8 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from engine.frozen_lm import DTYPES, ModelSource
+from engine.frozen_lm import DTYPES
+from engine.model_source import ModelSource
 from orchestrator import fleet, run_record
 from orchestrator.errors import UserError
 from orchestrator.judge import Judge

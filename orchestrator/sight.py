@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from engine.decoding import Continuation, Strategy
-from engine.frozen_lm import DTYPES, FrozenLM, ModelSource, TokenRule
+from engine.frozen_lm import DTYPES, FrozenLM, TokenRule
+from engine.model_source import ModelSource
 from engine.monitors import diagnose, first_mismatch
 from engine.target import Target, decode
 from orchestrator import run_record

@@ -12,8 +12,7 @@ died asks again for nothing. A recipe that is dropped frees its slots within a s
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from engine.capacity import VectorPlan
-from engine.frozen_lm import ModelSource
+from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator import fleet
@@ -81,6 +80,23 @@ class PoolText:
         return self.num_passes * self.job.num_positions
 
 
+@dataclass
+class Asked:
+    """A text under a recipe that somebody has asked for.
+
+    Attributes:
+        outcome: set when it has ended.
+        num_looks: calls that wait for it.
+        is_unwanted: its recipe was dropped; whoever asks again wants it again.
+        spent: positions of the attempt under way.
+    """
+
+    outcome: asyncio.Future[Outcome]
+    num_looks: int = 0
+    is_unwanted: bool = False
+    spent: float = 0.0
+
+
 class SlotPool:
     """Solves texts under many recipes at once.
 
@@ -95,10 +111,7 @@ class SlotPool:
         self._file = OutcomeFile(outcomes)
         self._texts: dict[str, PoolText] = {}
         self._queue = WorkQueue(self._retry)
-        self._asked: dict[str, asyncio.Future[Outcome]] = {}
-        self._looks: Counter[str] = Counter()  # calls that wait for a text, by key
-        self._unwanted: set[str] = set()
-        self._spent: dict[str, float] = {}  # positions of attempts under way, by key
+        self._asked: dict[str, Asked] = {}
         self._has_work = asyncio.Event()
         self._has_candidates = asyncio.Event()
         self._solvers = [
@@ -147,25 +160,26 @@ class SlotPool:
             raise self._fault
         recipe = Recipe.model_validate_json(recipe_json)
         jobs = [self._job(recipe, id) for id in ids]
-        waits = {job.key: self._asked[job.key] for job in jobs if self._ask(job)}
-        self._looks.update(waits.keys())
+        waits = {job.key: asked for job in jobs if (asked := self._ask(job))}
+        for asked in waits.values():
+            asked.num_looks += 1
         try:
             if waits:
-                await asyncio.wait(waits.values(), timeout=None if seconds == math.inf else seconds)
+                outcomes = [asked.outcome for asked in waits.values()]
+                await asyncio.wait(outcomes, timeout=None if seconds == math.inf else seconds)
         finally:
-            self._looks.subtract(waits.keys())
-            self._looks = +self._looks
-        return [
-            await waits[job.key] if job.key in waits and waits[job.key].done() else self._standing(job) for job in jobs
-        ]
+            for asked in waits.values():
+                asked.num_looks -= 1
+        return [self._standing(job, waits.get(job.key)) for job in jobs]
 
     async def drop(self, recipe_json: str) -> None:
         """Give up what is under way of a recipe, except where another call waits for it."""
         if self._fault is not None:
             return
         owner = Recipe.model_validate_json(recipe_json).hash
-        self._unwanted |= {key for key in self._asked if key.startswith(f"{owner}/") and not self._looks[key]}
-        self._forget(self._queue.drop(self._unwanted))
+        for key, asked in self._asked.items():
+            asked.is_unwanted |= key.startswith(f"{owner}/") and not asked.num_looks
+        self._drop_unwanted()
 
     async def fault(self) -> Exception | None:
         """Why the pool cannot go on; None while it can."""
@@ -176,34 +190,36 @@ class SlotPool:
         job = replace(text.job, recipe=recipe, owner=recipe.hash, budget=text.budget)
         return job if recipe.num_vectors == "auto" else replace(job, num_vectors=recipe.num_vectors)
 
-    def _ask(self, job: Job) -> bool:
-        """Queue a text if need be; whether there is anything to wait for."""
+    def _ask(self, job: Job) -> Asked | None:
+        """Queue a text if need be; None where there is nothing to wait for."""
         if job.key in self._known or job.num_vectors + len(job.target.token_ids) > self._spec.context:
-            return False
-        self._unwanted.discard(job.key)
+            return None
         if job.key not in self._asked:
-            self._asked[job.key] = asyncio.get_running_loop().create_future()
+            self._asked[job.key] = Asked(asyncio.get_running_loop().create_future())
             self._queue.add(0, job)
             self._has_work.set()
-        return True
+        self._asked[job.key].is_unwanted = False
+        return self._asked[job.key]
 
-    def _standing(self, job: Job) -> Outcome:
+    def _standing(self, job: Job, asked: Asked | None) -> Outcome:
         """What is known of a text: its outcome, how far it has come, or that it cannot be."""
-        if job.key in self._known:
-            return self._known[job.key]
+        if asked is None:
+            impossible = Outcome(job.target.id, False, self._texts[job.target.id].num_passes, 0, 0, 0, None)
+            return self._known.get(job.key, impossible)
+        if asked.outcome.done():
+            return asked.outcome.result()
         text = self._texts[job.target.id]
-        if job.key not in self._asked:
-            return Outcome(job.target.id, False, text.num_passes, 0, 0, 0, None)
-        positions = self._queue.tokens(job.key) + self._spent.get(job.key, 0.0)
+        positions = self._queue.tokens(job.key) + asked.spent
         cost = min(positions / text.job.num_positions, text.num_passes)
         return Outcome(job.target.id, False, cost, int(positions), 0, 0, None, is_under_way=True)
 
-    def _forget(self, keys: Iterable[str]) -> None:
-        """Texts that were dropped."""
-        for key in keys:
-            self._asked.pop(key).cancel()
-            self._unwanted.discard(key)
-            self._spent.pop(key, None)
+    def _drop_unwanted(self) -> None:
+        """Forget what nobody wants any more, as far as no solver holds it and no verifier judges it."""
+        for key in self._queue.drop(self._unwanted()):
+            self._asked.pop(key).outcome.cancel()
+
+    def _unwanted(self) -> set[str]:
+        return {key for key, asked in self._asked.items() if asked.is_unwanted}
 
     def _retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
         """What a run would try next, with what is left of the budget."""
@@ -222,7 +238,7 @@ class SlotPool:
                 continue
             try:
                 await self._start(solver)
-                unwanted = self._unwanted & self._queue.held(solver.name)
+                unwanted = self._unwanted() & self._queue.held(solver.name)
                 known = self._queue.checkpoints(jobs)
                 advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S, known, give_back=unwanted))
             except (RayError, TimeoutError) as error:
@@ -235,7 +251,7 @@ class SlotPool:
         is_own_fault = not is_nodes_fault(error, solver.home)
         states = self._queue.lose(solver.name, is_suspicious=is_own_fault)
         for key in states:
-            self._spent.pop(key, None)
+            self._asked[key].spent = 0.0
         if State.POISONED in states.values():
             solver.num_deaths = 0  # it was that text, which will not come again
         solver.stop()
@@ -243,10 +259,11 @@ class SlotPool:
 
     def _take(self, solver: Worker, advance: Advance) -> None:
         solver.num_deaths = 0
-        self._spent |= advance.spent
+        for key, spent in advance.spent.items():
+            self._asked[key].spent = spent
         for attempt in advance.attempts:
             self._queue.finish(solver.name, attempt)
-            self._spent.pop(attempt.job.key, None)
+            self._asked[attempt.job.key].spent = 0.0
         self._queue.give_back(solver.name, {key: advance.checkpoints.get(key) for key in advance.given_back})
         if advance.shortage is not None:
             self._budgets[solver.name] = advance.shortage.token_budget
@@ -293,21 +310,19 @@ class SlotPool:
             for other in self._loops:
                 if other is not asyncio.current_task():
                     other.cancel()
-            for future in self._asked.values():
-                future.set_exception(error)
+            for asked in self._asked.values():
+                asked.outcome.set_exception(error)
             self._asked.clear()
 
     def _settle(self) -> None:
         """Give outcomes to those who wait, wake the loops that have something to do."""
-        self._forget(self._queue.drop(self._unwanted))
+        self._drop_unwanted()
         for item in self._queue.drain():
             outcome = self._outcome_of(item)
             if item.tokens:  # else no solver could take it, here and now
                 self._file.append(item.id.partition("/")[0], outcome)
             self._known[item.id] = outcome
-            self._asked.pop(item.id).set_result(outcome)
-            self._unwanted.discard(item.id)
-            self._spent.pop(item.id, None)
+            self._asked.pop(item.id).outcome.set_result(outcome)
         self._has_work.set()
         if self._queue.num_waiting_candidates:
             self._has_candidates.set()

@@ -14,7 +14,8 @@ from engine.capacity import VectorPlan, calibrate
 from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
 from engine.difficulty import DIFFICULTIES
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.probes import Probe, make_probes
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job

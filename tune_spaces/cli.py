@@ -47,7 +47,7 @@ def tune(
 ) -> None:
     """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
     with told_in_one_line():
-        from engine.frozen_lm import ModelSource
+        from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from tune_spaces import tuning
         from tune_spaces.options import TuneOptions

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.solver import MAX_NON_FINITE, Solver
 from tests.engine.jobs import NEVER, TEXTS, K, assert_same_path, job_of, slots_after, solve
 

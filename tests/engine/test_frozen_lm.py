@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from engine.frozen_lm import DTYPES, FrozenLM, ModelError, ModelSource, TokenRule, fingerprint
+from engine.frozen_lm import DTYPES, FrozenLM, TokenRule, fingerprint
+from engine.model_source import ModelError, ModelSource
 from tests.tiny import CONTEXT, FAMILIES, HIDDEN_SIZE, VOCAB_SIZE
 
 ALL_FAMILIES = pytest.mark.parametrize("family", FAMILIES)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from engine.target import Invalid, Target, decode, encode, make_target
 from tests.tiny import CONTEXT, END_OF_TEXT
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from orchestrator.cli import app
 from orchestrator.ledger import SCHEMA, Ledger
 from orchestrator.stored_prompt import stored_candidate

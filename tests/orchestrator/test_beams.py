@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from engine.decoding import Beam, Greedy
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.target import encode
 from orchestrator.errors import UserError
 from orchestrator.verifier import GREEDY, Candidate, Mode

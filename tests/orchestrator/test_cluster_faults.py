@@ -18,7 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from engine.frozen_lm import ModelError, ModelSource
+from engine.model_source import ModelError, ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import decode, make_target

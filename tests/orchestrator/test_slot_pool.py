@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from engine.frozen_lm import ModelSource, TokenRule
+from engine.frozen_lm import TokenRule
+from engine.model_source import ModelSource
 from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.target import make_target

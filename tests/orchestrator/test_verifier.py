@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine import pocket
-from engine.frozen_lm import FrozenLM, ModelSource
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.solver import Solver

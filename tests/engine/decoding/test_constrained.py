@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from engine.decoding import Beam, DecodingError, Greedy
 from engine.decoding.constrained import Constrained
-from engine.frozen_lm import FrozenLM, ModelSource, TokenRule
+from engine.frozen_lm import FrozenLM, TokenRule
+from engine.model_source import ModelSource
 from engine.target import decode, encode
 from tests.engine.slow import draw_prompt, seeded
 from tests.tiny import END_OF_TEXT, FAMILIES, INITIALIZER_RANGE

@@ -1,0 +1,57 @@
+"""Where a frozen model comes from, and the one error that says it cannot be had.
+
+Owns: names, paths, the call that reads them. Must not know: what a model is made of.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.pocket import PATH as POCKET_PATH
+
+
+class ModelError(ValueError):
+    """The model cannot be loaded or is not one this engine can invert."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a frozen model comes from.
+
+    Attributes:
+        name: local folder, hub name, or `pocket` for the embedded model.
+        revision: hub commit, tag or branch; None is the hub's default branch.
+    """
+
+    name: str = "pocket"
+    revision: str | None = None
+
+    @property
+    def path(self) -> str:
+        """What `from_pretrained` is given. Checks a local folder before anything heavy is loaded."""
+        if self.name == "pocket":
+            return str(POCKET_PATH)
+        folder = Path(self.name).expanduser()
+        looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
+        if looks_local and not (folder / "config.json").is_file():
+            raise ModelError(f"--model {self.name}: no config.json there; give a folder saved by save_pretrained")
+        if looks_local and not any(folder.glob("*.safetensors")):
+            raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
+        return str(folder) if looks_local else self.name
+
+
+def from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
+    """What `auto_class.from_pretrained` makes of the source: no remote code.
+
+    Raises:
+        ModelError: one line for whatever it could not read.
+    """
+    try:
+        return auto_class.from_pretrained(
+            source.path, revision=source.revision or "main", trust_remote_code=False, **kwargs
+        )
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"--model {source.name}: cannot be loaded ({reason})") from error
