@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from engine.head import Head, Scores
-from engine.model_source import ModelError, ModelSource, from_pretrained
+from engine.loading import from_pretrained, load_skeleton
+from engine.model_source import ModelError, ModelSource
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,29 +29,43 @@ class TokenRule:
     Attributes:
         context: positions the model can read, soft prompt and target together.
         end_id: token that ends a text, or None where the tokenizer has none.
+        num_embeddings: rows of the embedding and of the output: the model knows token ids below it, the tokenizer may
+            know more.
     """
 
     tokenizer: PreTrainedTokenizerBase
     context: int
     end_id: int | None
+    num_embeddings: int
 
     @cached_property
     def max_characters(self) -> int:
         """No text of more fits into the context; the one beside each token is for the space that some decoders add."""
         return self.context * (1 + max(map(len, self.tokenizer.get_vocab())))
 
-    @classmethod
-    def load(cls, source: ModelSource) -> "TokenRule":
-        """Tokenizer and configuration only, no weights."""
-        config = from_pretrained(AutoConfig, source)
-        return cls.of(from_pretrained(AutoTokenizer, source), config)
+    def __post_init__(self) -> None:
+        if self.end_id is not None and self.end_id >= self.num_embeddings:
+            raise ModelError(
+                f"the tokenizer ends a text with token {self.end_id}, the model's embedding has {self.num_embeddings} "
+                "rows: this is another model's tokenizer, or a token was added to it without a row in the embedding; "
+                "give the model with its own tokenizer"
+            )
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any) -> "TokenRule":
-        text_config = config.get_text_config()
+    def load(cls, source: ModelSource) -> "TokenRule":
+        """Tokenizer and configuration only, no weights.
+
+        Raises:
+            ModelError: they cannot be read, or do not belong together.
+        """
+        return cls.of(from_pretrained(AutoTokenizer, source), load_skeleton(source))
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, model: Any) -> "TokenRule":
+        text_config = model.config.get_text_config()
         context = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
         end_id: Any = tokenizer.eos_token_id
-        return cls(tokenizer, int(context), end_id)
+        return cls(tokenizer, int(context), end_id, _num_embeddings(model))
 
 
 class FrozenLM:
@@ -65,7 +80,7 @@ class FrozenLM:
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase):
         self.model = model.eval().requires_grad_(False)
-        self.tokens = TokenRule.of(tokenizer, model.config)
+        self.tokens = TokenRule.of(tokenizer, model)
         embedding = model.get_input_embeddings()
         self.embedding = embedding
         self.device: torch.device = embedding.weight.device
@@ -169,6 +184,12 @@ def fingerprint(model: torch.nn.Module) -> str:
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _num_embeddings(model: Any) -> int:
+    """Token ids below this can be both read and said; the two tables differ in a few models (Mllama)."""
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    return min(len(table.weight) for table in tables if table is not None)
 
 
 @torch.no_grad()

@@ -1,11 +1,10 @@
 """Where a frozen model comes from, and the one error that says it cannot be had.
 
-Owns: names, paths, the call that reads them. Must not know: what a model is made of.
+Owns: names, paths. Must not know: transformers, what a model is made of.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.pocket import PATH as POCKET_PATH
 
@@ -38,20 +37,3 @@ class ModelSource:
         if looks_local and not any(folder.glob("*.safetensors")):
             raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
         return str(folder) if looks_local else self.name
-
-
-def from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
-    """What `auto_class.from_pretrained` makes of the source: no remote code.
-
-    Raises:
-        ModelError: one line for whatever it could not read.
-    """
-    try:
-        return auto_class.from_pretrained(
-            source.path, revision=source.revision or "main", trust_remote_code=False, **kwargs
-        )
-    except ModelError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {source.name}: cannot be loaded ({reason})") from error

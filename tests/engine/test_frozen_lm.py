@@ -1,6 +1,7 @@
 """The frozen model: one alignment point, rules it refuses to guess, and proof that it did not change."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from engine.frozen_lm import DTYPES, FrozenLM, TokenRule, fingerprint
 from engine.model_source import ModelError, ModelSource
-from tests.tiny import CONTEXT, FAMILIES, HIDDEN_SIZE, VOCAB_SIZE
+from tests.tiny import CONTEXT, FAMILIES, HIDDEN_SIZE, VOCAB_SIZE, byte_tokenizer
 
 ALL_FAMILIES = pytest.mark.parametrize("family", FAMILIES)
 
@@ -188,3 +189,19 @@ def test_one_bit_of_one_weight_changes_the_fingerprint(tiny_folder):
         assert fingerprint(lm.model) != lm.fingerprint
         weight.data.view(torch.int32).view(-1)[-1] ^= 1
     assert fingerprint(lm.model) == lm.fingerprint
+
+
+def test_the_token_rule_knows_the_rows_of_the_embedding_without_the_weights(tiny_folder, tiny_lm):
+    for family in FAMILIES:
+        rule = TokenRule.load(ModelSource(str(tiny_folder(family))))
+        assert rule.num_embeddings == tiny_lm(family).tokens.num_embeddings == VOCAB_SIZE
+
+
+def test_an_end_of_text_token_beyond_the_embedding_is_refused_with_both_numbers(tmp_path, tiny_folder):
+    shutil.copytree(tiny_folder("llama"), tmp_path, dirs_exist_ok=True)
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.save_pretrained(tmp_path)
+    for load in (FrozenLM.load, TokenRule.load):
+        with pytest.raises(ModelError, match=f"token {VOCAB_SIZE}, the model's embedding has {VOCAB_SIZE} rows"):
+            load(ModelSource(str(tmp_path)))
