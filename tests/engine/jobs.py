@@ -46,5 +46,6 @@ def slots_after(lm: FrozenLM, num_steps: int, *jobs: Job) -> list[Slot]:
 
 
 def assert_same_path(ours_KD: Tensor, theirs_KD: Tensor, lm: FrozenLM) -> None:
-    """Equal but for rounding, which grows from step to step; the steps themselves are 500 times as long and more."""
-    torch.testing.assert_close(ours_KD, theirs_KD, rtol=0, atol=1e-3 * lm.embed_rms)
+    """Equal but for rounding, which grows from step to step and differs between processors (up to 2.2e-3 of the
+    embedding's size was measured, 2026-11-25); the steps themselves are 100 times as long and more."""
+    torch.testing.assert_close(ours_KD, theirs_KD, rtol=0, atol=5e-3 * lm.embed_rms)
