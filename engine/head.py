@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from engine.float32_product import from_states, to_states
+
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at once: 64 MiB in float32. Assumption, small beside any model's weights."""
 
@@ -55,12 +57,12 @@ class Head:
 
     def logits(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Float32 logits of a few positions."""
-        return self._finish(torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V))
+        return self._finish(from_states(hidden_ND, self.weight_VD), self.bias_V)
 
     def token_logits(self, hidden_ND: Float[Tensor, "N D"], token_U: Int[Tensor, "U"]) -> Float[Tensor, "N U"]:
         """Float32 logits of a few tokens only, differentiable in `hidden_ND`."""
         bias_U = None if self.bias_V is None else self.bias_V[token_U]
-        return self._finish(torch.nn.functional.linear(hidden_ND, self.weight_VD[token_U], bias_U))
+        return self._finish(from_states(hidden_ND, self.weight_VD[token_U]), bias_U)
 
     def entropy(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Entropy of the next-token distribution, nats, a chunk of logits at a time in both directions."""
@@ -71,9 +73,9 @@ class Head:
         log_p_NV = self.logits(hidden_ND).log_softmax(-1)
         return -(log_p_NV.exp() * log_p_NV).sum(-1)
 
-    def _finish(self, product: Tensor) -> Tensor:
-        """From the raw product to the logit: float32, scale, softcap."""
-        logits = product.float()
+    def _finish(self, product: Tensor, bias: Tensor | None) -> Tensor:
+        """From the raw product to the logit: bias, float32, scale, softcap."""
+        logits = (product if bias is None else product + bias).float()
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -117,15 +119,18 @@ class _Score(torch.autograd.Function):
         hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id = ctx.saved_tensors
         head: Head = ctx.head
         grad_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
-        _add_rows(grad_ND, head, target_N, grad_target, target_logit)
-        _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)
         if grad_lse is not None:
+            grad_target = torch.zeros_like(grad_lse) if grad_target is None else grad_target
             active_M = grad_lse.nonzero().squeeze(1)
             for rows in active_M.split(max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])):
                 logits_MV = head.logits(hidden_ND[rows])
-                pull_MV = (logits_MV - log_sum_exp[rows, None]).exp() * head.slope(logits_MV)
-                pull_MV *= grad_lse[rows, None]
-                grad_ND[rows] += (pull_MV.to(head.weight_VD.dtype) @ head.weight_VD).float()
+                pull_MV = (logits_MV - log_sum_exp[rows, None]).exp_()
+                _pull(pull_MV, target_N[rows], grad_lse[rows], grad_target[rows])
+                pull_MV *= head.slope(logits_MV)
+                grad_ND[rows] += to_states(pull_MV, head.weight_VD)
+            grad_target = grad_target.index_fill(0, active_M, 0.0)
+        _add_rows(grad_ND, head, target_N, grad_target, target_logit)
+        _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)
         return grad_ND.to(hidden_ND.dtype), None, None
 
 
@@ -140,6 +145,17 @@ def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor) -> tuple[Tenso
     target_logit = logits_NV.gather(1, target_N[:, None]).squeeze(1)
     rival_logit, rival_id = logits_NV.scatter_(1, target_N[:, None], float("-inf")).max(-1)
     return log_sum_exp, target_logit, rival_logit, rival_id
+
+
+def _pull(p_MV: Tensor, target_M: Tensor, grad_lse_M: Tensor, grad_target_M: Tensor) -> None:
+    """Turn probabilities into derivatives by the logits: `grad_lse * p`, and `grad_target` on top at the target.
+
+    For a likelihood the two nearly cancel there: what they leave is minus the probability of all other tokens, so
+    that is what is summed. With p[target] rounded to bfloat16 first no gradient would be left from p = 0.999 on.
+    """
+    p_MV.scatter_(1, target_M[:, None], 0.0)
+    own_M = grad_lse_M + grad_target_M - grad_lse_M * p_MV.sum(1)
+    p_MV.mul_(grad_lse_M[:, None]).scatter_(1, target_M[:, None], own_M[:, None])
 
 
 def _add_rows(grad_ND: Tensor, head: Head, token_N: Tensor, grad_N: Tensor | None, logit_N: Tensor) -> None:

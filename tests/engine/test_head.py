@@ -1,5 +1,7 @@
 """The chunked head against a plain matrix product over the whole vocabulary."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -79,6 +81,53 @@ def test_bfloat16_scores_stay_near_the_exact_ones():
         (grad_ND,) = torch.autograd.grad(getattr(ours, name).sum(), hidden_ND, retain_graph=True)
         (naive_grad_ND,) = torch.autograd.grad(naive[name].sum(), hidden_ND, retain_graph=True)
         torch.testing.assert_close(grad_ND, naive_grad_ND, rtol=2**-6, atol=2**-6)
+
+
+def likely_states(weight_VD: torch.Tensor, target_N: torch.Tensor, p: float, head: Head) -> torch.Tensor:
+    """States along their targets' weights, as long as it takes for the target to be as likely as `p`."""
+    direction_ND = weight_VD[target_N].double()
+    short_N, long_N = torch.zeros(len(target_N)), torch.full((len(target_N),), 500.0)
+    for _ in range(40):
+        length_N = (short_N + long_N) / 2
+        nll_N = head.score((length_N[:, None] * direction_ND).to(weight_VD.dtype), target_N).nll
+        is_short_N = nll_N > -math.log(p)
+        short_N, long_N = torch.where(is_short_N, length_N, short_N), torch.where(is_short_N, long_N, length_N)
+    return (long_N[:, None] * direction_ND).to(weight_VD.dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("variant", ["plain", "bias", "scale"])
+@pytest.mark.parametrize("p", [0.5, 0.97, 0.994, 0.999, 0.9999])
+def test_the_gradient_of_a_likely_target_does_not_cancel_in_half_precision(p, variant, dtype):
+    weight_VD, _, target_N = draw()
+    # Rows of one length: a state along a row of them favours that token.
+    weight_VD = torch.nn.functional.normalize(weight_VD, dim=1).to(dtype)
+    head = Head(weight_VD, **VARIANTS[variant])
+    hidden_ND = likely_states(weight_VD, target_N, p, head)
+    ours, naive = head.score(hidden_ND, target_N), naive_scores(head, hidden_ND, target_N)
+    naive_nll_N = naive["log_sum_exp"] - naive["target_logit"]
+    # Half precision cannot hold every likelihood; none is far from the one asked for.
+    assert (naive_nll_N.exp() - 1).min() > 0.2 * (1 / p - 1) and (naive_nll_N.exp() - 1).max() < 5 * (1 / p - 1)
+    (grad_ND,), (naive_grad_ND,) = (
+        torch.autograd.grad((1e3 * nll_N).sum(), hidden_ND) for nll_N in (ours.nll, naive_nll_N)
+    )
+    error_N = (grad_ND - naive_grad_ND).double().norm(dim=1) / naive_grad_ND.double().norm(dim=1)
+    assert error_N.max() < 0.02
+
+
+def test_half_precision_logits_do_not_lie_on_a_coarse_grid():
+    """Between 16 and 32 bfloat16 knows no number between multiples of 0.125."""
+    generator = torch.Generator().manual_seed(3)
+    weight_VD = torch.randn(211, 64, generator=generator).bfloat16()
+    hidden_ND = (3 * torch.randn(N, 64, generator=generator)).bfloat16().requires_grad_()
+    for logits_NV in (Head(weight_VD).logits(hidden_ND), Head(weight_VD).token_logits(hidden_ND, torch.arange(211))):
+        exact_NV = hidden_ND.double() @ weight_VD.double().T
+        torch.testing.assert_close(logits_NV, exact_NV.float(), rtol=1e-5, atol=1e-5)
+        is_large_NV = logits_NV.abs() > 16
+        assert is_large_NV.sum() > 100 and (logits_NV[is_large_NV] % 0.125 != 0).float().mean() > 0.9
+        (grad_ND,) = torch.autograd.grad(logits_NV.sin().sum(), hidden_ND)
+        (exact_grad_ND,) = torch.autograd.grad(exact_NV.sin().sum(), hidden_ND)
+        torch.testing.assert_close(grad_ND, exact_grad_ND, rtol=2**-6, atol=0.1)
 
 
 def test_margin_and_nll_are_what_their_names_say():
