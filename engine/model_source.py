@@ -8,6 +8,9 @@ from pathlib import Path
 
 from engine.pocket import PATH as POCKET_PATH
 
+NAMED = ("pocket", "smollm2")
+"""Models that come with this project or out of a package: neither folders nor names of a hub."""
+
 
 class ModelError(ValueError):
     """The model cannot be loaded or is not one this engine can invert."""
@@ -18,7 +21,7 @@ class ModelSource:
     """Where a frozen model comes from.
 
     Attributes:
-        name: local folder, hub name, or `pocket` for the embedded model.
+        name: local folder, hub name, `pocket` for the embedded model, or `smollm2` for the one out of a package.
         revision: hub commit, tag or branch; None is the hub's default branch.
     """
 
@@ -27,9 +30,19 @@ class ModelSource:
 
     @property
     def path(self) -> str:
-        """What `from_pretrained` is given. Checks a local folder before anything heavy is loaded."""
+        """What `from_pretrained` is given, on this machine: `smollm2` is made at first use.
+
+        Checks a local folder before anything heavy is loaded.
+
+        Raises:
+            ModelError: a folder without a model, or `smollm2` without its package.
+        """
         if self.name == "pocket":
             return str(POCKET_PATH)
+        if self.name == "smollm2":
+            from engine.smollm2 import smollm2_folder
+
+            return str(smollm2_folder())
         folder = Path(self.name).expanduser()
         looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
         if looks_local and not (folder / "config.json").is_file():

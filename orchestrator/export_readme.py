@@ -5,10 +5,15 @@ Owns: its words. Must not know: how the files are made.
 
 import shlex
 
+from engine.model_source import NAMED
 from orchestrator.run_record import RunRecord
 
-POCKET = "\"$(python -c 'from engine.pocket import PATH; print(PATH)')\" --served-model-name pocket"
-"""What `vllm serve` takes for the embedded model."""
+NAMED_PATH = "ModelSource({name!r}).path"
+NAMED_SERVE = (
+    '"$(python -c \'from engine.model_source import ModelSource; print(ModelSource("{name}").path)\')" '
+    "--served-model-name {name}"
+)
+"""Where a model that is no folder and no hub's lies, in Python and as `vllm serve` takes it."""
 
 TEMPLATE = """# {num_prompts} soft prompts for {name}
 
@@ -70,7 +75,7 @@ they send.
 def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
     """How to use the files beside it, with this run's own names."""
     model = record.model
-    is_pocket = model.name == "pocket"
+    is_named = model.name in NAMED
     flag = f" --revision {model.revision}" if model.revision else ""
     return TEMPLATE.format(
         num_prompts=num_prompts,
@@ -83,7 +88,7 @@ def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
         engine_dtype=record.engine_dtype,
         dtype=dtype,
         rounded="" if dtype == "float32" else ", rounded from float32",
-        model="ModelSource().path" if is_pocket else repr(model.name),
-        imports="\n\nfrom engine.model_source import ModelSource" if is_pocket else "",
-        serve=POCKET if is_pocket else f"{shlex.quote(model.name)}{flag}",
+        model=NAMED_PATH.format(name=model.name) if is_named else repr(model.name),
+        imports="\n\nfrom engine.model_source import ModelSource" if is_named else "",
+        serve=NAMED_SERVE.format(name=model.name) if is_named else f"{shlex.quote(model.name)}{flag}",
     )

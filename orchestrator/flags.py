@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(help="folder or hub name of a causal LM; pocket is the embedded one")]
+Model = Annotated[str, typer.Option(help="a causal LM: folder, hub name, pocket (embedded) or smollm2 (a package)")]
 Revision = Annotated[str | None, typer.Option(help="hub commit, tag or branch")]
 TextColumn = Annotated[str | None, typer.Option(help="column that holds the texts")]
 IdColumn = Annotated[str | None, typer.Option(help="column that holds the ids")]

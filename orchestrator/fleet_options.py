@@ -55,7 +55,7 @@ class FleetOptions:
         """The verifier beside solvers that compute in `dtype`."""
         return EngineSpec(
             engine=self.engine,
-            model=self.source.path,
+            model=self.source.name,
             revision=self.source.revision,
             dtype=self.engine_dtype or dtype,
             context=context,

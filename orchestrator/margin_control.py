@@ -17,7 +17,8 @@ from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.probes import Probe
 from engine.recipe import Recipe
-from orchestrator.model_cache import cache_folder, read_cached, write_cached
+from engine.user_cache import cache_folder
+from orchestrator.model_cache import read_cached, write_cached
 from orchestrator.verifier import Candidate, Verdict
 
 SHIPPED = pocket.PATH / "engine_noise.json"

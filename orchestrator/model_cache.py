@@ -9,10 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/verbatim`, or `~/.cache/verbatim`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim"
+from engine.user_cache import cache_folder
 
 
 def read_cached(key: str, shipped: Path) -> Any | None:

@@ -56,11 +56,16 @@ class Claims:
         return [row["min_margin"] for row in self.rows]
 
     def spec(self, options: "ReproofOptions") -> EngineSpec:
-        """The engine that is to judge them, in the run's numerics if none are asked for."""
+        """The engine that is to judge them, in the run's numerics if none are asked for.
+
+        Raises:
+            ModelError: the model is not where it was.
+        """
         source = ModelSource(self.record.model.name, self.record.model.revision)
+        _ = source.path  # refused here, before anything is started
         return EngineSpec(
             engine=options.engine,
-            model=source.path,
+            model=source.name,
             revision=source.revision,
             dtype=options.dtype or self.record.engine_dtype,
             context=self.record.model.context,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
+from engine.model_source import ModelSource
 from orchestrator.fail_points import fail_point
 from orchestrator.nodes import Home, home
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
@@ -23,7 +24,7 @@ class EngineSpec:
 
     Attributes:
         engine: one of `ENGINES`.
-        model: local folder or hub name.
+        model: as `--model` takes it; each machine looks for it on its own disk.
         dtype: numerics the engine decodes in.
         context: longest soft prompt and target together, in positions.
         memory_frac: share of a GPU's memory vLLM may take.
@@ -40,11 +41,12 @@ class EngineSpec:
 
 def make_verifier(spec: EngineSpec) -> Verifier:
     """Load the engine a spec asks for, in this process."""
+    model = ModelSource(spec.model, spec.revision).path
     if spec.engine == "vllm":
         from orchestrator.vllm_verifier import VllmVerifier
 
         return VllmVerifier(
-            spec.model,
+            model,
             revision=spec.revision,
             dtype=spec.dtype,
             context=spec.context,
@@ -52,7 +54,7 @@ def make_verifier(spec: EngineSpec) -> Verifier:
         )
     from orchestrator.hf_verifier import HfVerifier
 
-    return HfVerifier(spec.model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device)
+    return HfVerifier(model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device)
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
