@@ -1,0 +1,210 @@
+"""What a model takes up, before any of it is loaded.
+
+Owns: parameters, bytes of weights, of a KV cache and of training, from the configuration and the sizes of the weight
+files alone. Must not know: cards, machines, what shares them.
+
+L layers, D hidden size, H attention heads, G key and value heads, h head size, I width of the feed-forward block.
+Estimates are on the side of too much where a family differs from a plain decoder: every layer of a model with sliding
+windows or recurrent layers is counted as one that attends to everything, and a mixture of experts as its active ones.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils.hub import cached_file
+
+from engine.frozen_lm import DTYPES, TokenRule
+from engine.model_source import ModelError, ModelSource, from_pretrained
+
+FLOAT32_BYTES = 4
+
+CONVOLVED = 4
+"""Positions that a recurrent layer's convolution remembers, in all families known here."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of one model.
+
+    Attributes:
+        config: of the text model.
+        num_parameters: tied ones counted once.
+        context: positions the model can read.
+        file_bytes: of its weight files; None for a model that is not on this machine yet.
+        norm_width: numbers that the normalisations of one layer take in, for one position.
+        is_quantised: whether the weights are stored in fewer bits than their numerics have.
+    """
+
+    config: Any
+    num_parameters: int
+    context: int
+    file_bytes: int | None
+    norm_width: int
+    is_quantised: bool = False
+
+    @classmethod
+    def of(cls, source: ModelSource, context: int | None = None) -> "Footprint":
+        """Look at a model's configuration and at the names and sizes of its weight files.
+
+        Args:
+            context: where the caller knows it already; a tokenizer is read otherwise.
+        Raises:
+            ModelError: no configuration, or not of a causal language model.
+        """
+        full = from_pretrained(AutoConfig, source)
+        config = full.get_text_config()
+        model = _on_meta(full, source)
+        return cls(
+            config,
+            num_parameters=sum(weight.numel() for weight in model.parameters()),
+            context=context or TokenRule.load(source).context,
+            file_bytes=_file_bytes(source),
+            norm_width=_norm_width(model, config),
+            is_quantised=getattr(full, "quantization_config", None) is not None,
+        )
+
+    def weights_bytes(self, dtype: str) -> int:
+        """Bytes of the resident weights, `dtype` as in `DTYPES`; those of a quantised model are their files'."""
+        if self.is_quantised and self.file_bytes is not None:
+            return self.file_bytes
+        return self.num_parameters * DTYPES[dtype].itemsize
+
+    def kv_bytes_a_position(self, dtype: str) -> int:
+        """Bytes that the key-value cache of a decoding engine takes for one position of one text.
+
+        itemsize * L * 2 G h      or, with multi-head latent attention,      itemsize * L * (latent + rope)
+        """
+        latent = _number(self.config, "kv_lora_rank")
+        width = latent + _number(self.config, "qk_rope_head_dim") if latent else 2 * self._groups * self._head_size
+        return DTYPES[dtype].itemsize * _layers(self.config) * width
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the recurrent layers of a decoding engine take for one text of any length, kept in float32."""
+        return FLOAT32_BYTES * _layers(self.config) * _state_width(self.config)
+
+    def training_bytes_a_position(self, dtype: str, length: int = 0) -> int:
+        """Bytes that one position holds between the forward and the backward pass through the frozen model.
+
+            (L + 1) * [ 4 norms + itemsize * (2 H h + 2 G h + c I) ]
+
+        Frozen weights have no gradient, so a projection keeps nothing of what it reads. What stays is the float32
+        input of each normalisation; queries, keys, values and what attention gives; and in the feed-forward block
+        the gate, its activation and what it is multiplied with (c = 3; activations written out in Python keep 4).
+        The layer that is gone through backward has its gradients beside that, hence L + 1.
+
+        Args:
+            length: positions of a text; they matter where attention is not fused and keeps its weights.
+        Source: what autograd saves in transformers 5.19, counted tensor by tensor, 2026-11-25.
+        """
+        itemsize = DTYPES[dtype].itemsize
+        attention = 2 * self._heads * self._head_size + 2 * self._groups * self._head_size
+        numbers = attention + self._feed_forward_copies * self._feed_forward_width
+        layer = FLOAT32_BYTES * self.norm_width + itemsize * numbers
+        if _number(self.config, "attn_logit_softcapping"):
+            # No fused kernel has a softcap: the capped scores, their float32 softmax and that rounded are kept.
+            layer += self._heads * length * (FLOAT32_BYTES + 2 * itemsize)
+        return (_layers(self.config) + 1) * layer
+
+    @property
+    def _heads(self) -> int:
+        return _number(self.config, "num_attention_heads", "num_heads") or 1
+
+    @property
+    def _groups(self) -> int:
+        """Key and value heads: all of them in latent attention, which spreads its latents out to train."""
+        if _number(self.config, "kv_lora_rank"):
+            return self._heads
+        return _number(self.config, "num_key_value_heads", "num_kv_heads") or self._heads
+
+    @cached_property
+    def _head_size(self) -> int:
+        names = ("head_dim", "v_head_dim", "kv_channels", "global_head_dim")
+        widest = max(_number(self.config, name) for name in names)
+        latent = _number(self.config, "qk_nope_head_dim") + _number(self.config, "qk_rope_head_dim")
+        return max(widest, latent) or self._hidden // self._heads
+
+    @property
+    def _hidden(self) -> int:
+        return _number(self.config, "hidden_size")
+
+    @property
+    def _feed_forward_width(self) -> int:
+        dense = _number(
+            self.config, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "intermediate_size_mlp"
+        )
+        active = _number(self.config, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
+        expert = _number(self.config, "moe_intermediate_size", "expert_ffn_hidden_size") or dense
+        shared = _number(self.config, "shared_expert_intermediate_size", "shared_intermediate_size")
+        shared = shared or expert * _number(self.config, "n_shared_experts", "num_shared_experts")
+        return max(dense or 4 * self._hidden, active * expert + shared)
+
+    @property
+    def _feed_forward_copies(self) -> int:
+        activation = str(getattr(self.config, "hidden_act", None) or getattr(self.config, "activation_function", ""))
+        return 5 if activation in ("gelu_new", "gelu_fast", "gelu_python") else 3
+
+
+def _number(config: Any, *names: str) -> int:
+    """The first of these that the configuration has as a number; the largest where layers differ; 0 if none."""
+    for name in names:
+        value = getattr(config, name, None)
+        numbers = [n for n in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(n, (int, float))]
+        if numbers and max(numbers):
+            return int(max(numbers))
+    return 0
+
+
+def _layers(config: Any) -> int:
+    return _number(config, "num_hidden_layers", "num_layers")
+
+
+def _state_width(config: Any) -> int:
+    """Numbers of one recurrent layer's state, its convolution's among them; 0 where there are none."""
+    if heads := _number(config, "linear_num_value_heads"):
+        keys, values = _number(config, "linear_key_head_dim"), _number(config, "linear_value_head_dim")
+        return heads * (keys * values + CONVOLVED * (2 * keys + values))
+    states = _number(config, "mamba_d_state", "ssm_state_size", "state_size")
+    if not states:
+        return CONVOLVED * _number(config, "hidden_size") if hasattr(config, "conv_L_cache") else 0
+    inner = _number(config, "mamba_d_ssm") or (
+        (_number(config, "mamba_expand", "expand") or 2) * _number(config, "hidden_size")
+    )
+    return inner * states + CONVOLVED * (inner + 2 * states * (_number(config, "mamba_n_groups", "n_groups") or 1))
+
+
+def _on_meta(config: Any, source: ModelSource) -> Any:
+    """The model without its numbers: shapes alone."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, ImportError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"--model {source.name}: not a causal language model that is known here ({reason})") from error
+
+
+def _norm_width(model: Any, config: Any) -> int:
+    """Numbers that the normalisations of one layer take in, on average; those on heads take in all heads."""
+    heads, head_size = _number(config, "num_attention_heads"), _number(config, "head_dim")
+    sizes = [
+        module.weight.numel() for module in model.modules() if "Norm" in type(module).__name__ and _has_weight(module)
+    ]
+    return sum(size * (heads if size == head_size else 1) for size in sizes) // max(1, _layers(config))
+
+
+def _has_weight(module: torch.nn.Module) -> bool:
+    return isinstance(getattr(module, "weight", None), torch.Tensor)
+
+
+def _file_bytes(source: ModelSource) -> int | None:
+    """Of the weight files on this machine, in the model's folder or in the hub's cache."""
+    try:
+        config = cached_file(source.path, "config.json", revision=source.revision, local_files_only=True)
+    except OSError:
+        return None
+    files = list(Path(config).parent.glob("*.safetensors")) if config else []
+    return sum(file.stat().st_size for file in files) or None
