@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from engine.frozen_lm import DTYPES, TokenRule
-from engine.model_source import ModelError, ModelSource, from_pretrained
+from engine.loading import from_pretrained, load_skeleton
+from engine.model_source import ModelSource
 
 FLOAT32_BYTES = 4
 
@@ -55,16 +56,15 @@ class Footprint:
         Raises:
             ModelError: no configuration, or not of a causal language model.
         """
-        full = from_pretrained(AutoConfig, source)
-        config = full.get_text_config()
-        model = _on_meta(full, source)
+        model = load_skeleton(source)
+        config = model.config.get_text_config()
         return cls(
             config,
             num_parameters=sum(weight.numel() for weight in model.parameters()),
-            context=context or TokenRule.load(source).context,
+            context=context or TokenRule.of(from_pretrained(AutoTokenizer, source), model).context,
             file_bytes=_file_bytes(source),
             norm_width=_norm_width(model, config),
-            is_quantised=getattr(full, "quantization_config", None) is not None,
+            is_quantised=getattr(model.config, "quantization_config", None) is not None,
         )
 
     def weights_bytes(self, dtype: str) -> int:
@@ -175,16 +175,6 @@ def _state_width(config: Any) -> int:
         (_number(config, "mamba_expand", "expand") or 2) * _number(config, "hidden_size")
     )
     return inner * states + CONVOLVED * (inner + 2 * states * (_number(config, "mamba_n_groups", "n_groups") or 1))
-
-
-def _on_meta(config: Any, source: ModelSource) -> Any:
-    """The model without its numbers: shapes alone."""
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, ImportError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {source.name}: not a causal language model that is known here ({reason})") from error
 
 
 def _norm_width(model: Any, config: Any) -> int:
