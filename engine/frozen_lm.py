@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from engine.head import Head, Scores
 from engine.loading import from_pretrained, load_skeleton
 from engine.model_source import ModelError, ModelSource
+from engine.spelling import Speller
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,6 +38,11 @@ class TokenRule:
     context: int
     end_id: int | None
     num_embeddings: int
+
+    @cached_property
+    def speller(self) -> Speller:
+        """Ways of spelling a text in the tokenizer's tokens; kept, because making them costs."""
+        return Speller(self.tokenizer)
 
     @cached_property
     def max_characters(self) -> int:

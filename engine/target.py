@@ -1,12 +1,15 @@
 """Texts as token ids: what can be a target, and why something cannot.
 
-Owns: tokenisation of targets and the reasons for refusal. Must not know: optimisation, Parquet, Ray.
+Owns: which spelling of a text is taken, and the reasons for refusal. Must not know: how spellings are made,
+optimisation, Parquet, Ray.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from os.path import commonprefix
 
 from engine.frozen_lm import TokenRule
+from engine.spelling import Spelling
 
 
 class Invalid(StrEnum):
@@ -19,7 +22,19 @@ class Invalid(StrEnum):
     NOT_UNICODE = "not_unicode"
     NOT_ROUND_TRIPPABLE = "not_round_trippable"
     TOO_LONG = "too_long"
+    TOKEN_BEYOND_EMBEDDING = "token_beyond_embedding"
     DUPLICATE_ID = "duplicate_id"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a text cannot be a target, and what of it is at fault, for people."""
+
+    reason: Invalid
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
 
 
 @dataclass(frozen=True)
@@ -31,28 +46,29 @@ class Target:
         text: what the tokens decode to, byte for byte.
         token_ids: T ids, the end-of-text token last where `ends`.
         ends: whether stopping is part of the target.
+        spelling: how the tokens were found.
     """
 
     id: str
     text: str
     token_ids: tuple[int, ...]
     ends: bool = True
+    spelling: Spelling = Spelling.PLAIN
 
 
 def encode(tokens: TokenRule, text: str) -> list[int]:
-    """Plain token ids: nothing added, and special tokens spelled out in a text stay spelled out."""
-    return tokens.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    """The tokenizer's own token ids: nothing added, and special tokens spelled out in a text stay spelled out."""
+    return tokens.speller.plain(text)
 
 
 def decode(tokens: TokenRule, token_ids: list[int]) -> str:
     """The text of token ids, end-of-text left out, nothing cleaned up."""
-    kept = [token for token in token_ids if token != tokens.end_id]
-    return str(tokens.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return tokens.speller.decode([token for token in token_ids if token != tokens.end_id])
 
 
 def make_target(
     tokens: TokenRule, id: str | None, text: object, *, end_of_text: bool = True, num_vectors: int = 1
-) -> Target | Invalid:
+) -> Target | Refusal:
     """A target, or the reason why this row cannot be one.
 
     Args:
@@ -67,24 +83,64 @@ def make_target(
     if end_of_text and tokens.end_id is None:
         raise ValueError("end_of_text = true: this model's tokenizer has no end-of-text token; set end_of_text=false")
     if id is None:
-        return Invalid.NULL_ID
+        return Refusal(Invalid.NULL_ID)
     if text is None:
-        return Invalid.NULL_TEXT
+        return Refusal(Invalid.NULL_TEXT)
     if not isinstance(text, str):
-        return Invalid.NOT_A_STRING
+        return Refusal(Invalid.NOT_A_STRING)
     if not text:
-        return Invalid.EMPTY
+        return Refusal(Invalid.EMPTY)
     if len(text) > tokens.max_characters:
-        return Invalid.TOO_LONG
+        return Refusal(Invalid.TOO_LONG)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return Invalid.NOT_UNICODE
-    ids = encode(tokens, text)
-    if tokens.end_id in ids or decode(tokens, ids) != text:
-        return Invalid.NOT_ROUND_TRIPPABLE
+        return Refusal(Invalid.NOT_UNICODE)
+    spelt = spell(tokens, text)
+    if isinstance(spelt, Refusal):
+        return spelt
+    spelling, ids = spelt
     if end_of_text:
         ids = [*ids, tokens.end_id]
     if num_vectors + len(ids) > tokens.context:
-        return Invalid.TOO_LONG
-    return Target(id, text, tuple(ids), ends=end_of_text)
+        return Refusal(Invalid.TOO_LONG)
+    return Target(id, text, tuple(ids), ends=end_of_text, spelling=spelling)
+
+
+def spell(tokens: TokenRule, text: str) -> tuple[Spelling, list[int]] | Refusal:
+    """The first spelling whose tokens the model has, decode to exactly the text and do not end it.
+
+    One that holds no special token at all is preferred, because a reader who skips special tokens would lose a part.
+    """
+    beyond: Refusal | None = None
+    with_special: tuple[Spelling, list[int]] | None = None
+    for spelling, ids in tokens.speller.ways(text):
+        if tokens.end_id in ids or decode(tokens, ids) != text:
+            continue
+        if max(ids) >= tokens.num_embeddings:
+            beyond = beyond or _beyond(tokens, ids)
+        elif tokens.speller.special_ids.isdisjoint(ids):
+            return spelling, ids
+        else:
+            with_special = with_special or (spelling, ids)
+    return with_special or beyond or _not_round_trippable(tokens, text)
+
+
+def _beyond(tokens: TokenRule, ids: list[int]) -> Refusal:
+    missing = next(id for id in ids if id >= tokens.num_embeddings)
+    detail = f"it needs token {missing} ({decode(tokens, [missing])!r}), the model has {tokens.num_embeddings} tokens"
+    return Refusal(Invalid.TOKEN_BEYOND_EMBEDDING, detail)
+
+
+SHOWN = 24
+"""Characters shown of where a text and its tokens part."""
+
+
+def _not_round_trippable(tokens: TokenRule, text: str) -> Refusal:
+    ids = encode(tokens, text)
+    said = decode(tokens, ids)
+    if said == text:
+        return Refusal(Invalid.NOT_ROUND_TRIPPABLE, "its tokens hold the model's end-of-text token")
+    at = len(commonprefix([said, text]))
+    detail = f"its tokens say {said[at : at + SHOWN]!r} where the text says {text[at : at + SHOWN]!r}"
+    return Refusal(Invalid.NOT_ROUND_TRIPPABLE, detail)

@@ -166,8 +166,8 @@ class Driver:
             elif isinstance(item, Accepted):
                 self._add(item)
             else:
-                self.queue.add_invalid(item.row, item.id, item.text, item.reason)
-                self.watch.refused(item.id, item.reason)
+                self.queue.add_invalid(item.row, item.id, item.text, item.why)
+                self.watch.refused(item.id, item.why.reason)  # the detail quotes the text
 
     def _add(self, item: Accepted) -> None:
         """Queue a text, where an earlier call left it or from its beginning."""

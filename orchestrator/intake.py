@@ -11,7 +11,7 @@ from engine.capacity import VectorPlan
 from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe
 from engine.slots import Job
-from engine.target import Invalid, Target, make_target
+from engine.target import Invalid, Refusal, Target, make_target
 from orchestrator.corpus import Corpus, CorpusRow
 from orchestrator.digest_set import DigestSet
 from orchestrator.errors import UserError
@@ -24,7 +24,7 @@ class Refused:
     row: int
     id: str
     text: object
-    reason: Invalid
+    why: Refusal
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class Intake:
         assert first is not None, "an opened corpus has rows"
         raise UserError(
             f"corpus {self.corpus.path}: none of its {self.corpus.num_rows} rows can be a target; "
-            f"row {first.row} is {first.reason}{self._remedy(first)}"
+            f"row {first.row} is {first.why}{self._remedy(first)}"
         )
 
     def _take(self, row: CorpusRow, id: str) -> Taken:
         if row.id is not None and row.id != id:
-            return Refused(row.row, id, row.text, Invalid.DUPLICATE_ID)
+            return Refused(row.row, id, row.text, Refusal(Invalid.DUPLICATE_ID))
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
         target = make_target(self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
-        if isinstance(target, Invalid):
+        if isinstance(target, Refusal):
             return Refused(row.row, id, row.text, target)
         num_vectors = fixed
         if self.plan is not None:
@@ -93,7 +93,7 @@ class Intake:
         return Accepted(row.row, Job(target, self.recipe, num_vectors))
 
     def _remedy(self, refused: Refused) -> str:
-        if refused.reason is not Invalid.TOO_LONG:
+        if refused.why.reason is not Invalid.TOO_LONG:
             return ""
         return (
             f": its tokens and the soft prompt need more than the model's context of {self.tokens.context}; "

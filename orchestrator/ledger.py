@@ -24,7 +24,7 @@ from orchestrator.location import Location
 from orchestrator.storage import open_storage
 from orchestrator.storage.protocol import RESULTS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("row", pa.int64()),  # 0-based position in the corpus
         ("text", pa.string()),  # the target text; null where it was null, not valid Unicode, or huge and no target
         ("token_ids", pa.list_(pa.int32())),  # T target tokens, end-of-text included; null for invalid rows
+        ("spelling", pa.string()),  # engine.spelling.Spelling of token_ids; null for invalid rows and before version 4
         ("status", pa.string()),  # verified, rejected, unsolved, invalid, poisoned
         ("reason", pa.string()),  # why it is not verified; null where it is
         (
@@ -151,7 +152,9 @@ class Ledger:
         try:
             with self._storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 _require_ours(file.schema_arrow)
-                return file.read(columns).to_pylist()
+                # A part of an earlier version lacks the columns that came later.
+                none: Row = dict.fromkeys(columns or SCHEMA.names)
+                return [none | row for row in file.read(columns).to_pylist()]
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(

@@ -54,6 +54,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "row": item.row,
         "text": storable_text(item.text, most=None if item.job else MAX_REFUSED_TEXT),
         "token_ids": list(item.target.token_ids) if item.job else None,
+        "spelling": str(item.target.spelling) if item.job else None,
         "status": str(item.state),
         "reason": item.reason,
         "exact": judged.exact if judged else False,

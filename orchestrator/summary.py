@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.spelling import Spelling
 from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
 from orchestrator.terminal import one_line, printable, say
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
            "min_margin", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
-           "diagnosis"]  # fmt: skip
+           "diagnosis", "spelling"]  # fmt: skip
 OTHER_WIDTH = 62
 """Columns of the terminal that the table needs beside the text."""
 
@@ -90,6 +91,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         )
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
+    respelt = Counter(row["spelling"] for row in rows if row["spelling"] not in (None, Spelling.PLAIN))
+    if respelt:
+        console.print(_spellings(respelt), highlight=False, soft_wrap=True)
     failed = [row for row in rows if row["diagnosis"] and not row["exact"]]
     if failed:
         console.print(_failures(failed), highlight=False, soft_wrap=True)
@@ -106,6 +110,12 @@ def _failures(rows: list[Row]) -> str:
         f"free-running token accuracy {statistics.mean(row['token_accuracy'] for row in rows):.0%}; "
         + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     )
+
+
+def _spellings(respelt: Counter[str]) -> str:
+    """How many texts the tokenizer's own tokens do not say, and what was done about it."""
+    kinds = ", ".join(f"{count} {spelling}" for spelling, count in respelt.most_common())
+    return f"spelt in other tokens than the tokenizer's own, which say another text: {kinds}"
 
 
 def _cell(value: float | int | None, form: str = "d") -> str:

@@ -22,7 +22,7 @@ from enum import StrEnum
 from itertools import islice
 
 from engine.slots import Attempt, Job
-from engine.target import Invalid, Target
+from engine.target import Refusal, Target
 from orchestrator.verifier import Candidate, Verdict
 
 MAX_LOST_WORKERS = 3
@@ -161,9 +161,9 @@ class WorkQueue:
         self._pending.append(id)
         self._count(item, 1)
 
-    def add_invalid(self, row: int, id: str, text: object, reason: Invalid) -> None:
+    def add_invalid(self, row: int, id: str, text: object, why: Refusal) -> None:
         """A row that cannot be a target, ended at once."""
-        item = Item(row, id, text, State.INVALID, reason=str(reason))
+        item = Item(row, id, text, State.INVALID, reason=str(why))
         self._ended.append(item)
         self._count(item, 1)
 

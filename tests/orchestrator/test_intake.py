@@ -1,11 +1,9 @@
 """Intake: one item for every row of a corpus, whatever the row holds."""
 
-import copy
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from tokenizers.normalizers import Lowercase
 
 from engine.capacity import VectorPlan
 from engine.recipe import Recipe
@@ -13,6 +11,7 @@ from engine.target import Invalid
 from orchestrator.corpus import open_corpus
 from orchestrator.errors import UserError
 from orchestrator.intake import Accepted, Intake, easiest_first
+from tests.tiny_tokenizers import words
 
 SOUND = "The cat sat on the mat."
 
@@ -30,7 +29,7 @@ def take(tmp_path, write_jsonl, tokens):
 
 def said(item):
     """An item's id and what became of it."""
-    return (item.job.target.id, "accepted") if isinstance(item, Accepted) else (item.id, item.reason)
+    return (item.job.target.id, "accepted") if isinstance(item, Accepted) else (item.id, item.why.reason)
 
 
 def test_every_row_becomes_one_item_in_order_with_its_reason(take, tokens):
@@ -61,18 +60,16 @@ def test_every_row_becomes_one_item_in_order_with_its_reason(take, tokens):
 def test_a_text_that_no_context_holds_is_refused_before_it_is_tokenised(take, tokens, monkeypatch):
     assert 10_000 < tokens.max_characters < 1_000_000
     longest = "a" * tokens.max_characters
-    monkeypatch.setattr("engine.target.encode", lambda *_: pytest.fail("tokenised"))
+    monkeypatch.setattr("engine.target.spell", lambda *_: pytest.fail("tokenised"))
     assert [said(item) for item in take([{"id": "a", "text": longest + "a"}])] == [("a", Invalid.TOO_LONG)]
     with pytest.raises(pytest.fail.Exception, match="tokenised"):
         take([{"id": "a", "text": longest}])
 
 
 def test_a_text_that_its_tokens_do_not_give_back_is_refused(tmp_path, write_jsonl, tokens):
-    lower_casing = copy.deepcopy(tokens.tokenizer)
-    lower_casing.backend_tokenizer.normalizer = Lowercase()
-    lossy = replace(tokens, tokenizer=lower_casing)
+    lossy = replace(tokens, tokenizer=words())
     corpus = open_corpus(write_jsonl(tmp_path / "c.jsonl", [{"id": "a", "text": "Cat"}, {"id": "b", "text": "cat"}]))
-    items = Intake(corpus, lossy, Recipe(num_vectors=3)).taken()
+    items = Intake(corpus, lossy, Recipe(num_vectors=3, end_of_text=False)).taken()
     assert [said(item) for item in items] == [("a", Invalid.NOT_ROUND_TRIPPABLE), ("b", "accepted")]
 
 

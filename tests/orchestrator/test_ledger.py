@@ -62,6 +62,15 @@ def test_rows_come_back_as_they_were_committed(ledger):
     assert ledger.read_id("c")["text"] == "text of c"
 
 
+def test_a_part_of_an_earlier_version_reads_as_if_it_had_the_later_columns_empty(ledger):
+    part = ledger.folder / "results" / "part-00000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["spelling"]), part, write_page_checksum=True)
+    first, _, third, _ = Ledger(ledger.folder).read()
+    assert (first["spelling"], third["spelling"]) == (None, "plain") and set(first) == set(SCHEMA.names)
+    assert [row["spelling"] for row in Ledger(ledger.folder).read(["id", "spelling"])] == [None, None, "plain", "plain"]
+    assert Ledger(ledger.folder).read_id("a")["spelling"] is None
+
+
 def test_an_id_without_a_row_is_refused(ledger):
     with pytest.raises(UserError, match="--id x: .* has no such row"):
         ledger.read_id("x")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.target import Invalid, Refusal
 from orchestrator.retry import make_retry
 from orchestrator.work_queue import MAX_LOST_WORKERS, SUSPECT_SHARE, State, TransitionError, WorkQueue, positions
 from tests.orchestrator.made_up import attempt, job, verdict
@@ -237,7 +238,7 @@ def test_candidates_of_a_lost_verifier_are_judged_again_in_their_order(queue):
 
 
 def test_an_invalid_row_ends_at_once(queue):
-    queue.add_invalid(7, "x", "", "empty")
+    queue.add_invalid(7, "x", "", Refusal(Invalid.EMPTY))
     (item,) = queue.drain()
     assert (item.row, item.id, item.state, item.reason) == (7, "x", State.INVALID, "empty")
     assert queue.counts[State.INVALID] == 1

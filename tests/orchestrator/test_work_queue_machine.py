@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.target import Invalid
+from engine.target import Invalid, Refusal
 from orchestrator.retry import make_retry
 from orchestrator.work_queue import MAX_LOST_WORKERS, TERMINAL, State, TransitionError, WorkQueue, positions
 from tests.orchestrator.made_up import attempt, job, verdict
@@ -35,7 +35,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def add_invalid(self):
         id = self.new_id()
-        self.queue.add_invalid(self.num_added, id, None, Invalid.NULL_TEXT)
+        self.queue.add_invalid(self.num_added, id, None, Refusal(Invalid.NULL_TEXT))
         self.attempts_of[id] = 0
 
     def new_id(self):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.slots import Job
-from engine.target import Invalid
+from engine.target import Invalid, Refusal
 from orchestrator.errors import UserError
 from orchestrator.intake import Accepted, Refused
 from tests.orchestrator.made_up import job
@@ -21,7 +21,8 @@ def text(row: int) -> Job:
 
 
 TAKEN = [
-    Refused(row, f"bad {row}", None, Invalid.EMPTY) if row % 5 == 0 else Accepted(row, text(row)) for row in range(50)
+    Refused(row, f"bad {row}", None, Refusal(Invalid.EMPTY)) if row % 5 == 0 else Accepted(row, text(row))
+    for row in range(50)
 ]
 
 
