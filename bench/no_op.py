@@ -51,6 +51,10 @@ class NoOpSolver:
         self._jobs: list[Job] = []
         self._jobs_a_call = jobs_a_call
 
+    def load(self) -> Home:
+        """As `SolverActor.load`."""
+        return home()
+
     def home(self) -> Home:
         """As `SolverActor.home`."""
         return home()
@@ -82,6 +86,10 @@ class NoOpSolver:
 @ray.remote(num_cpus=0)
 class NoOpVerifier:
     """Believes every candidate."""
+
+    def load(self) -> Home:
+        """As `VerifierActor.load`."""
+        return home()
 
     def home(self) -> Home:
         """As `VerifierActor.home`."""

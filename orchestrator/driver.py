@@ -20,7 +20,8 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator import interrupts
-from orchestrator.fleet import Worker, last_line
+from orchestrator.failures import reason
+from orchestrator.fleet import Worker
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Accepted, Taken
 from orchestrator.ledger import Ledger
@@ -312,13 +313,8 @@ class Driver:
         else:
             states = self.queue.lose(worker.name, is_suspicious=loss.is_own_fault)
             self._forget(worker)
-        self.watch.lost(worker.name, states, last_line(cause))
-        why = "" if loss.is_own_fault else " with its node"
-        why += f" ({cause})" if isinstance(cause, TimeoutError) else ""
-        if loss.is_last:
-            self.reporter.say(f"{worker.name} died{why}")
-        else:
-            self.reporter.say(f"{worker.name} died{why}; starting it anew")
+        self.watch.lost(worker.name, states, reason(cause))
+        if not loss.is_last:
             self.watch.replaced(worker.name, worker.num_replacements + 1)
 
     def _forget(self, solver: Worker) -> None:

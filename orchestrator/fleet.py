@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from engine.model_source import ModelError, ModelSource
 from orchestrator import interrupts
 from orchestrator.errors import FleetError, UserError
+from orchestrator.failures import StartError, reason
 from orchestrator.nodes import Home, end_process, nodes, preferably_on
 from orchestrator.placement import Placement, seat
 from orchestrator.solver_actor import SolverActor
@@ -42,6 +43,7 @@ class Worker:
         asked: when that call was made.
         num_replacements: times it was started anew.
         num_deaths: those deaths that were its own, since it last did something.
+        has_loaded: it has loaded its model once, so that it can be loaded.
         leaves_since: when its node was seen to drain.
         is_in_doubt: its call failed for a reason that leaves open whether it lives.
         load: ids of what it judges.
@@ -56,6 +58,7 @@ class Worker:
     asked: float = 0.0
     num_replacements: int = 0
     num_deaths: int = 0
+    has_loaded: bool = False
     leaves_since: float | None = None
     is_in_doubt: bool = False
     load: list[str] = field(default_factory=list)
@@ -92,6 +95,41 @@ class Worker:
         """The call that is in flight from here on."""
         self.in_flight, self.asked = ref, time.monotonic()
 
+    def await_start(self) -> None:
+        """Wait until it has told where it runs.
+
+        Raises:
+            UserError, ModelError: it cannot load its model.
+            RayError: it died, or could load its model before and cannot now.
+        """
+        if not self.has_started:
+            try:
+                self.settle_in(ray.get(self.in_flight))
+            except RayError as error:
+                raise self.refusal(error) from error
+
+    def settle_in(self, home: Home) -> None:
+        """It has loaded its model."""
+        self.home, self.in_flight, self.has_loaded = home, None, True
+
+    def refusal(self, error: RayError) -> Exception:
+        """What its failure to start means: the user's mistake, or a death where it has been able to start before.
+
+        A model that could be loaded and cannot now lacks the memory that its own last process still holds, perhaps.
+        """
+        mistake = users_mistake(error)
+        return error if mistake is None or (self.has_loaded and isinstance(mistake, StartError)) else mistake
+
+    def obituary(self, cause: Exception, *, is_own_fault: bool = True) -> str:
+        """What a person is told when it was lost; to be asked before it is replaced."""
+        when = "" if self.has_started else " while loading"
+        if not is_own_fault:
+            return f"{self.name} died{when} with its node; starting it anew"
+        told = f"{self.name} died{when} ({reason(cause)})"
+        if self.has_no_life_left:
+            return told
+        return f"{told}; starting it anew ({self.num_deaths + 2} of {MAX_REPLACEMENTS + 1})"
+
     def ask_again(self) -> None:
         """Ask whether it lives; the lease of the call that failed goes on."""
         self.in_flight, self.is_in_doubt = self.actor.home.remote(), True
@@ -115,7 +153,7 @@ class Worker:
             FleetError: it died too often.
         """
         if is_own_fault and self.has_no_life_left:
-            raise FleetError(f"{self.name} died {self.num_deaths + 1} times, last: {last_line(cause)}") from cause
+            raise FleetError(f"{self.name} died {self.num_deaths + 1} times, last: {reason(cause)}") from cause
         self.num_deaths += is_own_fault
         self.num_replacements += 1
         self.home = self.leaves_since = None
@@ -125,7 +163,7 @@ class Worker:
     def _start(self) -> None:
         """Start under a name a person can read in the dashboard; a dead actor's name may still be taken."""
         self.actor = self.start(f"{self.run_name}/{self.name}/{self.num_replacements}")
-        self.ask(self.actor.home.remote())
+        self.ask(self.actor.load.remote())
 
 
 def connect(address: str | None, *, dashboard: bool) -> str | None:
@@ -200,19 +238,9 @@ def get(refs: Any) -> Any:
 
 
 def users_mistake(error: RayError) -> Exception | None:
-    """The user's mistake that an actor's method or start failed with, if it was one."""
+    """The user's mistake that an actor's method failed with, if it was one."""
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, RayError):  # an actor that was asked by an actor
             return users_mistake(error.cause)
         return error.cause if isinstance(error.cause, (UserError, ModelError)) else None
-    for line in str(error).splitlines():
-        for kind in (UserError, ModelError):
-            if line.startswith(f"{kind.__module__}.{kind.__name__}: "):
-                return kind(line.split(": ", 1)[1])
     return None
-
-
-def last_line(error: Exception) -> str:
-    """Where Ray says what happened; the lines above are the same for every death."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

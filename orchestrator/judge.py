@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from orchestrator import fleet
 from orchestrator.placement import place_judge
@@ -52,7 +52,7 @@ class Judge:
         Args:
             on_progress: told how many verdicts there are.
         Raises:
-            UserError: the engine cannot be had.
+            UserError, ModelError: the engine cannot be had.
             FleetError: it died too often.
         """
         verdicts: list[Verdict] = []
@@ -64,9 +64,11 @@ class Judge:
     def _judge_batch(self, batch: list[Candidate], mode: Mode) -> list[Verdict]:
         while True:
             try:
+                self._worker.await_start()
                 return fleet.get(self._worker.actor.judge.remote(batch, mode))
-            except RayActorError as error:
-                self._say(f"{self._worker.name} died; starting it anew")
+            except RayError as error:
+                self._say(self._worker.obituary(error))
+                self._worker.stop()
                 self._worker.replace(error)
 
     def __enter__(self) -> Self:

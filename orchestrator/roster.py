@@ -10,15 +10,17 @@ Owns: each worker's place in its life, the size of the fleet. Must not know: the
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
+from engine.model_source import ModelError
 from orchestrator import fleet
 from orchestrator.errors import FleetError, UserError
-from orchestrator.fleet import Worker, last_line, users_mistake
-from orchestrator.nodes import Home, Node, is_nodes_fault, nodes
+from orchestrator.failures import reason
+from orchestrator.fleet import Worker
+from orchestrator.nodes import Node, is_nodes_fault, nodes
 from orchestrator.solver_actor import SolverInfo
 
 LOOK_INTERVAL_S = 2.0
@@ -104,18 +106,14 @@ class Roster:
     def take_in(self, worker: Worker) -> None:
         """A worker that was starting has answered: it is ready, or is started again, or let go."""
         try:
-            worker.home = cast(Home, ray.get(worker.in_flight))
-            worker.in_flight = None
+            worker.await_start()
             if worker is not self.verifier:
-                self._require_same_model(ray.get(worker.actor.describe.remote()))
-        except UserError as refusal:
+                self._require_same_model(fleet.get(worker.actor.describe.remote()))
+        except RayError as death:
+            self.replace(worker, death)
+        except (UserError, ModelError) as refusal:
             worker.stop()
             self._let_go(worker, refusal)
-        except RayError as error:
-            if mistake := users_mistake(error):
-                self._let_go(worker, mistake)
-            else:
-                self.replace(worker, error)
 
     def replace(self, worker: Worker, cause: Exception) -> None:
         """A worker died, failed or hangs: start it anew, or let it go if it did so too often.
@@ -125,6 +123,7 @@ class Roster:
         """
         is_own_fault = not is_nodes_fault(cause, worker.home)
         self.on_loss(Loss(worker, cause, is_own_fault, is_last=is_own_fault and worker.has_no_life_left))
+        self.say(worker.obituary(cause, is_own_fault=is_own_fault))
         if not isinstance(cause, ActorDiedError):
             worker.stop()
         try:
@@ -189,4 +188,4 @@ class Roster:
         if worker is self.verifier or self.solvers == [worker]:
             raise why
         self.solvers.remove(worker)
-        self.say(f"{worker.name} is let go: {last_line(why)}")
+        self.say(f"{worker.name} is let go: {reason(why)}")

@@ -122,12 +122,23 @@ class SlotPool:
         self._budgets: dict[str, int] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._fault: Exception | None = None
+        self._news: list[str] = []
         self._known = {f"{recipe}/{outcome.id}": outcome for recipe, outcome in self._file.read()}
 
     async def describe(self) -> tuple[SolverInfo, str]:
-        """What the first solver holds, and the engine that verifies; both are loaded by then."""
-        infos = await asyncio.gather(*(solver.actor.describe.remote() for solver in self._solvers))
-        return infos[0], await self._verifier.actor.ready.remote()
+        """What the first solver holds, and the engine that verifies; all are loaded by then.
+
+        Raises:
+            UserError, ModelError: one of them cannot be had.
+            FleetError: one died too often.
+        """
+        await asyncio.gather(*(self._load(worker) for worker in [*self._solvers, self._verifier]))
+        return await self._solvers[0].actor.describe.remote(), await self._verifier.actor.ready.remote()
+
+    async def news(self) -> list[str]:
+        """What a person should be told since the last call."""
+        told, self._news = self._news, []
+        return told
 
     async def plan(self, recipe: Recipe) -> VectorPlan:
         """How many vectors a text gets where a recipe leaves it open."""
@@ -293,10 +304,23 @@ class SlotPool:
                     self._queue.judge(verdict)
             self._settle()
 
+    async def _load(self, worker: Worker) -> None:
+        """Wait until it is ready, started anew where it dies."""
+        while not worker.has_started:
+            try:
+                await self._start(worker)
+            except RayError as death:
+                self._news.append(worker.obituary(death))
+                worker.stop()
+                worker.replace(death)
+
     async def _start(self, worker: Worker) -> None:
         """Wait until it is ready; no lease, since loading takes as long as it takes."""
-        if worker.home is None:
-            worker.home = await worker.in_flight
+        if not worker.has_started:
+            try:
+                worker.settle_in(await worker.in_flight)
+            except RayError as error:
+                raise worker.refusal(error) from error
 
     async def _answer(self, ref: Any) -> Any:
         return await asyncio.wait_for(ref, self._spec.lease_s)

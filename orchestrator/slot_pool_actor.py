@@ -13,7 +13,7 @@ from orchestrator.outcome import Outcome
 if TYPE_CHECKING:
     from engine.capacity import VectorPlan
     from engine.recipe import Recipe
-    from orchestrator.slot_pool import PoolSpec, PoolText
+    from orchestrator.slot_pool import PoolSpec, PoolText, SlotPool
     from orchestrator.solver_actor import SolverInfo
 
 
@@ -22,12 +22,23 @@ class SlotPoolActor:
     """Holds a `SlotPool`; its methods are the pool's."""
 
     def __init__(self, spec: "PoolSpec", outcomes: Path):
-        from orchestrator.slot_pool import SlotPool
+        self._spec, self._outcomes = spec, outcomes
+        self._made: SlotPool | None = None
 
-        self._pool = SlotPool(spec, outcomes)
+    @property
+    def _pool(self) -> "SlotPool":
+        """Not made by the constructor: what that raises, Ray passes on as text."""
+        if self._made is None:
+            from orchestrator.slot_pool import SlotPool
+
+            self._made = SlotPool(self._spec, self._outcomes)
+        return self._made
 
     async def describe(self) -> "tuple[SolverInfo, str]":
         return await self._pool.describe()
+
+    async def news(self) -> list[str]:
+        return await self._pool.news()
 
     async def plan(self, recipe: "Recipe") -> "VectorPlan":
         return await self._pool.plan(recipe)

