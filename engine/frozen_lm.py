@@ -13,12 +13,26 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from engine.head import Head, Scores
-from engine.loading import from_pretrained, load_skeleton
+from engine.loading import from_pretrained, load_model, load_skeleton, told_in_one_line
 from engine.model_source import ModelError, ModelSource
+from engine.served_length import pin_rope
 from engine.spelling import Speller
+
+UNKNOWN_CONTEXT = 2048
+"""Positions of a model that says nowhere how many it reads (BLOOM, Mamba). Source: vLLM's own assumption then,
+`_get_and_verify_max_len`; nobody's limit, but both engines read as far."""
+
+CONTEXT_NAMES = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
+    "max_sequence_length", "max_seq_length", "seq_len", "context_length",
+)  # fmt: skip
+"""What configurations call their context; the smallest counts, as in vLLM. Source: vLLM's `possible_keys`; RWKV's."""
+
+NO_CONTEXT = 10**9
+"""From here on a context is a word for "none": tokenizers say 1e30. Assumption; the longest in use is 1e7 (Llama 4)."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,8 +67,8 @@ class TokenRule:
         if self.end_id is not None and self.end_id >= self.num_embeddings:
             raise ModelError(
                 f"the tokenizer ends a text with token {self.end_id}, the model's embedding has {self.num_embeddings} "
-                "rows: this is another model's tokenizer, or a token was added to it without a row in the embedding; "
-                "give the model with its own tokenizer"
+                "rows: it is another model's tokenizer, or the token was added to it without a row in the embedding; "
+                "copy the model's own tokenizer files into its folder"
             )
 
     @classmethod
@@ -64,14 +78,27 @@ class TokenRule:
         Raises:
             ModelError: they cannot be read, or do not belong together.
         """
-        return cls.of(from_pretrained(AutoTokenizer, source), load_skeleton(source))
+        skeleton = load_skeleton(source)
+        tokenizer = from_pretrained(AutoTokenizer, source)
+        with told_in_one_line(source):
+            return cls.of(tokenizer, skeleton)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, model: Any) -> "TokenRule":
-        text_config = model.config.get_text_config()
-        context = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
+        """The rule of a model or of its skeleton.
+
+        Raises:
+            ModelError: the tokenizer is another model's.
+        """
         end_id: Any = tokenizer.eos_token_id
-        return cls(tokenizer, int(context), end_id, _num_embeddings(model))
+        num_embeddings = _num_embeddings(model)
+        own = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
+        if max(own, default=0) >= num_embeddings:
+            raise ModelError(
+                f"the tokenizer has tokens up to {max(own)}, the model's embedding has {num_embeddings} rows: it is "
+                "another model's tokenizer; copy the model's own tokenizer files into its folder"
+            )
+        return cls(tokenizer, _context(tokenizer, model.config.get_text_config()), end_id, num_embeddings)
 
 
 class FrozenLM:
@@ -80,12 +107,22 @@ class FrozenLM:
     Args:
         model: a transformers causal LM in evaluation mode, on its device, in its dtype.
         tokenizer: its tokenizer.
+
+    Attributes:
+        body: the model without its head: embeddings to last hidden states, final norm included.
+        caches: whether a cache reads as training does; `engine.soundness` finds out, and `Reader` goes without.
+
     Raises:
-        ModelError: the model's head or embedding rule is not one `Head` and `embed` reproduce.
+        ModelError: the tokenizer is another model's, or the model does not read the same in every way.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase):
+        from engine.soundness import Probe  # it decodes, which builds on this module
+
         self.model = model.eval().requires_grad_(False)
+        # Llama 4 has its body under another name than transformers' rule says.
+        self.body = model.base_model if model.base_model is not model else model.model
+        self.caches = True
         self.tokens = TokenRule.of(tokenizer, model)
         embedding = model.get_input_embeddings()
         self.embedding = embedding
@@ -95,22 +132,34 @@ class FrozenLM:
         self.embed_scale = _embed_scale(embedding)
         self.embed_rms = embedding.weight.float().square().mean().sqrt().item() * self.embed_scale
         self.head = _head_of(model)
-        self._check_rules()
         self.fingerprint = fingerprint(model)
+        Probe(self).check()
 
     @classmethod
-    def load(cls, source: ModelSource, *, device: str = "cpu", dtype: str = "float32") -> "FrozenLM":
-        """Load from a folder or the hub: safetensors only, no remote code, no pickle."""
+    def load(
+        cls, source: ModelSource, *, device: str = "cpu", dtype: str = "float32", served_length: int | None = None
+    ) -> "FrozenLM":
+        """Load from a folder or the hub: safetensors only, no remote code, no pickle.
+
+        Args:
+            served_length: positions of the longest text that any engine will read in this run, vLLM's max_model_len;
+                None is the model's whole context. Models with long-rope read with other frequencies by it.
+        Raises:
+            ModelError: the model cannot be loaded, or is one that cannot be inverted.
+        """
         if dtype not in DTYPES:
             raise ModelError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
-        model = from_pretrained(AutoModelForCausalLM, source, dtype=DTYPES[dtype], use_safetensors=True)
-        return cls(model.to(device), from_pretrained(AutoTokenizer, source))
+        model = load_model(source, DTYPES[dtype])
+        tokenizer = from_pretrained(AutoTokenizer, source)
+        with told_in_one_line(source):
+            pin_rope(model, served_length)
+            return cls(model.to(device), tokenizer)
 
     def embed(self, token_ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
         """Embeddings as the first layer's input rule expects them, scaling included (Gemma).
 
         transformers >= 5 scales inside the embedding module and vLLM scales on lookup alone, so a soft prompt in
-        these units means the same to both. `_check_rules` refuses a model for which that does not hold.
+        these units means the same to both. `engine.soundness` refuses a model for which that does not hold.
         """
         return self.embedding(token_ids)
 
@@ -119,7 +168,7 @@ class FrozenLM:
 
         Causal attention never lets a position see what follows it, so right padding needs no mask.
         """
-        return self.model.base_model(inputs_embeds=read_BSD, use_cache=False).last_hidden_state
+        return self.body(inputs_embeds=read_BSD, use_cache=False).last_hidden_state
 
     def read(self, prompts: list[Tensor], contexts: list[Tensor]) -> Float[Tensor, "N D"]:
         """Hidden states that predict the tokens of B texts: the one place where positions meet targets.
@@ -169,19 +218,6 @@ class FrozenLM:
         """Weighted sums of token embeddings as the first layer expects them, float32."""
         return (weight_BV.to(self.dtype) @ self.embedding.weight).float() * self.embed_scale
 
-    @torch.no_grad()
-    def _check_rules(self) -> None:
-        """Embedding and head rules against the model's own logits, on a handful of tokens."""
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)
-        theirs = self.model(input_ids=probe, use_cache=False).logits.float()
-        ours = self.head.logits(self.hidden(self.embed(probe))[0])[None]
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
-            raise ModelError(
-                f"{type(self.model).__name__}: its embedding or output rule is unknown here "
-                "(logits from input_ids and from inputs_embeds differ); this architecture is not supported"
-            )
-
 
 def fingerprint(model: torch.nn.Module) -> str:
     """Hash of every parameter's name, dtype, shape and bytes: 32 hex digits."""
@@ -190,6 +226,14 @@ def fingerprint(model: torch.nn.Module) -> str:
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _context(tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
+    said = [getattr(config, name, None) for name in CONTEXT_NAMES] + [tokenizer.model_max_length]
+    return min(
+        [int(length) for length in said if isinstance(length, (int, float)) and 0 < length < NO_CONTEXT]
+        or [UNKNOWN_CONTEXT]
+    )
 
 
 def _num_embeddings(model: Any) -> int:
@@ -210,6 +254,7 @@ def _head_of(model: Any) -> Head:
     output = model.get_output_embeddings()
     if output is None:
         raise ModelError(f"{type(model).__name__} has no output embedding; give a causal language model")
-    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    scale = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0
+    scale /= getattr(config, "logits_scaling", None) or 1.0
     softcap = getattr(config, "final_logit_softcapping", None)
     return Head(output.weight, getattr(output, "bias", None), scale=scale, softcap=softcap)

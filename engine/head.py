@@ -46,7 +46,7 @@ class Head:
     Attributes:
         weight_VD: frozen output embedding.
         bias_V: added to the logits, or None.
-        scale: logit multiplier (Cohere, Granite); 1 elsewhere.
+        scale: logit multiplier (Cohere, Granite, Falcon-H1); 1 elsewhere.
         softcap: `cap * tanh(z / cap)` (Gemma 2), or None.
     """
 

@@ -1,16 +1,43 @@
-"""Reading a model's parts through transformers: no remote code, and one line for whatever cannot be read.
+"""Reading a model through transformers: no remote code, nothing filled in, one line for whatever cannot be read.
 
-Owns: the calls to `from_pretrained`. Must not know: embeddings, heads, what the model is used for.
+Owns: the calls to `from_pretrained`, what is asked of a checkpoint before and after. Must not know: embeddings, heads,
+what the model is used for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.quantizers import AutoHfQuantizer
 
 from engine.model_source import ModelError, ModelSource
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Not the model's fault: left to whoever decides on sizes."""
+
+
+@contextmanager
+def told_in_one_line(source: ModelSource) -> Iterator[None]:
+    """Whatever goes wrong with a model becomes one `ModelError` that begins with the name it was asked for by.
+
+    transformers raises nearly anything over a checkpoint that it cannot read: ImportError, KeyError, AttributeError,
+    RuntimeError, SafetensorError. All of them are the user's to know; only a lack of memory is not the model's fault.
+    """
+    name = f"--model {source.name}: "
+    try:
+        yield
+    except OUT_OF_MEMORY:
+        raise
+    except ModelError as error:
+        raise error if str(error).startswith("--model ") else ModelError(name + str(error)) from error
+    except Exception as error:
+        if "not enough memory" in str(error):  # torch's allocator for the CPU raises a RuntimeError
+            raise MemoryError(str(error)) from error
+        raise ModelError(f"{name}cannot be loaded ({_reason(error)}){_remedy(error)}") from error
 
 
 def from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
@@ -19,29 +46,166 @@ def from_pretrained(auto_class: Any, source: ModelSource, **kwargs: Any) -> Any:
     Raises:
         ModelError: one line for whatever it could not read.
     """
-    with _told_in_one_line(source):
+    with told_in_one_line(source), _quiet():
         return auto_class.from_pretrained(
             source.path, revision=source.revision or "main", trust_remote_code=False, **kwargs
         )
+
+
+def load_config(source: ModelSource) -> Any:
+    """The configuration of a causal language model.
+
+    Raises:
+        ModelError: it cannot be read, or transformers has no causal language model for it.
+    """
+    config = from_pretrained(AutoConfig, source)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"--model {source.name}: {config.model_type} is no causal language model to transformers "
+            f"{transformers.__version__}; give a decoder, or a checkpoint of the model's language part"
+        )
+    return config
 
 
 def load_skeleton(source: ModelSource) -> Any:
     """The causal language model of the source's configuration: every shape, no weights, no memory.
 
     Raises:
-        ModelError: one line for whatever transformers cannot build.
+        ModelError: one line for whatever transformers cannot build, or lacks a package for.
     """
-    config = from_pretrained(AutoConfig, source)
-    with _told_in_one_line(source), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    config = load_config(source)
+    with told_in_one_line(source), _quiet():
+        _require_trainable(config, is_on_its_device=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
+    """The causal language model with every weight from the checkpoint, on the CPU.
+
+    Raises:
+        ModelError: one line for whatever is missing, left over, of another shape, or cannot be trained through.
+    """
+    config = load_config(source)
+    with told_in_one_line(source), _quiet():
+        _require_trainable(config)
+    model, info = from_pretrained(
+        AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, output_loading_info=True,
+        ignore_mismatched_sizes=True, **attention_for(config),
+    )  # fmt: skip
+    with told_in_one_line(source):
+        _require_whole(model, info, is_part=type(model.config) is not type(config))
+    # A quantiser that has taken itself out again leaves the dtype it likes.
+    return model.to(dtype) if _stored_quantisation(config) and not hasattr(model, "hf_quantizer") else model
+
+
+def attention_for(config: Any) -> dict[str, str]:
+    """Keywords for `from_pretrained`: the attention that computes what the configuration says.
+
+    Gemma 2 caps its attention logits, and torch's scaled_dot_product_attention, transformers' choice, leaves the cap
+    out without a word (0.014 to 0.15 logits off on tiny models, measured 2026-11-25); vLLM applies it. Eager attention
+    does too, everywhere and in every dtype; flash attention would, on GPUs and in 16 bits alone.
+    """
+    caps = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    return {"attn_implementation": "eager"} if caps else {}
+
+
+def _require_whole(model: Any, info: dict[str, Any], *, is_part: bool) -> None:
+    """Every weight of the model was in the checkpoint, and every weight of the checkpoint is in the model.
+
+    What transformers itself declares ignorable (tied weights, rotary frequencies, heads for speculation) is not told
+    here. A model that is the language part of a larger checkpoint leaves the other parts' weights over: of what is
+    left over, only what lies inside one of its own modules is then an error.
+    """
+    left_over = info["unexpected_keys"]
+    if is_part:
+        own = [f"{name}." for name, _ in model.base_model.named_children()]
+        left_over = {key for key in left_over if _within_base(key, model.base_model_prefix).startswith(tuple(own))}
+    shapes = [f"{name} {tuple(theirs)} for {tuple(ours)}" for name, theirs, ours in info["mismatched_keys"]]
+    wrong = {
+        "lacks {} of the weights that the model needs ({})": info["missing_keys"],
+        "holds {} weights that the model has no place for ({})": left_over,
+        "holds {} weights of another shape ({})": shapes,
+    }
+    told = [words.format(len(names), first_three(names)) for words, names in wrong.items() if names]
+    if told:
+        raise ModelError(
+            f"the checkpoint {' and '.join(told)}: it is damaged, or config.json is another model's; download it "
+            "again, or save the whole model with save_pretrained"
+        )
+
+
+def _within_base(key: str, prefix: str) -> str:
+    return key.removeprefix(f"{prefix}.").removeprefix("language_model.").removeprefix(f"{prefix}.")
+
+
+def first_three(names: Iterable[str]) -> str:
+    """The first three names in order, and a sign that there are more."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
+
+
+def _stored_quantisation(config: Any) -> Any:
+    """What the checkpoint says about how its weights are quantised; None where they are not."""
+    own = getattr(config, "quantization_config", None)
+    return own or getattr(config.get_text_config(decoder=True), "quantization_config", None)
+
+
+def _require_trainable(config: Any, *, is_on_its_device: bool = True) -> None:
+    """Refuse a quantiser that lacks its package or that no gradient passes, before any weight is read.
+
+    Args:
+        is_on_its_device: whether the model will be loaded where this runs; elsewhere only packages are looked at.
+    """
+    stored = _stored_quantisation(config)
+    if not stored or not AutoHfQuantizer.supports_quant_method(stored):
+        return
+    quantizer: Any = AutoHfQuantizer.from_config(stored, pre_quantized=True)
+    try:
+        quantizer.validate_environment(device_map=None, weights_only=True)
+    except ImportError:
+        raise
+    except Exception:
+        if is_on_its_device:
+            raise
+    if not is_on_its_device or getattr(quantizer.quantization_config, "dequantize", False):
+        return
+    trainable = quantizer.is_trainable
+    if not (trainable() if callable(trainable) else trainable):
+        method = getattr(
+            quantizer.quantization_config.quant_method, "value", quantizer.quantization_config.quant_method
+        )
+        raise ModelError(
+            f"no gradient passes weights quantised with {method} (transformers' {type(quantizer).__name__}); give the "
+            "model in its unquantised form"
+        )
 
 
 @contextmanager
-def _told_in_one_line(source: ModelSource) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """transformers tells in tables what is told here in one line."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     try:
         yield
-    except ModelError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {source.name}: cannot be loaded ({reason})") from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    kind = "" if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: "
+    return kind + lines[0].strip()
+
+
+def _remedy(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return ": it needs code of its own, which is never run; give a model of a class that transformers has"
+    if isinstance(error, ImportError):
+        return ": install what it names, or give the model in its unquantised form"
+    if isinstance(error, AttributeError):
+        return (
+            f": transformers {transformers.__version__} cannot build a causal language model from this configuration; "
+            "give a checkpoint of its language part alone"
+        )
+    return ""

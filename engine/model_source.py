@@ -18,7 +18,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a frozen model comes from.
+    """Where a frozen model comes from, and the one error that says it cannot be had.
 
     Attributes:
         name: local folder, hub name, `pocket` for the embedded model, or `smollm2` for the one out of a package.
@@ -44,9 +44,12 @@ class ModelSource:
 
             return str(smollm2_folder())
         folder = Path(self.name).expanduser()
-        looks_local = folder.exists() or self.name.startswith((".", "/", "~"))
-        if looks_local and not (folder / "config.json").is_file():
-            raise ModelError(f"--model {self.name}: no config.json there; give a folder saved by save_pretrained")
-        if looks_local and not any(folder.glob("*.safetensors")):
-            raise ModelError(f"--model {self.name}: no *.safetensors weights there; save with safetensors")
-        return str(folder) if looks_local else self.name
+        if not folder.exists() and not self.name.startswith((".", "/", "~")):
+            return self.name
+        from engine.weight_files import check_folder
+
+        try:
+            check_folder(folder)
+        except ModelError as error:
+            raise ModelError(f"--model {self.name}: {error}") from error
+        return str(folder)
