@@ -1,16 +1,35 @@
-"""The greedy certificate: what a teacher-forced pass proves about free-running greedy decoding.
+"""The certificates: what a teacher-forced pass proves about free-running decoding, greedy and with beams.
 
-Owns: the verdict on one text from its margins. Must not know: losses, optimisers.
+Owns: the verdict on one text from its margins and cross-entropies. Must not know: losses, optimisers.
 
-In one set of numerics greedy decoding emits the target exactly if and only if the target is the strict argmax at every
-position under the true prefix, first and end-of-text token included (induction over t).
-Source: ours, docs/decisions/0001.
+**Greedy.** In one set of numerics greedy decoding emits the target exactly if and only if the target is the strict
+argmax at every position under the true prefix, first and end-of-text token included (induction over t).
+
+**Beams.** Let p_t be the probability of target token t under the true prefix, n_t = -log p_t, N_t the sum of n_s over
+s >= t, so that the target's log-probability is -N_0. A text that first differs from the target at t shares what comes
+before and spends at most 1 - p_t there, so it lies at least
+
+    slack_t = -log(1 - p_t) - N_t        nats
+
+below the target, however it goes on. Where the smallest slack is positive the target is likelier than every text that
+differs from it anywhere, finished or not, and so is each of its own prefixes: a beam search of any width ranks them
+first at every step, and exact search finds nothing likelier.
+Scores divided by length ** alpha: `Certificate.lead`. What is not proved (a search that stops as soon as `width` texts
+are finished; tokens after the last one of a text that does not end): docs/decisions/0015.
+Source: ours, docs/decisions/0001 and 0015; related, on exact search: Stahlberg & Byrne 2019, 1908.10090.
+
+T target tokens.
 """
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+ROUNDING_NATS = 1e-5
+"""Added to every token's cross-entropy before a slack is computed: what float32 may have taken off a log-sum-exp of up
+to 80. A slack is then a lower bound, and stays finite where a probability rounds to 1."""
 
 
 class Certificate(NamedTuple):
@@ -22,6 +41,10 @@ class Certificate(NamedTuple):
         num_tokens: T.
         mean_nats: mean cross-entropy of the measured positions under teacher forcing: what published work watches.
         accuracy: share of the measured positions that are right under teacher forcing.
+        log_prob: of the whole text, nats: plain sampling says it with probability `exp(log_prob)`. A lower bound by
+            at most `ROUNDING_NATS` a token; NaN where only a prefix was measured.
+        slack: every text that differs is at least so much less likely, nats; positive is the certificate for beams.
+            NaN where only a prefix was measured.
     """
 
     min_margin: float
@@ -29,11 +52,39 @@ class Certificate(NamedTuple):
     num_tokens: int
     mean_nats: float = float("nan")
     accuracy: float = float("nan")
+    log_prob: float = float("nan")
+    slack: float = float("nan")
 
     @property
     def is_greedy(self) -> bool:
         """Whether greedy decoding emits the target, in the numerics that were measured."""
         return self.first_mismatch == self.num_tokens
+
+    def lead(self, overrun: int) -> float:
+        """What is left of the slack where scores may be divided by length, nats; positive is a certificate.
+
+            slack - (overrun / T) * N_0
+
+        With N_0 = -log_prob, a finished text of m tokens scores at most -(N_0 + slack) / m ** alpha, the target
+        -N_0 / T ** alpha. For 0 <= alpha <= 1 and m <= T + overrun the target wins wherever this is positive.
+        The smallest margin is never below it: the target's log-odds at t are slack_t + N_(t+1) or more.
+
+        Args:
+            overrun: tokens that the search may decode past the target; 0 where the target does not end.
+        """
+        return self.slack + self.log_prob * overrun / self.num_tokens
+
+
+def slacks(nll_T: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
+    """`-log(1 - p_t) - N_t` of every position of one text, nats, as a lower bound; differentiable.
+
+    Rises with every token's log-odds d: `-log(1 - p) = softplus(d)` and `-log p = softplus(-d)`.
+
+    Args:
+        nll_T: cross-entropies of the target's tokens, nats.
+    """
+    nll_T = nll_T.clamp_min(0) + ROUNDING_NATS
+    return -torch.log(-torch.expm1(-nll_T)) - nll_T.flip(0).cumsum(0).flip(0)
 
 
 def certify(
@@ -49,10 +100,15 @@ def certify(
     margins = margin_T.tolist()
     wrong = [t for t, margin in enumerate(margins) if not margin > 0]
     worst = min(margins) if all(margin == margin for margin in margins) else float("nan")
-    return Certificate(
+    certificate = Certificate(
         worst,
         wrong[0] if wrong else len(margins),
         num_tokens or len(margins),
         mean_nats=float("nan") if nll_T is None else float(nll_T.mean()),
         accuracy=(len(margins) - len(wrong)) / len(margins),
     )
+    if nll_T is None or len(margins) < certificate.num_tokens:
+        return certificate
+    nll_T = nll_T.double()
+    log_prob = -float((nll_T.clamp_min(0) + ROUNDING_NATS).sum())
+    return certificate._replace(log_prob=log_prob, slack=float(slacks(nll_T).min()))

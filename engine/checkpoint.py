@@ -20,7 +20,7 @@ from engine.recipe import Recipe
 from engine.slots import Job, Snapshot
 from engine.target import Target
 
-VERSION = 1
+VERSION = 2
 RECORDS = {kind.__name__: kind for kind in (Certificate, Lesson, Snapshot)}
 """Records that a slot's state may hold; nothing else is ever built from a file."""
 

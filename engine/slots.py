@@ -61,6 +61,15 @@ class Job:
         """Read positions of one slot: K + T - 1."""
         return self.num_vectors + len(self.target.token_ids) - 1
 
+    @property
+    def overrun(self) -> int:
+        """Tokens that a search may decode past the target and still be proved to say it."""
+        return self.recipe.beam_overrun if self.target.ends else 0
+
+    def lead(self, certificate: Certificate) -> float:
+        """What `stop_margin` is asked of: the smallest margin, logits; with `proof = "beam"` the lead, nats."""
+        return certificate.min_margin if self.recipe.proof == "greedy" else certificate.lead(self.overrun)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -91,9 +100,14 @@ class Attempt:
     generated_ids: tuple[int, ...] | None = None
 
     @property
-    def is_candidate(self) -> bool:
-        """Whether the verifier should see it."""
+    def is_greedy(self) -> bool:
+        """Whether greedy decoding emits the target."""
         return self.certificate is not None and self.certificate.is_greedy
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether the proof that was asked for holds in the solver's numerics, however narrowly."""
+        return self.certificate is not None and self.is_greedy and self.job.lead(self.certificate) > 0
 
     # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
     def __getstate__(self) -> dict[str, Any]:
@@ -111,11 +125,6 @@ class Snapshot:
     prompt_KD: Tensor
     certificate: Certificate
     window: int
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """What is better ranks higher: a longer window before any margin."""
-        return self.window, self.certificate.min_margin
 
 
 @dataclass(eq=False)
@@ -190,7 +199,16 @@ class Slot:
     def is_certified(self) -> bool:
         certificate = self.best.certificate if self.best else None
         wanted = self.job.recipe.stop_margin
-        return certificate is not None and certificate.is_greedy and certificate.min_margin >= wanted
+        return certificate is not None and certificate.is_greedy and self.job.lead(certificate) >= wanted
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """Of the best measurement; what is better ranks higher."""
+        return self._rank(self.best) if self.best else (0, 0.0, 0.0)
+
+    def _rank(self, snapshot: Snapshot) -> tuple[int, float, float]:
+        """A longer window before any lead, and where nothing is proved yet the margin."""
+        return snapshot.window, max(0.0, self.job.lead(snapshot.certificate)), snapshot.certificate.min_margin
 
     def observe(self, certificate: Certificate, prompt_KD: Float[Tensor, "K D"]) -> None:
         """Remember prompt and measurement together if this is the best yet, before any step moves the prompt.
@@ -203,7 +221,7 @@ class Slot:
         if not math.isfinite(certificate.min_margin):
             return
         snapshot = Snapshot(prompt_KD, certificate, self.lesson.window)
-        if self.best is None or snapshot.rank > self.best.rank:
+        if self.best is None or self._rank(snapshot) > self._rank(self.best):
             self.best = snapshot
 
     def begin(self, trained: dict[str, Tensor], constant: dict[str, Tensor]) -> None:

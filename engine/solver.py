@@ -195,7 +195,7 @@ class Solver:
         attempts = []
         for family in self._families():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
-                winner = max(family, key=lambda slot: slot.best.rank if slot.best else (0, 0.0))
+                winner = max(family, key=lambda slot: slot.rank)
                 attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
                 if winner.best and winner.is_certified:
                     self.solved.add(list(winner.job.target.token_ids), winner.best.prompt_KD)

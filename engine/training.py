@@ -13,6 +13,7 @@ from itertools import chain, repeat
 import torch
 from torch import Tensor
 
+from engine.certificate import slacks
 from engine.contexts import POLICIES, SOFT, Texts, num_given, setting_at
 from engine.cost import has_own_pass, step_positions
 from engine.frozen_lm import FrozenLM
@@ -166,9 +167,16 @@ def _training_view(lm: FrozenLM, slots: list[Slot], measured: Measured) -> View:
                 gamma=loss.gamma,
                 judge=(leaf["judge_weight"], leaf["judge_bias"]) if "judge_weight" in leaf else None,
                 baseline=slot.baseline,
+                lead_T=_leads(slot, scores[b]) if slot.recipe.proof == "beam" else None,
             )  # fmt: skip
         )
     return View(lm, views)
+
+
+def _leads(slot: Slot, scores_T: Scores) -> Tensor:
+    """The target's lead over every text that first differs at a position, (T,), nats: `engine.certificate`, by token."""
+    nll_T = scores_T.nll
+    return slacks(nll_T) - nll_T.sum() * slot.job.overrun / len(slot.target_T)
 
 
 def _weighed(view: View, weights: list[dict[str, float]]) -> Tensor:

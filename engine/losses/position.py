@@ -28,21 +28,25 @@ class Knobs(NamedTuple):
         p_B: order of the violation norm.
         gamma_B: focal's exponent.
         weight_BT: factor on each position's cost; 1 is neutral, 0 leaves a position out.
+        lead_BT: what the margin is asked of, where that is not `Scores.margin`: with `proof = "beam"` the target's lead
+            over every text that first differs at the position, nats (`engine.certificate`).
     """
 
     margin_B: Tensor
     p_B: Tensor
     gamma_B: Tensor
     weight_BT: Tensor
+    lead_BT: Tensor | None = None
 
 
 def violations(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B T"]:
-    """`weight * max(0, margin - (z[target] - max over v != target of z[v]))`, logits; 0 on padding.
+    """`weight * max(0, margin - lead)`, with `lead = z[target] - max over v != target of z[v]`, logits; 0 on padding.
 
-    Zero exactly where the target leads its best rival by the margin asked for.
-    Source: multiclass hinge, Crammer & Singer 2001.
+    Zero exactly where the target leads by the margin asked for: its best rival, or with `proof = "beam"` every other
+    text (`Knobs.lead_BT`).
+    Source: multiclass hinge, Crammer & Singer 2001; over whole texts: ours.
     """
-    violation_BT = (knobs.margin_B[:, None] - scores_BT.margin).clamp_min(0) * knobs.weight_BT
+    violation_BT = (knobs.margin_B[:, None] - _lead(scores_BT, knobs)).clamp_min(0) * knobs.weight_BT
     return torch.where(mask_BT, violation_BT, 0.0)
 
 
@@ -90,11 +94,11 @@ def violation_mix(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs)
 
 
 def soft_hinge(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
-    """Mean of `weight * log(1 + exp(margin - (z[target] - best rival)))`, logits: the hinge without its corner.
+    """Mean of `weight * log(1 + exp(margin - lead))`, logits or nats: the hinge without its corner.
 
     Never quite zero, so a satisfied position keeps a small pull. Source: ours.
     """
-    return _mean(torch.nn.functional.softplus(knobs.margin_B[:, None] - scores_BT.margin), mask_BT, knobs)
+    return _mean(torch.nn.functional.softplus(knobs.margin_B[:, None] - _lead(scores_BT, knobs)), mask_BT, knobs)
 
 
 def cross_entropy(scores_BT: Scores, mask_BT: Bool[Tensor, "B T"], knobs: Knobs) -> Float[Tensor, "B"]:
@@ -128,6 +132,10 @@ def position_weights(
     if len(wrong):
         weight_T[: int(wrong[0]) + 1] *= prefix_weight
     return weight_T
+
+
+def _lead(scores_BT: Scores, knobs: Knobs) -> Tensor:
+    return scores_BT.margin if knobs.lead_BT is None else knobs.lead_BT
 
 
 def _mean(cost_BT: Tensor, mask_BT: Tensor, knobs: Knobs) -> Tensor:

@@ -61,6 +61,7 @@ class TextView:
         num_given: leading tokens that the policy gives; sampled rollouts begin with them.
         judge: professor forcing's own parameters: weight (D,) and bias (); None where it is off.
         baseline: moving mean of the text's reward.
+        lead_T: what a margin is asked of, where that is not the scores' own; see `Knobs`.
     """
 
     prompt_KD: Tensor
@@ -76,6 +77,7 @@ class TextView:
     gamma: float
     judge: tuple[Tensor, Tensor] | None = None
     baseline: float = 0.0
+    lead_T: Tensor | None = None
     rollout: Rollout | None = None
     samples: Samples | None = None
 
@@ -112,7 +114,10 @@ class View:
             return torch.tensor([getattr(text, name) for text in self.texts], device=self.lm.device)
 
         weight_BT = pad_sequence([text.weight_T for text in self.texts], batch_first=True)
-        return Knobs(column("margin"), column("p"), column("gamma"), weight_BT)
+        leads = [text.scores_T.margin if text.lead_T is None else text.lead_T for text in self.texts]
+        return Knobs(
+            column("margin"), column("p"), column("gamma"), weight_BT, pad_sequence(leads, batch_first=True)
+        )
 
     def rollouts(self) -> list[Rollout]:
         """Every text's greedy rollout; a walk without gradient, then one pass with it."""

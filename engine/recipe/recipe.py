@@ -48,6 +48,18 @@ class Recipe(Strict):
     )
     attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
     siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
+    proof: Literal["greedy", "beam"] = Field(
+        default="greedy",
+        description="beam: no other text is likelier, so that beam search of any width says it too; margins then are "
+        "leads over whole texts, in nats",
+    )
+    beam_overrun: int = Field(
+        default=8,
+        ge=8,
+        le=MOST,
+        description="proof = beam: tokens that a search which divides scores by length may decode past the target; "
+        "the verifier's decodes 8",
+    )
     stop_margin: float = Field(default=0.5, gt=0, description="smallest margin in logits at which an attempt is done")
     noise_factor: float = Field(
         default=2.0,

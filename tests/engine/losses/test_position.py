@@ -89,7 +89,7 @@ def test_a_text_costs_the_same_alone_and_in_company(name):
     together_B.sum().backward()
     for b, length in enumerate(LENGTHS):
         logits_1TV = logits_BTV.detach()[b : b + 1, :length].clone().requires_grad_()
-        own = Knobs(*(column[b : b + 1] for column in knobs))
+        own = Knobs(*(column[b : b + 1] for column in knobs if column is not None))
         own = own._replace(weight_BT=own.weight_BT[:, :length])
         scores_1T = scores_of(logits_1TV, target_BT[b : b + 1, :length])
         alone_B = POSITION_TERMS[name](scores_1T, torch.ones(1, length, dtype=torch.bool), own)
