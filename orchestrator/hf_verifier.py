@@ -44,17 +44,23 @@ class HfVerifier(Verifier):
 
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         said: dict[int, Said] = {}
-        for batch in self._batches(candidates, mode.batch_size or BATCH_SIZE):
+        for batch in self._batches(candidates, mode):
             said |= zip(batch, self._generate([candidates[index] for index in batch], mode), strict=True)
         return [said[index] for index in range(len(candidates))]
 
-    def _batches(self, candidates: list[Candidate], batch_size: int) -> list[list[int]]:
-        """Similar lengths together; no batch whose longest prompt and longest text overrun the context."""
+    def _batches(self, candidates: list[Candidate], mode: Mode) -> list[list[int]]:
+        """Similar lengths together; no batch whose longest prompt and longest text overrun the context.
+
+        Beams search all texts of a batch equally far, and how far decides what they find: one length a batch.
+        """
+        batch_size = mode.batch_size or BATCH_SIZE
         batches: list[list[int]] = []
         for index in sorted(range(len(candidates)), key=lambda index: len(candidates[index].token_ids)):
             group = [candidates[member] for member in [*(batches[-1] if batches else []), index]]
             longest = max(len(c.prompt_KD) for c in group)
-            if batches and len(group) <= batch_size and longest + max(map(self._limit, group)) <= self.context:
+            fits = longest + max(map(self._limit, group)) <= self.context
+            is_even = mode.beams == 1 or len(set(map(self._limit, group))) == 1
+            if batches and len(group) <= batch_size and fits and is_even:
                 batches[-1].append(index)
             else:
                 batches.append([index])

@@ -22,11 +22,8 @@ from rich.table import Table
 from engine.parameterisation import serve
 from orchestrator.judge import Judge
 from orchestrator.progress import Reporter
-from orchestrator.verifier import GREEDY, Candidate, Mode
+from orchestrator.verifier import BEAMS, GREEDY, Candidate, Mode
 from orchestrator.verifier_actor import EngineSpec
-
-BEAMS = 4
-"""Width of the ladder's beam search."""
 
 NOISE_SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Standard deviations tried on a prompt, in units of its root mean square."""

@@ -22,12 +22,16 @@ DECIDES_NOTHING = {
 }  # fmt: skip
 """Keys of a recipe that a plan does not depend on; max_steps enters by itself."""
 
+FOR_BEAMS = {"proof", "beam_overrun"}
+"""Keys that decide nothing either where greedy decoding is what is to be proved."""
+
 SHIPPED = pocket.PATH / "vector_plans.json"
 
 
 def cache_key(fingerprint: str, recipe: Recipe) -> str:
     """Model and everything in the recipe that decides what a vector can hold."""
-    optimisation = recipe.model_dump(mode="json", exclude=DECIDES_NOTHING)
+    idle = FOR_BEAMS if recipe.proof == "greedy" else set()
+    optimisation = recipe.model_dump(mode="json", exclude=DECIDES_NOTHING | idle)
     rule = [optimisation, LENGTHS, TOKENS_PER_VECTOR, min(MAX_STEPS, recipe.max_steps)]
     digest = hashlib.blake2b(json.dumps(rule, sort_keys=True).encode(), digest_size=6).hexdigest()
     return f"{fingerprint}-{digest}"
@@ -48,11 +52,11 @@ def save_plan(fingerprint: str, recipe: Recipe, plan: VectorPlan) -> None:
 
 
 def ship() -> None:
-    """Calibrate the pocket model under the default recipe and keep the plan beside its weights."""
+    """Calibrate the pocket model under the default recipe, for both proofs, and keep the plans beside its weights."""
     lm = FrozenLM.load(ModelSource("pocket"))
-    recipe = Recipe()
-    plan = calibrate(Solver(lm), recipe)
-    SHIPPED.write_text(json.dumps({cache_key(lm.fingerprint, recipe): plan.to_json()}, indent=1) + "\n")
+    recipes = [Recipe(), Recipe(proof="beam")]
+    plans = {cache_key(lm.fingerprint, recipe): calibrate(Solver(lm), recipe).to_json() for recipe in recipes}
+    SHIPPED.write_text(json.dumps(plans, indent=1) + "\n")
     print(SHIPPED.read_text())
 
 

@@ -26,7 +26,18 @@ from orchestrator.terminal import printable
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 
-COLUMNS = ["id", "token_ids", "prompt", "num_vectors", "hidden_size", "exact", "engine", "engine_dtype", "min_margin"]
+COLUMNS = [
+    "id",
+    "token_ids",
+    "prompt",
+    "num_vectors",
+    "hidden_size",
+    "exact",
+    "engine",
+    "engine_dtype",
+    "min_margin",
+    "proof",
+]
 
 
 PROOF_FILE = "proof.parquet"
@@ -82,6 +93,7 @@ class Reproof:
         num_unproved: rows that claim nothing.
         before: who said so first: engines and numerics of the stored verdicts.
         mode: how the prompts were decoded this time.
+        for_beams: of each claim whether it is one for beam search too.
     """
 
     verdicts: list[Verdict]
@@ -89,6 +101,7 @@ class Reproof:
     num_unproved: int
     before: list[str] = field(default_factory=list)
     mode: Mode = GREEDY
+    for_beams: list[bool] = field(default_factory=list)
 
     @property
     def num_exact(self) -> int:
@@ -194,7 +207,8 @@ def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Rep
     """Decode every claimed prompt anew."""
     verdicts = judge.judge(claims.candidates, mode, lambda done: reporter.update(done, "judged"))
     before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in claims.rows})
-    return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode)
+    for_beams = [row["proof"] == "beam" for row in claims.rows]
+    return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode, for_beams)
 
 
 @contextmanager
@@ -214,9 +228,13 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
     if as_json:
         print(run_record.dump([asdict(verdict) for verdict in reproof.verdicts]))
         return
+    # Without a claim there is nothing to keep: a greedy text need not be what beams find.
+    claimed = {v.id for v, is_claimed in zip(reproof.verdicts, reproof.for_beams, strict=True) if is_claimed}
     lost = [verdict for verdict in reproof.verdicts if not verdict.exact]
     for verdict in lost[:20]:
         reason = verdict.refusal or f"not exact from token {verdict.first_mismatch}"
+        if reproof.mode.beams > 1 and verdict.id in claimed:
+            reason += ", and it is claimed for beam search"
         console.print(printable(f"{verdict.id}: {reason}"), style="red", highlight=False, markup=False)
     if len(lost) > 20:
         console.print(f"... and {len(lost) - 20} more", highlight=False)
@@ -224,6 +242,10 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
         console.print(f"margin from {low:g}: {exact} of {judged} exact", highlight=False)
     if reproof.num_unproved:
         console.print(f"{reproof.num_unproved} rows hold no prompt that was proved by the run", highlight=False)
+    if reproof.mode.beams > 1:
+        held = sum(verdict.exact for verdict in reproof.verdicts if verdict.id in claimed)
+        line = f"{len(claimed)} of {len(reproof.verdicts)} claim beam search of any width; {held} of these hold"
+        console.print(line, highlight=False)
     if reproof.verdicts:
         beams = f", beam search of width {reproof.mode.beams}" if reproof.mode.beams > 1 else ""
         who = f" on {reproof.verdicts[0].engine} ({reproof.verdicts[0].engine_dtype}{beams})"

@@ -3,6 +3,7 @@
 Owns: which fact goes into which column. Must not know: files, Ray.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,7 +47,7 @@ def result_row(item: Item, context: RowContext) -> Row:
     attempt, verdict = item.attempt, item.verdict
     certificate = attempt.certificate if attempt else None
     # A verdict counts for the prompt it was given on, not for a later attempt's.
-    judged = verdict if attempt and attempt.is_candidate else None
+    judged = verdict if attempt and attempt.is_greedy else None
     said = judged.generated_ids if judged else attempt.generated_ids if attempt else None
     seen = monitor(certificate, said, item.target) if certificate and said is not None else None
     return {
@@ -60,6 +61,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "exact": judged.exact if judged else False,
         "text_exact": _says_the_text(judged, item, context) if judged else False,
         "rung": str(_rung(attempt, judged)) if attempt else None,
+        "proof": ("beam" if judged.beams > 1 else "greedy") if judged and judged.exact else None,
         "engine": judged.engine if judged else None,
         "engine_dtype": judged.engine_dtype if judged else None,
         "generated_ids": list(judged.generated_ids) if judged else None,
@@ -67,6 +69,8 @@ def result_row(item: Item, context: RowContext) -> Row:
         "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
         "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
+        "log_prob": _known(certificate.log_prob) if certificate else None,
+        "beam_slack": _known(certificate.slack) if certificate else None,
         "first_mismatch": judged.first_mismatch if judged else certificate.first_mismatch if certificate else None,
         "teacher_forced_nats": certificate.mean_nats if certificate else None,
         "token_accuracy": seen.token_accuracy if seen else None,
@@ -85,6 +89,10 @@ def result_row(item: Item, context: RowContext) -> Row:
 def _says_the_text(judged: Verdict, item: Item, context: RowContext) -> bool:
     """A target's tokens decode to its text, or it would not be a target; only other tokens need decoding."""
     return judged.exact or context.says(list(judged.generated_ids)) == item.text
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:

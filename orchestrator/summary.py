@@ -3,6 +3,7 @@
 Owns: figures over committed rows, their rendering. Must not know: how rows came to be.
 """
 
+import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from orchestrator.run_record import RunRecord
 from orchestrator.terminal import one_line, printable, say
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
-           "min_margin", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
-           "diagnosis", "spelling"]  # fmt: skip
+           "min_margin", "proof", "beam_slack", "log_prob", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
+           "diagnosis"]  # fmt: skip
 OTHER_WIDTH = 62
 """Columns of the terminal that the table needs beside the text."""
 
@@ -47,8 +48,15 @@ class Summary:
         return sum(bool(row["exact"]) for row in self.rows)
 
     @property
+    def num_for_beams(self) -> int:
+        """Rows proved for beam search of any width."""
+        return sum(row["proof"] == "beam" for row in self.rows)
+
+    @property
     def is_all_verified(self) -> bool:
-        return len(self.rows) == self.record.num_rows and self.num_exact == len(self.rows)
+        """Every row has the proof that was asked for."""
+        num_proved = self.num_for_beams if self.record.recipe.proof == "beam" else self.num_exact
+        return len(self.rows) == self.record.num_rows and num_proved == len(self.rows)
 
 
 def summarise(ledger: Ledger, record: RunRecord) -> Summary:
@@ -77,6 +85,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     """The figures in a few lines."""
     rows, record = summary.rows, summary.record
     verdict = f"{summary.num_exact} of {record.num_rows} exact on {record.engine} ({record.engine_dtype})"
+    if record.recipe.proof == "beam":
+        verdict += f", {summary.num_for_beams} of them for beam search of any width"
     console.print(verdict, style="bold green" if summary.is_all_verified else "bold yellow", highlight=False)
     exact = [row for row in rows if row["exact"]]
     if exact:
@@ -89,7 +99,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             f"margin: smallest {min(margins):.2f}, median {statistics.median(margins):.2f} logits",
             f"{record.seconds:.0f} s{rate}",
         )
-        for line in lines:
+        for line in [*lines[:2], *_beam_lines(exact), *lines[2:]]:
             console.print(line, highlight=False, soft_wrap=True)
     respelt = Counter(row["spelling"] for row in rows if row["spelling"] not in (None, Spelling.PLAIN))
     if respelt:
@@ -100,6 +110,18 @@ def print_summary(summary: Summary, console: Console) -> None:
     for row in [row for row in rows if not row["exact"]][:20]:
         line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
         say(console, one_line(line))
+
+
+def _beam_lines(rows: list[Row]) -> list[str]:
+    """How far every other text is behind, and how often plain sampling says the target, where beams are proved."""
+    proved = [row for row in rows if row["proof"] == "beam"]
+    if not proved:
+        return []
+    slack, chance = [row["beam_slack"] for row in proved], [math.exp(row["log_prob"]) for row in proved]
+    return [
+        f"for beam search: every other text at least {min(slack):.2f} nats behind, median {statistics.median(slack):.2f}; "
+        f"plain sampling says a text with probability {min(chance):.2f} or more, median {statistics.median(chance):.2f}"
+    ]
 
 
 def _failures(rows: list[Row]) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BEAMS = 4
+"""Width of the beam search that a run with `proof = "beam"` and the ladder ask for."""
+
 SLACK_TOKENS = 8
 """Tokens decoded past the target's length, so that a text that does not stop is told from one that does."""
 
@@ -22,11 +25,13 @@ class Candidate:
         id: the text's id.
         prompt_KD: (K, D) float32.
         token_ids: T target tokens, the end-of-text token last where stopping is part of the target.
+        for_beams: whether it is claimed that a beam search of `BEAMS` says them too.
     """
 
     id: str
     prompt_KD: np.ndarray
     token_ids: tuple[int, ...]
+    for_beams: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Verdict:
         refusal: why the candidate was not decoded, or None.
         margins: of each right token over its best rival in the engine's own numerics, logits, up to the first
             mismatch; None if not asked for.
+        beams: width of the search that emitted them; 1 is greedy. A claim for beams that is exact was so in both.
     """
 
     id: str
@@ -83,6 +89,7 @@ class Verdict:
     engine_dtype: str
     refusal: str | None = None
     margins: tuple[float, ...] | None = None
+    beams: int = 1
 
 
 class Verifier(ABC):
@@ -102,11 +109,21 @@ class Verifier(ABC):
     end_ids: list[int]
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
-        """One verdict for each candidate, in order. A candidate that cannot be decoded is refused, not raised."""
+        """One verdict for each candidate, in order. A candidate that cannot be decoded is refused, not raised.
+
+        Greedy decoding is followed by beams where they are claimed: what these say is the verdict then.
+        """
+        verdicts = self._judge(candidates, mode)
+        claimed = [i for i, c in enumerate(candidates) if c.for_beams and verdicts[i].exact and mode.beams == 1]
+        for i, verdict in zip(claimed, self._judge([candidates[i] for i in claimed], Mode(BEAMS)), strict=True):
+            verdicts[i] = verdict
+        return verdicts
+
+    def _judge(self, candidates: list[Candidate], mode: Mode) -> list[Verdict]:
         reasons = [refusal(c, hidden_size=self.hidden_size, context=self.context) for c in candidates]
         sound = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
         said = iter(self._decode(sound, mode) if sound else [])
-        name = {"engine": self.engine, "engine_dtype": self.engine_dtype}
+        name = {"engine": self.engine, "engine_dtype": self.engine_dtype, "beams": mode.beams}
         return [
             refused(c, reason, **name) if reason else verdict(c, next(said), ends=self._ends(c), **name)
             for c, reason in zip(candidates, reasons, strict=True)
@@ -146,7 +163,7 @@ def refusal(candidate: Candidate, *, hidden_size: int, context: int) -> str | No
     return None
 
 
-def verdict(candidate: Candidate, said: Said, *, ends: bool, engine: str, engine_dtype: str) -> Verdict:
+def verdict(candidate: Candidate, said: Said, *, ends: bool, engine: str, engine_dtype: str, beams: int = 1) -> Verdict:
     """Compare what was emitted with the target.
 
     Args:
@@ -155,15 +172,18 @@ def verdict(candidate: Candidate, said: Said, *, ends: bool, engine: str, engine
         ends: whether stopping is part of the target; if not, what follows its last token is not judged.
         engine: name and version of the engine.
         engine_dtype: its numerics.
+        beams: width of the search.
     """
     target = candidate.token_ids
     judged = tuple(said.token_ids) if ends else tuple(said.token_ids[: len(target)])
     pairs = enumerate(zip(judged, target, strict=False))
     first_mismatch = next((t for t, (ours, theirs) in pairs if ours != theirs), min(len(judged), len(target)))
     margins = None if said.margins is None else tuple(said.margins[:first_mismatch])
-    return Verdict(candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype, margins=margins)
+    return Verdict(
+        candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype, margins=margins, beams=beams
+    )
 
 
-def refused(candidate: Candidate, reason: str, *, engine: str, engine_dtype: str) -> Verdict:
+def refused(candidate: Candidate, reason: str, *, engine: str, engine_dtype: str, beams: int = 1) -> Verdict:
     """The verdict on a candidate that was not decoded."""
-    return Verdict(candidate.id, False, (), 0, engine, engine_dtype, refusal=reason)
+    return Verdict(candidate.id, False, (), 0, engine, engine_dtype, refusal=reason, beams=beams)

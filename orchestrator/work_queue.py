@@ -244,7 +244,8 @@ class WorkQueue:
         item.steps += attempt.steps
         item.tokens += attempt.tokens
         item.seconds += attempt.seconds
-        if attempt.is_candidate:
+        item.verdict = None  # it was given on another prompt
+        if attempt.is_candidate or (attempt.is_greedy and self._is_spent(item)):
             self._move(item, State.CANDIDATE, {State.LEASED})
             self._candidates.append(item.id)
         else:
@@ -254,9 +255,7 @@ class WorkQueue:
     def take_candidates(self, limit: int) -> list[Candidate]:
         """Up to `limit` candidates that nobody judges yet, oldest first."""
         taken = [self._open[self._candidates.popleft()] for _ in range(min(limit, len(self._candidates)))]
-        return [
-            Candidate(item.id, item.attempt.prompt_KD.numpy(), item.target.token_ids) for item in taken if item.attempt
-        ]
+        return [_candidate(item.id, item.attempt) for item in taken if item.attempt]
 
     def return_candidates(self, ids: list[str]) -> None:
         """Candidates whose judge was lost: to be judged again, nothing concluded."""
@@ -272,7 +271,8 @@ class WorkQueue:
         if verdict.exact:
             self._end(item, State.VERIFIED, None)
         else:
-            self._try_again(item, State.REJECTED, verdict.refusal or "decoded otherwise by the verifier", verdict)
+            by = "the verifier's beam search" if verdict.beams > 1 else "the verifier"
+            self._try_again(item, State.REJECTED, verdict.refusal or f"decoded otherwise by {by}", verdict)
         return item.state
 
     def give_back(self, worker: str, checkpoints: Mapping[str, bytes | None]) -> dict[str, State]:
@@ -334,14 +334,19 @@ class WorkQueue:
         return ended
 
     def _try_again(self, item: Item, spent: State, reason: str, verdict: Verdict | None) -> None:
-        job, attempt = _job(item), item.attempt
-        assert attempt is not None
-        if item.num_attempts >= job.recipe.attempts or attempt.tokens >= job.budget:
+        if self._is_spent(item):
             self._end(item, spent, reason)
             return
-        self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE}, self.retry(job, attempt, verdict))
+        assert item.attempt is not None
+        job = self.retry(_job(item), item.attempt, verdict)
+        self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE}, job)
         # Straggling texts go first: they decide when a run ends.
         self._pending.appendleft(item.id)
+
+    def _is_spent(self, item: Item) -> bool:
+        """Whether no attempt follows the last one."""
+        job, attempt = _job(item), item.attempt
+        return item.num_attempts >= job.recipe.attempts or (attempt is not None and attempt.tokens >= job.budget)
 
     def _end(self, item: Item, state: State, reason: str | None) -> None:
         self._move(item, state, {State.LEASED, State.CANDIDATE})
@@ -386,6 +391,12 @@ class WorkQueue:
 def positions(job: Job) -> int:
     """Read positions all siblings of a job take in a solver's table."""
     return job.num_positions * job.recipe.siblings
+
+
+def _candidate(id: str, attempt: Attempt) -> Candidate:
+    """What an attempt claims; the last one may hold for greedy decoding alone, whatever was asked for."""
+    for_beams = attempt.is_candidate and attempt.job.recipe.proof == "beam"
+    return Candidate(id, attempt.prompt_KD.numpy(), attempt.job.target.token_ids, for_beams)
 
 
 def _job(item: Item) -> Job:

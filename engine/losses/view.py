@@ -115,9 +115,7 @@ class View:
 
         weight_BT = pad_sequence([text.weight_T for text in self.texts], batch_first=True)
         leads = [text.scores_T.margin if text.lead_T is None else text.lead_T for text in self.texts]
-        return Knobs(
-            column("margin"), column("p"), column("gamma"), weight_BT, pad_sequence(leads, batch_first=True)
-        )
+        return Knobs(column("margin"), column("p"), column("gamma"), weight_BT, pad_sequence(leads, batch_first=True))
 
     def rollouts(self) -> list[Rollout]:
         """Every text's greedy rollout; a walk without gradient, then one pass with it."""

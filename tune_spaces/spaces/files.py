@@ -22,7 +22,15 @@ NOT_SEARCHED = {
     "seed": "only luck tells seeds apart",
     "curriculum.order": "it changes no text's attempt",
 } | dict.fromkeys(
-    ("end_of_text", "margin_growth", "noise_factor", "stop_margin", "parameterisation.serving_dtype"),
+    (
+        "end_of_text",
+        "proof",
+        "beam_overrun",
+        "margin_growth",
+        "noise_factor",
+        "stop_margin",
+        "parameterisation.serving_dtype",
+    ),
     "it says what is asked of a prompt, and a trial must not win by asking less",
 )
 COMPANY = "it reads what other texts came to, so that a trial would depend on its company"
