@@ -174,7 +174,7 @@ def _training_view(lm: FrozenLM, slots: list[Slot], measured: Measured) -> View:
 
 
 def _leads(slot: Slot, scores_T: Scores) -> Tensor:
-    """The target's lead over every text that first differs at a position, (T,), nats: `engine.certificate`, by token."""
+    """The target's lead over every text that first differs at a position, (T,), nats: `Certificate.lead` by token."""
     nll_T = scores_T.nll
     return slacks(nll_T) - nll_T.sum() * slot.job.overrun / len(slot.target_T)
 

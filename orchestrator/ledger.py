@@ -41,11 +41,8 @@ SCHEMA = pa.schema(
         ),  # the verifying engine emitted exactly token_ids; written by the verifier alone
         ("text_exact", pa.bool_()),  # what it emitted decodes to exactly the text, by whatever tokens
         ("rung", pa.string()),  # highest rung of proof reached: none, argmax, margin, greedy; null if never solved
-        (
-            "proof",
-            pa.string(),
-        ),  # what the verifying engine's word is good for: greedy; beam, for beam search of any width
-        # too, where the solver's certificate says so and the engine's beams of 4 agreed; null where it is not exact
+        ("proof", pa.string()),  # greedy, or beam: the solver's certificate for beam search of any width holds and the
+        # verifying engine's beams of 4 said the text too; null where it is not exact
         ("engine", pa.string()),  # verifying engine and version; null if never judged
         ("engine_dtype", pa.string()),  # its numerics
         ("generated_ids", pa.list_(pa.int32())),  # what it emitted
@@ -56,15 +53,9 @@ SCHEMA = pa.schema(
             pa.list_(pa.float32()),
         ),  # K * D values, vector after vector; null if nothing was optimised
         ("min_margin", pa.float32()),  # smallest margin the solver measured on exactly this prompt, logits
-        (
-            "log_prob",
-            pa.float32(),
-        ),  # of the whole text on exactly this prompt, nats: sampling says it with exp(log_prob)
-        (
-            "beam_slack",
-            pa.float32(),
-        ),  # every other text is at least so much less likely, nats; positive: no beam search
-        # and no exact search finds another one. A bound, as the solver measured it; null where only a prefix was measured
+        ("log_prob", pa.float32()),  # of the text on exactly this prompt, nats: plain sampling says it so often
+        ("beam_slack", pa.float32()),  # every other text is at least so much less likely, nats, as the solver measured
+        # it; positive: beam search of any width says the text; null, as log_prob, where only a prefix was measured
         ("first_mismatch", pa.int32()),  # the verifier's if it judged, else the solver's; T if none
         ("teacher_forced_nats", pa.float32()),  # mean cross-entropy under the true prefix, on the stored prompt
         ("token_accuracy", pa.float32()),  # share of right tokens in free-running greedy decoding: the verifier's if

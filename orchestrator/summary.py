@@ -17,9 +17,9 @@ from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
 from orchestrator.terminal import one_line, printable, say
 
-COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "num_vectors",
-           "min_margin", "proof", "beam_slack", "log_prob", "steps", "tokens", "attempts", "first_mismatch", "teacher_forced_nats", "token_accuracy",
-           "diagnosis"]  # fmt: skip
+COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "proof", "engine", "engine_dtype",
+           "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts", "first_mismatch",
+           "teacher_forced_nats", "token_accuracy", "diagnosis"]  # fmt: skip
 OTHER_WIDTH = 62
 """Columns of the terminal that the table needs beside the text."""
 
@@ -117,10 +117,10 @@ def _beam_lines(rows: list[Row]) -> list[str]:
     proved = [row for row in rows if row["proof"] == "beam"]
     if not proved:
         return []
-    slack, chance = [row["beam_slack"] for row in proved], [math.exp(row["log_prob"]) for row in proved]
+    slacks, chances = [row["beam_slack"] for row in proved], [math.exp(row["log_prob"]) for row in proved]
     return [
-        f"for beam search: every other text at least {min(slack):.2f} nats behind, median {statistics.median(slack):.2f}; "
-        f"plain sampling says a text with probability {min(chance):.2f} or more, median {statistics.median(chance):.2f}"
+        f"other texts: at least {min(slacks):.2f} nats behind, median {statistics.median(slacks):.2f}",
+        f"plain sampling says a text with probability {min(chances):.2f} or more, median {statistics.median(chances):.2f}",
     ]
 
 
