@@ -120,7 +120,7 @@ def _beam_lines(rows: list[Row]) -> list[str]:
     slacks, chances = [row["beam_slack"] for row in proved], [math.exp(row["log_prob"]) for row in proved]
     return [
         f"other texts: at least {min(slacks):.2f} nats behind, median {statistics.median(slacks):.2f}",
-        f"plain sampling says a text with probability {min(chances):.2f} or more, median {statistics.median(chances):.2f}",
+        f"plain sampling says a text {min(chances):.0%} of the time at least, median {statistics.median(chances):.0%}",
     ]
 
 

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -52,12 +51,15 @@ class Language:
         """Tokens that a search may decode."""
         return len(self.target) + (OVERRUN if self.ends else 0)
 
-    @lru_cache(maxsize=None)  # noqa: B019 (frozen, and as short-lived as its example)
-    def log_probs(self, prefix: Prefix) -> tuple[float, ...]:
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """What is said where nothing is asked for."""
+        return np.random.default_rng(self.seed).dirichlet(np.full(self.size, 0.3), size=11) + 1e-9
+
+    def log_probs(self, prefix: Prefix) -> list[float]:
         """Of every token after a prefix, nats."""
         t = len(prefix)
-        stream = np.random.default_rng([self.seed, *prefix])
-        weights = stream.dirichlet(np.full(self.size, 0.3)) + 1e-9
+        weights = self.rows[sum(token * (s + 3) for s, token in enumerate(prefix)) % len(self.rows)].copy()
         if prefix == self.target[:t] and t < len(self.target):
             right = self.target[t]
             if self.is_greedy_elsewhere:
@@ -69,10 +71,7 @@ class Language:
         elif self.is_greedy_elsewhere:
             weights[:] = 1e-12
             weights[END if t + 1 >= self.rival_tokens else 1] = 1.0
-        return tuple(np.log(weights / weights.sum()).tolist())
-
-    def log_prob(self, text: Prefix) -> float:
-        return sum(self.log_probs(text[:t])[token] for t, token in enumerate(text))
+        return np.log(weights / weights.sum()).tolist()
 
     def certificate(self) -> Certificate:
         rows = [self.log_probs(self.target[:t]) for t in range(len(self.target))]
@@ -84,14 +83,23 @@ class Language:
     def lead(self) -> float:
         return self.certificate().lead(OVERRUN if self.ends else 0)
 
-    def texts(self) -> list[Prefix]:
-        """Everything that a search may finish: what ends, and what does not within the limit."""
-        words = range(1, self.size)
-        ended = [(*text, END) for n in range(self.limit) for text in product(words, repeat=n)]
-        return ended + list(product(words, repeat=self.limit))
+    @cached_property
+    def texts(self) -> dict[Prefix, float]:
+        """Log-probability of everything a search may finish: what ends, and what does not within the limit."""
+        finished, running = {}, {(): 0.0}
+        while running:
+            longer = {
+                (*prefix, token): log_prob + log_p
+                for prefix, log_prob in running.items()
+                for token, log_p in enumerate(self.log_probs(prefix))
+            }
+            over = {text for text in longer if text[-1] == END or len(text) == self.limit}
+            finished |= {text: longer[text] for text in over}
+            running = {text: log_prob for text, log_prob in longer.items() if text not in over}
+        return finished
 
     def likeliest(self, alpha: float) -> Prefix:
-        return max(self.texts(), key=lambda text: self.log_prob(text) / len(text) ** alpha)
+        return max(self.texts, key=lambda text: self.texts[text] / len(text) ** alpha)
 
     def beams(self, width: int, alpha: float, *, early_stopping: bool = False) -> Prefix:
         search = Beams(width, self.limit, END, alpha, early_stopping)
@@ -119,34 +127,32 @@ def languages(draw) -> Language:
 
 
 def widths_of(language: Language) -> Sequence[int]:
-    return (1, 2, 3, 5, 16, language.size ** len(language.target))
+    return (1, 2, 5, language.size ** len(language.target))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(languages())
 def test_a_certified_text_is_what_exhaustive_search_and_every_beam_emit(language):
     certificate = language.certificate()
-    if certificate.slack > 0 and certificate.is_greedy:
-        assert language.likeliest(alpha=0) == language.target
-        assert {language.beams(width, 0.0) for width in widths_of(language)} == {language.target}
-    if language.lead() > 0:
-        assert certificate.is_greedy and certificate.min_margin > language.lead() - 1e-9
-        for alpha in (0.0, 0.5, 1.0):
-            assert language.likeliest(alpha) == language.target
-            assert {language.beams(width, alpha) for width in widths_of(language)} == {language.target}
+    alphas = [0.0, 0.5, 1.0] if language.lead() > 0 else [0.0] if certificate.slack > 0 else []
+    for alpha in alphas:
+        assert language.likeliest(alpha) == language.target
+        assert {language.beams(width, alpha) for width in widths_of(language)} == {language.target}
+    if alphas:
+        assert certificate.is_greedy
+        assert certificate.min_margin > language.lead() - 1e-9
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(languages())
 def test_every_other_text_is_behind_by_the_slack(language):
-    slack, log_prob = language.certificate().slack, language.log_prob(language.target)
-    others = [text for text in language.texts() if text[: len(language.target)] != language.target]
-    nearest = max(language.log_prob(text) for text in others)
-    assert nearest <= log_prob - slack + 1e-9
-    assert language.certificate().log_prob == pytest.approx(log_prob, abs=2 * ROUNDING_NATS * len(language.target))
+    certificate, log_prob = language.certificate(), language.texts[language.target]
+    nearest = max(other for text, other in language.texts.items() if text != language.target)
+    assert nearest <= log_prob - certificate.slack + 1e-9
+    assert certificate.log_prob == pytest.approx(log_prob, abs=2 * ROUNDING_NATS * len(language.target))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(languages(), st.sampled_from([-0.01, 0.01]))
 def test_the_bound_is_met_by_the_worst_language_and_decides_it(language, slack):
     """All that the target leaves at its weakest position goes to one text: it is likelier exactly without the slack."""
@@ -167,8 +173,8 @@ def test_the_bound_is_met_by_the_worst_language_and_decides_it(language, slack):
 
 
 def test_scores_divided_by_length_are_decided_by_the_lead():
-    """One text of eight tokens against one of two: longer ones gain, until the lead is positive."""
-    for odds, is_certified in ((1.7, False), (1.9, True)):
+    """A text of five tokens against one of two: longer ones gain, until the lead is positive."""
+    for odds, is_certified in ((0.6, False), (0.67, True)):
         right = 1 / (1 + math.exp(-odds))
         language = Language(3, (1, END), (right, 1 - 1e-9), True, 5, 0)
         assert language.certificate().slack > 0

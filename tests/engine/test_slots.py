@@ -1,8 +1,10 @@
 """What a slot remembers, its random stream, and which slots share a pass."""
 
+import math
 import pickle
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,21 @@ def test_no_window_shorter_than_the_text_is_certified():
         slot = slot_of(num_tokens=3, window=window)
         slot.observe(certify(torch.full((window,), 7.0), num_tokens=3), slot.prompt_KD)
         assert slot.is_certified == slot.attempt(tokens=0.0).is_candidate == (window == 3)
+
+
+def test_with_a_proof_for_beams_the_lead_over_whole_texts_counts_before_the_margin():
+    slot = slot_of()
+    slot.job = replace(slot.job, recipe=Recipe(proof="beam"))
+    seen = [(9.0, 1.0), (1.5, 0.1), (2.0, 0.2), (1.0, 0.01)]  # margin of every token, and its cross-entropy
+    for margin, nats in seen:
+        slot.observe(certify(torch.full((3,), margin), torch.full((3,), nats)), torch.full((2, D), margin))
+    best = slot.best.certificate
+    assert best.min_margin == 1.0 and slot.is_certified
+    assert best.slack == pytest.approx(-math.log(1 - math.exp(-0.01)) - 0.03, abs=0.01)
+    slot.best = None
+    slot.observe(certify(torch.full((3,), 9.0), torch.full((3,), 1.0)), slot.prompt_KD)
+    attempt = slot.attempt(tokens=0.0)
+    assert attempt.is_greedy and not attempt.is_candidate and not slot.is_certified
 
 
 def test_a_slot_remembers_when_it_was_first_exact():

@@ -27,10 +27,11 @@ def job(id: str, **recipe) -> Job:
     return Job(Target(id, f"text of {id}", tuple(range(1, T)) + (0,)), Recipe(**recipe), K)
 
 
-def attempt(job: Job, *, is_solved: bool = True) -> Attempt:
-    """What a solver would give back for a job."""
+def attempt(job: Job, *, is_solved: bool = True, slack: float = -1.5) -> Attempt:
+    """What a solver would give back for a job; with a positive slack it is proved for beams."""
     prompt_KD = torch.arange(job.num_vectors * D, dtype=torch.float32).reshape(-1, D) / 7
-    solved, unsolved = Certificate(0.75, T, T, 0.125, 1.0), Certificate(-0.25, 1, T, 2.5, 0.6)
+    solved = Certificate(0.75, T, T, 0.125, 1.0, -0.625, slack)
+    unsolved = Certificate(-0.25, 1, T, 2.5, 0.6, -12.5, -13.0)
     certificate = solved if is_solved else unsolved
     return Attempt(job, prompt_KD, certificate, steps=11, tokens=13, seconds=0.5)
 

@@ -1,5 +1,7 @@
 """Beam search over vLLM from prompt embeddings, beside the one in this process and beside transformers'."""
 
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -57,6 +59,13 @@ def test_beams_on_transformers_are_those_of_this_process(lm, candidates, hf):  #
     few = candidates[:11]
     said = [v.generated_ids for v in hf.judge(few, Mode(beams=4))]
     assert said == in_process(lm, few, Beam(width=4), hf._limit(few[0]))
+
+
+def test_what_beams_say_on_transformers_does_not_depend_on_the_company(candidates, hf):  # noqa: F811
+    """Unlike lengths search unlike far; a search that goes on for a longer neighbour's sake may end elsewhere."""
+    unlike = [replace(c, token_ids=(*range(1, 3 + 2 * n), c.token_ids[-1])) for n, c in enumerate(candidates[:5])]
+    together = [v.generated_ids for v in hf.judge(unlike, Mode(beams=4))]
+    assert together == [hf.judge([c], Mode(beams=4))[0].generated_ids for c in unlike]
 
 
 @pytest.mark.vllm

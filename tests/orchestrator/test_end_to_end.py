@@ -212,6 +212,20 @@ def test_a_folder_is_refused_to_another_recipe(finished, corpus, verbatim, conte
     assert contents(finished[0]) == before
 
 
+def test_a_run_proves_beam_search_and_verify_says_which_rows_claim_it(finished, tmp_path, write_jsonl, verbatim):
+    corpus, folder = write_jsonl(tmp_path / "three.jsonl", ROWS[:3]), tmp_path / "run"
+    outcome = verbatim("run", corpus, "--out", folder, *SMALL, "--set", "proof=beam")
+    assert outcome.code == 0 and "3 of 3 exact on hf" in outcome.out, outcome
+    assert "3 of them for beam search of any width" in outcome.out and "other texts: at least" in outcome.out
+    for row in Ledger(folder).read():
+        overrun = 8 / len(row["token_ids"]) * -row["log_prob"]
+        assert row["proof"] == "beam" and row["beam_slack"] - overrun >= 0.5 > 0 > row["log_prob"]
+    again = verbatim("verify", folder, "--engine", "hf", "--beams", 8)
+    assert again.code == 0 and "3 of 3 claim beam search of any width; 3 of these hold" in again.out, again
+    greedy = verbatim("verify", finished[0], "--engine", "hf", "--beams", 4)
+    assert greedy.code == 3 and "0 of 5 claim beam search of any width; 0 of these hold" in greedy.out, greedy
+
+
 @pytest.mark.vllm
 def test_a_run_that_vllm_verifies_and_proves_again(tmp_path, write_jsonl, verbatim, contents):
     corpus, folder = write_jsonl(tmp_path / "four.jsonl", ROWS[:4]), tmp_path / "run"

@@ -165,6 +165,16 @@ def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path, line):
             read()
 
 
+def test_a_part_of_an_earlier_version_lacks_what_came_later(ledger):
+    path = ledger.folder / "results" / "part-00000.parquet"
+    later = ["proof", "log_prob", "beam_slack"]
+    pq.write_table(pq.read_table(path).drop_columns(later), path, write_page_checksum=True)
+    for columns in (None, ["id", *later]):
+        first, *_, last = ledger.read(columns)
+        assert [first[name] for name in ("id", *later)] == ["a", None, None, None]
+        assert last["proof"] == "greedy" and last["beam_slack"] == -1.5
+
+
 def test_a_part_of_other_types_is_not_read(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.commit([row("a")])

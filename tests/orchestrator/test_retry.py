@@ -1,5 +1,7 @@
 """What the next attempt does differently, and where it stops asking for more."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,13 @@ def test_a_rejected_prompt_is_the_next_start_with_more_margin_where_it_broke():
     assert second.recipe.loss.margin == 2 * first.recipe.loss.margin
     assert second.focus == (3,) and second.num_vectors == K
     assert torch.equal(second.start_KD, attempt(first).prompt_KD)
+
+
+def test_a_prompt_that_beams_rejected_is_to_lead_every_other_text_by_more():
+    first = job("a", margin_growth=2.0, proof="beam")
+    second = after(first, verdict=replace(verdict("a", exact=False, first_mismatch=3), beams=4))
+    assert second.recipe.proof == "beam" and second.recipe.stop_margin == 2 * first.recipe.stop_margin
+    assert torch.equal(second.start_KD, attempt(first).prompt_KD) and second.focus == (3,)
 
 
 def test_a_text_that_did_not_stop_has_no_position_to_weigh():

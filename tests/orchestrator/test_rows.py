@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.certificate import Certificate
 from orchestrator.rows import RowContext, result_row
 from orchestrator.work_queue import Item, State
 from tests.orchestrator.made_up import T, attempt, job, verdict, verified_item
@@ -57,6 +58,21 @@ def test_a_row_tells_how_far_up_the_ladder_its_prompt_got():
     unsolved = Item(0, "a", "", State.UNSOLVED, job("a"), attempt=attempt(job("a"), is_solved=False))
     assert result_row(unsolved, CONTEXT)["rung"] == "none"
     assert result_row(Item(0, "a", "", State.INVALID), CONTEXT)["rung"] is None
+
+
+def test_a_row_says_which_proof_it_has_and_how_likely_its_text_is():
+    greedy = verified_item("a")
+    assert [result_row(greedy, CONTEXT)[key] for key in ("proof", "log_prob", "beam_slack")] == ["greedy", -0.625, -1.5]
+    beamed = replace(greedy, attempt=attempt(job("a"), slack=0.75), verdict=replace(verdict("a"), beams=4))
+    assert [result_row(beamed, CONTEXT)[key] for key in ("proof", "exact", "beam_slack")] == ["beam", True, 0.75]
+    denied = replace(beamed, verdict=replace(verdict("a", exact=False), beams=4))
+    assert [result_row(denied, CONTEXT)[key] for key in ("proof", "exact")] == [None, False]
+
+
+def test_a_prefix_has_no_probability_of_the_text():
+    prefix = replace(attempt(job("a"), is_solved=False), certificate=Certificate(1.0, 2, T, 0.1, 1.0))
+    row = result_row(Item(0, "a", "text of a", State.UNSOLVED, job("a"), attempt=prefix), CONTEXT)
+    assert (row["log_prob"], row["beam_slack"]) == (None, None)
 
 
 def test_a_text_may_be_exact_where_its_tokens_are_not():

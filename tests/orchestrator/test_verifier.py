@@ -69,6 +69,17 @@ def solved(pocket_lm):
 
 
 @pytest.fixture(scope="module")
+def proved(pocket_lm):
+    """Candidates that the solver certified for beam search, and that claim it."""
+    recipe = Recipe(num_vectors=K, max_steps=300, proof="beam")
+    targets = [make_target(pocket_lm.tokens, text, text) for text in TEXTS]
+    jobs = [Job(target, recipe, K) for target in targets if isinstance(target, Target)]
+    attempts = Solver(pocket_lm).solve(jobs)
+    assert all(attempt.is_candidate for attempt in attempts)
+    return [Candidate(f"beam-{a.job.target.id}", a.prompt_KD.numpy(), a.job.target.token_ids, True) for a in attempts]
+
+
+@pytest.fixture(scope="module")
 def random_prompts(pocket_lm):
     """Prompts of several lengths in the embedding's own scale, with targets that nobody expects."""
     generator = torch.Generator().manual_seed(0)
@@ -83,6 +94,21 @@ def test_certified_prompts_are_exact(verifier, solved):
         assert said.exact and said.refusal is None
         assert said.generated_ids == candidate.token_ids and said.first_mismatch == len(candidate.token_ids)
         assert said.engine == verifier.engine and said.engine_dtype == "float32"
+
+
+def test_what_claims_beams_is_decoded_by_them_too(verifier, solved, proved):
+    """A greedy text that beams do not find loses its claim; one that claims nothing is judged by greedy decoding."""
+    claims = [replace(c, for_beams=True) for c in solved] + proved
+    verdicts = verifier.judge([*claims, *solved])
+    by_beams = [v.exact for v in verifier.judge(claims, Mode(beams=4))]
+    assert [v.exact for v in verdicts] == [*by_beams, *(True for _ in solved)]
+    assert [v.beams for v in verdicts] == [4] * len(claims) + [1] * len(solved)
+    assert not all(by_beams[: len(solved)]) and all(by_beams[len(solved) :])
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_what_is_proved_for_beams_is_what_wider_ones_say(verifier, proved, width):
+    assert all(said.exact for said in verifier.judge(proved, Mode(beams=width)))
 
 
 def test_noise_of_the_same_norm_is_not_exact(verifier, solved):

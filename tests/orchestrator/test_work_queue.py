@@ -9,8 +9,9 @@ import pytest
 
 from engine.target import Invalid, Refusal
 from orchestrator.retry import make_retry
+from orchestrator.rows import result_row
 from orchestrator.work_queue import MAX_LOST_WORKERS, SUSPECT_SHARE, State, TransitionError, WorkQueue, positions
-from tests.orchestrator.made_up import attempt, job, verdict
+from tests.orchestrator.made_up import ROW_CONTEXT, attempt, job, verdict
 
 ALL = 10**6
 
@@ -75,6 +76,35 @@ def test_an_unsolved_text_is_first_in_line_with_more_vectors_until_attempts_are_
     assert queue.finish("w", attempt(second, is_solved=False)) is State.UNSOLVED
     (item,) = queue.drain()
     assert (item.num_attempts, item.reason, item.steps) == (2, "no certified prompt", 22)
+
+
+def test_a_text_that_is_greedy_and_not_proved_for_beams_is_judged_when_no_attempt_is_left():
+    queue = WorkQueue(make_retry(context=1024, grows=True))
+    queue.add(0, job("a", attempts=2, growth=1.5, proof="beam"))
+    (first,) = queue.lease("w", 1)
+    assert queue.finish("w", attempt(first)) is State.PENDING
+    (second,) = queue.lease("w", 1)
+    assert second.num_vectors > first.num_vectors
+    assert queue.finish("w", attempt(second)) is State.CANDIDATE
+    (candidate,) = queue.take_candidates(1)
+    assert not candidate.for_beams
+    assert queue.judge(verdict("a")) is State.VERIFIED
+    (item,) = queue.drain()
+    assert result_row(item, ROW_CONTEXT)["proof"] == "greedy"
+
+
+def test_a_certified_text_claims_beams_and_is_rejected_where_they_say_otherwise():
+    queue = WorkQueue(make_retry(context=1024, grows=True))
+    queue.add(0, job("a", attempts=2, proof="beam"))
+    for state in (State.PENDING, State.REJECTED):
+        (leased,) = queue.lease("w", 1)
+        assert queue.finish("w", attempt(leased, slack=2.0)) is State.CANDIDATE
+        (candidate,) = queue.take_candidates(1)
+        assert candidate.for_beams
+        assert queue.judge(replace(verdict("a", exact=False), beams=4)) is state
+    (item,) = queue.drain()
+    row = result_row(item, ROW_CONTEXT)
+    assert (row["reason"], row["proof"]) == ("decoded otherwise by the verifier's beam search", None)
 
 
 def test_a_rejected_text_is_tried_again_and_then_rejected_with_a_reason(queue):
