@@ -19,7 +19,7 @@ from orchestrator.terminal import one_line, printable, say
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "proof", "engine", "engine_dtype",
            "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts", "first_mismatch",
-           "teacher_forced_nats", "token_accuracy", "diagnosis"]  # fmt: skip
+           "teacher_forced_nats", "token_accuracy", "diagnosis", "spelling"]  # fmt: skip
 OTHER_WIDTH = 62
 """Columns of the terminal that the table needs beside the text."""
 
