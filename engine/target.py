@@ -23,7 +23,6 @@ class Invalid(StrEnum):
     NOT_ROUND_TRIPPABLE = "not_round_trippable"
     TOO_LONG = "too_long"
     TOKEN_BEYOND_EMBEDDING = "token_beyond_embedding"
-    DUPLICATE_ID = "duplicate_id"
 
 
 @dataclass(frozen=True)

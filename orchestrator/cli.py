@@ -18,7 +18,7 @@ from rich.console import Console
 
 from orchestrator import flags, interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
-from orchestrator.location import name_of, parse_location
+from orchestrator.location import parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
 from orchestrator.terminal import one_line, printable, say
 
@@ -69,7 +69,7 @@ def told_in_one_line() -> Iterator[None]:
 
 @app.command()
 def run(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt; path or URI")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")],
     model: flags.Model = "pocket",
     revision: flags.Revision = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
@@ -77,6 +77,9 @@ def run(
     out: Annotated[str | None, typer.Option(help="results folder or URI; default runs/CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
     id_column: flags.IdColumn = None,
+    row_ids: flags.RowIds = False,
+    format: flags.Format = None,
+    csv_quotes: flags.CsvQuotes = "doubled",
     address: flags.Address = None,
     solvers: flags.Solvers = None,
     solver_gpus: flags.SolverGpus = None,
@@ -95,16 +98,17 @@ def run(
         from engine.recipe import load_recipe
         from orchestrator import reproof
         from orchestrator import run as runner
+        from orchestrator.corpus import Reading, short_name
         from orchestrator.summary import print_summary, print_table
 
-        texts = parse_location(corpus)
+        texts = parse_location(corpus, "CORPUS")
+        usual = Path("runs") / f"{short_name(texts)}-{Path(model).name}"
         options = runner.RunOptions(
             corpus=texts,
-            out=parse_location(out) if out else Path("runs") / f"{name_of(texts).stem}-{Path(model).name}",
+            out=usual if out is None else parse_location(out, "--out"),
             recipe=load_recipe(recipe, set_),
             source=ModelSource(model, revision),
-            text_column=text_column,
-            id_column=id_column,
+            reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
             address=address,
             solvers=solvers,
             solver_gpus=solver_gpus,
@@ -220,13 +224,13 @@ def submit(
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
-        sending.require_travels("CORPUS", parse_location(asked["corpus"]))
+        sending.require_travels("CORPUS", parse_location(asked["corpus"], "CORPUS"))
         if recipe is not None:
             sending.require_travels("--recipe", recipe)
         if recipe is None or not recipe.is_absolute():
             load_recipe(recipe, list(asked["set_"] or []))
         submission = sending.Submission(tuple(arguments or []), address, runtime_env)
-        if not sending.has_lasting_results(parse_location(out) if out else None):
+        if not sending.has_lasting_results(None if out is None else parse_location(out, "--out")):
             remedy = "give --out an absolute folder that the cluster keeps; the job's own folder is thrown away"
             if not print_:
                 raise UserError(f"--out {out}: {remedy}" if out else remedy)

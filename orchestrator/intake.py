@@ -15,6 +15,7 @@ from engine.target import Invalid, Refusal, Target, make_target
 from orchestrator.corpus import Corpus, CorpusRow
 from orchestrator.digest_set import DigestSet
 from orchestrator.errors import UserError
+from orchestrator.terminal import one_line
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Intake:
     Attributes:
         plan: vectors by text length, or None where the recipe fixes K.
         skip: ids that have their row already.
+        say: told of the first row whose id had to be made.
     """
 
     corpus: Corpus
@@ -52,12 +54,20 @@ class Intake:
     recipe: Recipe
     plan: VectorPlan | None = None
     skip: Container[str] = frozenset()
+    say: Callable[[str], None] | None = None
 
     def taken(self) -> Iterator[Taken]:
-        """Every row that has no result yet, in corpus order."""
+        """Every row that has no result yet, in corpus order.
+
+        A row whose id is null or an earlier row's is `ID#row`: a document's id on each of its sentences loses none.
+        """
         seen = DigestSet()
+        is_told = self.say is None
         for row in self.corpus.rows():
             id = row.id if row.id is not None and row.id not in seen else _unique(row, seen)
+            if id != row.id and not is_told:
+                self._tell(row, id)
+                is_told = True
             if self.corpus.id_column is not None:  # ids made of row numbers are unlike each other
                 seen.add(id)
             if id not in self.skip:
@@ -81,16 +91,19 @@ class Intake:
         )
 
     def _take(self, row: CorpusRow, id: str) -> Taken:
-        if row.id is not None and row.id != id:
-            return Refused(row.row, id, row.text, Refusal(Invalid.DUPLICATE_ID))
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
-        target = make_target(self.tokens, row.id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
+        target = make_target(self.tokens, id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
         if isinstance(target, Refusal):
             return Refused(row.row, id, row.text, target)
         num_vectors = fixed
         if self.plan is not None:
             num_vectors = self.plan.num_vectors(len(target.token_ids), self.tokens.context)
         return Accepted(row.row, Job(target, self.recipe, num_vectors))
+
+    def _tell(self, row: CorpusRow, id: str) -> None:
+        assert self.say is not None
+        what = "has no id" if row.id is None else f"has the id {row.id} of an earlier row"
+        self.say(one_line(f"row {row.row} {what} and is called {id}; so is every such row, none is lost"))
 
     def _remedy(self, refused: Refused) -> str:
         if refused.why.reason is not Invalid.TOO_LONG:

@@ -1,31 +1,47 @@
 """Locations: a path on this machine, or a URI into an object store.
 
-Owns: telling them apart, their names, opening a file at one. Must not know: what is in the file.
+Owns: telling them apart, their names, opening a file at one, listing a folder. Must not know: what is in a file.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from orchestrator import standard_input
 from orchestrator.errors import StorageError, UserError
 
 Location = Path | str
 """A string is a URI: `s3://bucket/folder`."""
 
+STDIN = Path("-")
+"""What comes on standard input; a file of that name is `$PWD/-`."""
+
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """Protocols of object stores, and the extra of this package that installs what speaks them."""
 
 
-def parse_location(text: str) -> Location:
-    """What a user typed."""
+def parse_location(text: str, flag: str = "DIR") -> Location:
+    """What a user typed.
+
+    Raises:
+        UserError: nothing.
+    """
+    if not text:
+        raise UserError(f"{flag}: is empty; give a path or a URI")
     return text.rstrip("/") if "://" in text else Path(text)
 
 
 def absolute(location: Location) -> str:
     """The same location, wherever it is asked for."""
-    return str(location.resolve()) if isinstance(location, Path) else location
+    return str(location.resolve()) if isinstance(location, Path) and location != STDIN else str(location)
+
+
+def join(folder: Location, name: str) -> Location:
+    """A file in a folder."""
+    return folder / name if isinstance(folder, Path) else f"{folder}/{name}"
 
 
 def name_of(location: Location) -> PurePosixPath:
@@ -83,11 +99,29 @@ def is_file(location: Location) -> bool:
     return _info(location).get("type") == "file"
 
 
+def files_below(location: Location) -> list[str] | None:
+    """The paths of all files in a folder and its folders, as seen from it, in order; None where there is no folder.
+
+    Raises:
+        UserError, StorageError: as `is_file`.
+    """
+    if isinstance(location, Path):
+        if not location.is_dir():
+            return None
+        found = (Path(folder) / name for folder, _, names in os.walk(location) for name in names)
+        return sorted(path.relative_to(location).as_posix() for path in found)
+    if not _info(location):
+        return None
+    filesystem, path = connect(location)
+    with asking(location):
+        return sorted(name.removeprefix(path.rstrip("/") + "/") for name in filesystem.find(path))
+
+
 @contextmanager
 def open_input(location: Location) -> Iterator[BinaryIO]:
     """The bytes of a file, read as they are asked for."""
     if isinstance(location, Path):
-        with location.open("rb") as file:
+        with _there(location).open("rb") as file:
             yield file
     else:
         filesystem, path = connect(location)
@@ -98,11 +132,16 @@ def open_input(location: Location) -> Iterator[BinaryIO]:
 def fingerprint(location: Location) -> str:
     """What changes when a file's content does: its hash, or in a store its size and entity tag."""
     if isinstance(location, Path):
-        with location.open("rb") as file:
+        with _there(location).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     info = _info(location)
     tag = next((info[key] for key in ("ETag", "etag", "mtime") if info.get(key)), "")
     return f"{info['size']} bytes {tag}".strip()
+
+
+def _there(path: Path) -> Path:
+    """Where a file's bytes lie."""
+    return standard_input.spooled() if path == STDIN else path
 
 
 def _info(uri: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from engine.frozen_lm import TokenRule
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet, run_record
-from orchestrator.corpus import Corpus, open_corpus
+from orchestrator.corpus import Corpus, Reading, open_corpus
 from orchestrator.digest_set import DigestSet
 from orchestrator.driver import OPEN_WINDOW, Driver
 from orchestrator.errors import Superseded, UserError
@@ -31,7 +31,7 @@ from orchestrator.fleet_options import FleetOptions
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Intake, Taken, easiest_first
 from orchestrator.ledger import SCHEMA_VERSION, Ledger
-from orchestrator.location import Location, absolute, name_of
+from orchestrator.location import STDIN, Location, absolute, name_of
 from orchestrator.margin_control import (
     EngineNoise,
     cache_key,
@@ -73,8 +73,7 @@ class RunOptions(FleetOptions):
     corpus: Location
     out: Location
     recipe: Recipe
-    text_column: str | None = None
-    id_column: str | None = None
+    reading: Reading = field(default_factory=Reading)
     log_level: str = "info"
 
 
@@ -101,7 +100,7 @@ def prepare(options: RunOptions) -> Prepared:
     if options.log_level not in LEVELS:
         raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
     record = run_record.read_record(options.out)
-    corpus = open_corpus(options.corpus, options.text_column, options.id_column)
+    corpus = open_corpus(options.corpus, options.reading)
     tokens = TokenRule.load(options.source)
     if record is not None:
         _require_same_run(record, options, corpus)
@@ -186,7 +185,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     # Not before the record: a folder that holds anything else is refused.
     watch = Watch(Metrics(name), RunLog(options.out, options.log_level))
     driver = Driver(
-        taken=_taken(prepared, recipe, plan, roster),
+        taken=_taken(prepared, recipe, plan, roster, reporter.say),
         queue=WorkQueue(make_retry(prepared.tokens.context, grows)),
         roster=roster,
         ledger=prepared.ledger,
@@ -216,9 +215,11 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     return summarise(prepared.ledger, record)
 
 
-def _taken(prepared: Prepared, recipe: Recipe, plan: VectorPlan | None, roster: Roster) -> Iterator[Taken]:
+def _taken(
+    prepared: Prepared, recipe: Recipe, plan: VectorPlan | None, roster: Roster, say: Callable[[str], None]
+) -> Iterator[Taken]:
     """Rows still to come, in the order the recipe's curriculum asks for."""
-    taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed).taken()
+    taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed, say).taken()
     order = recipe.curriculum.order
     if order == "corpus":
         return taken
@@ -241,10 +242,11 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
             f"--out {options.out}: holds another run ({'; '.join(differences)}); "
             "choose another folder, or ask for the same"
         )
+    remedy = "pipe the same in again" if options.corpus == STDIN else "put the old files back"
     if record.corpus_fingerprint not in (None, corpus.fingerprint):  # None: the record is from before there was one
         raise UserError(
-            f"corpus {options.corpus}: has changed since the run in {options.out} began; "
-            "put the old file back, or choose another --out"
+            f"corpus {options.corpus}: has changed, or is read another way, since the run in {options.out} began; "
+            f"{remedy} and ask for the same --format and --csv-quotes, or choose another --out"
         )
 
 

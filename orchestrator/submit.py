@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator import interrupts
 from orchestrator.errors import UserError
-from orchestrator.location import Location
+from orchestrator.location import STDIN, Location
 
 RUNTIME_ENV = Path("deploy/runtime_env.yaml")
 DASHBOARD = "http://127.0.0.1:8265"
@@ -61,9 +61,11 @@ def require_travels(flag: str, path: Location) -> None:
     Raises:
         UserError: it is not there, or lies outside.
     """
+    if path == STDIN:
+        raise UserError(f"{flag} {path}: a job has no standard input; write the texts to a file")
     if not isinstance(path, Path) or path.is_absolute():
         return
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"{flag} {path}: no such file here; a relative path is sent along, an absolute one is the cluster's"
         )

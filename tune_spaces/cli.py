@@ -10,13 +10,14 @@ import typer
 
 from orchestrator import flags
 from orchestrator.cli import app, console, told_in_one_line
+from orchestrator.location import parse_location
 
 __all__ = ["app"]
 
 
 @app.command()
 def tune(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="texts: .parquet, .jsonl, .csv or .txt")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")],
     preset: Annotated[str, typer.Option(help="settings of a whole search: a name, or a TOML file")] = "quick",
     space: Annotated[str | None, typer.Option(help="where recipes are drawn from: a name, or a TOML file")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="recipes to try, earlier calls included")] = None,
@@ -35,6 +36,9 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
     id_column: flags.IdColumn = None,
+    row_ids: flags.RowIds = False,
+    format: flags.Format = None,
+    csv_quotes: flags.CsvQuotes = "doubled",
     address: flags.Address = None,
     solvers: flags.Solvers = None,
     solver_gpus: flags.SolverGpus = None,
@@ -49,11 +53,13 @@ def tune(
     with told_in_one_line():
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
+        from orchestrator.corpus import Reading, short_name
         from tune_spaces import tuning
         from tune_spaces.options import TuneOptions
         from tune_spaces.spaces import preset as load_preset
         from tune_spaces.spaces import space as load_space
 
+        source = parse_location(corpus, "CORPUS")
         settings = load_preset(
             preset,
             space=space,
@@ -66,16 +72,15 @@ def tune(
             stopping=stopping,
         )
         options = TuneOptions(
-            corpus=corpus,
-            out=out or Path("runs") / f"tune-{corpus.stem}-{Path(model).name}",
+            corpus=source,
+            out=out or Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
             settings=settings,
             space=load_space(settings.space),
             base=load_recipe(recipe, set_),
             concurrent=concurrent,
             seed=seed,
             source=ModelSource(model, revision),
-            text_column=text_column,
-            id_column=id_column,
+            reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
             address=address,
             solvers=solvers,
             solver_gpus=solver_gpus,

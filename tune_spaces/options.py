@@ -3,13 +3,13 @@
 Owns: the options of `verbatim tune`, and the record they make with what was found. Must not know: Ray, how trials run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.recipe import Recipe
-from orchestrator.corpus import Corpus
+from orchestrator.corpus import Corpus, Reading
 from orchestrator.fleet_options import FleetOptions
-from orchestrator.location import absolute
+from orchestrator.location import Location, absolute
 from tune_spaces.record import PlanPoints, TuneRecord
 from tune_spaces.spaces import Preset, Space
 
@@ -25,15 +25,14 @@ class TuneOptions(FleetOptions):
         concurrent: trials under way at once; they share the resident models.
     """
 
-    corpus: Path
+    corpus: Location
     out: Path
     settings: Preset
     space: Space
     base: Recipe
     concurrent: int = 8
     seed: int = 0
-    text_column: str | None = None
-    id_column: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def record(self, corpus: Corpus, fingerprint: str, dtype: str, engine: str, points: PlanPoints) -> TuneRecord:
         """All that decides what an outcome means, with the model's fingerprint and what was chosen for it."""

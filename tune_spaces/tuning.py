@@ -82,7 +82,7 @@ def require_sound(options: TuneOptions) -> Corpus:
         )
     options.space.centre(options.base)
     read_record(options.out)
-    return open_corpus(options.corpus, options.text_column, options.id_column)
+    return open_corpus(options.corpus, options.reading)
 
 
 def tune_recipe(options: TuneOptions, console: Console) -> Tuned:

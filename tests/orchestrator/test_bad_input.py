@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import parquet_rows
-from orchestrator.corpus import MAX_LINE, open_corpus
+from orchestrator.corpus import Reading, open_corpus, parquet_rows
+from orchestrator.corpus.text import MAX_LINE
 from orchestrator.errors import UserError
 
 TEXTS = [f"text number {n} of some" for n in range(300)]
@@ -28,7 +28,7 @@ def write(path, column, **options):
 def refusal(path, *columns):
     """The one line that a file is refused with, at the latest after its last row."""
     with pytest.raises(UserError) as error:
-        list(open_corpus(path, *columns).rows())
+        list(open_corpus(path, Reading(*columns)).rows())
     line = str(error.value)
     assert str(path) in line and "\n" not in line and len(line) < 1000
     return line
@@ -45,7 +45,7 @@ def good(tmp_path_factory):
 def outcome(path):
     """The rows, or None where they are refused in one line."""
     try:
-        return [(row.id, row.text) for row in open_corpus(path, "text", "id").rows()]
+        return [(row.id, row.text) for row in open_corpus(path, Reading("text", "id")).rows()]
     except UserError as error:
         assert str(path) in str(error) and "\n" not in str(error)
         return None
@@ -125,7 +125,7 @@ def test_every_kind_of_string_is_text(tmp_path, name):
     assert [row.text for row in open_corpus(write(tmp_path / "c.parquet", STRINGS[name])).rows()] == ["a", None, "a"]
 
 
-def test_ids_may_be_whole_numbers_and_nothing_else(tmp_path):
+def test_ids_may_be_single_values_and_nothing_else(tmp_path):
     path = tmp_path / "c.parquet"
     pq.write_table(pa.table({"text": ["a"], "id": [7], "other": [["x"]]}), path)
     assert [row.id for row in open_corpus(path).rows()] == ["7"]
@@ -201,7 +201,7 @@ def peak():
 
 @pytest.mark.parametrize(("bomb", "said"), [
     ("a_long_text_many_times", "100000"),
-    ("prefixes", "is encoded as DELTA_BYTE_ARRAY"),
+    ("prefixes", "5000"),
     ("a_lot_of_nothing", "300000"),
 ])  # fmt: skip
 def test_a_parquet_bomb_takes_little_memory(tmp_path, peak, bomb, said):
@@ -216,6 +216,41 @@ def test_a_column_that_unpacks_to_far_more_than_it_is_is_refused_by_its_footer(t
     assert len(list(open_corpus(path).rows())) == 1
     monkeypatch.setattr(parquet_rows, "FREE_BYTES", 1 << 20)
     assert "column text in row group 0 unpacks from" in refusal(path)
+
+
+def test_shared_prefixes_are_counted_as_they_unpack(tmp_path, monkeypatch):
+    path = BOMBS["prefixes"](tmp_path / "c.parquet")
+    monkeypatch.setattr(parquet_rows, "FREE_BYTES", 1 << 20)
+    rows = open_corpus(path).rows()
+    assert len([next(rows) for _ in range(500)]) == 500
+    with pytest.raises(UserError, match="row group 0 unpacks to more than 1048576 bytes; write smaller row groups"):
+        list(rows)
+
+
+def test_packed_lengths_count_four_bytes_each(tmp_path, monkeypatch):
+    path = write(
+        tmp_path / "c.parquet", [""] * 300_000, use_dictionary=False, column_encoding="DELTA_LENGTH_BYTE_ARRAY"
+    )
+    assert path.stat().st_size < 1 << 14 and open_corpus(path).num_rows == 300_000
+    monkeypatch.setattr(parquet_rows, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(parquet_rows, "MAX_RATIO", 10)
+    assert "column text in row group 0 unpacks from" in refusal(path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_arrow_file_gives_rows_or_one_line(tmp_path, data):
+    path, table = tmp_path / "c.arrow", pa.table({"text": TEXTS[:20], "id": pa.array(IDS[:20]).dictionary_encode()})
+    with pa.ipc.new_stream(path, table.schema) as file:
+        file.write_table(table, max_chunksize=7)
+    content = bytearray(path.read_bytes())
+    start = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[start] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[start:]
+    path.write_bytes(content)
+    outcome(path)
 
 
 @pytest.mark.parametrize(("line", "reason"), [
@@ -242,11 +277,11 @@ def test_a_line_too_long_to_hold_is_not_read_to_its_end(tmp_path, peak, kind):
 
 
 CSV = {
-    "ragged": (b"id,text\na,b\nc\n", "Expected 2 columns"),
-    "too_many": (b"id,text\na,b,c\n", "Expected 2 columns"),
-    "a_giant_cell": (b"text\n" + b"a" * (2 * MAX_LINE + 9) + b"\nb\n", "not a readable CSV file"),
-    "bytes": (b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 9, "not a readable CSV file"),
-    "not_utf8": (b"text\n\xff\xfe\n", "not a readable CSV file"),
+    "ragged": (b"id,text\na,b\nc\n", "row 1, from line 3 on: 1 cells where the first line has 2"),
+    "too_many": (b"id,text\na,b,c\n", "row 0, from line 2 on: 3 cells where the first line has 2"),
+    "a_giant_cell": (b"text\n" + b"a" * (2 * MAX_LINE + 9) + b"\nb\n", "line 2 has more than 16777216 characters"),
+    "bytes": (b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 9, "line 1 is not UTF-8 (byte 0x89)"),
+    "not_utf8": (b"text\n\xff\xfe\n", "line 2 is not UTF-8 (byte 0xff)"),
     "many_columns": (b",".join(b"c%d" % n for n in range(5000)) + b"\n" + b"," * 4999 + b"\n", "and 4980 more"),
 }
 
@@ -269,7 +304,7 @@ def test_csv_cells_may_hold_anything_that_is_quoted(tmp_path):
 def test_a_file_of_bytes_is_no_text_file(tmp_path):
     path = tmp_path / "c.txt"
     path.write_bytes(bytes(range(256)))
-    assert "not a readable TXT file" in refusal(path)
+    assert "line 3 is not UTF-8 (byte 0x80)" in refusal(path)
 
 
 def test_a_message_lists_few_of_many_columns(tmp_path):

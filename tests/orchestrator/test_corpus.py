@@ -1,19 +1,21 @@
-"""Corpora: four formats in, columns chosen, ids given, damage told in one line."""
+"""Corpora: tables in, columns chosen, ids given, damage told in one line."""
 
 import json
+from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.corpus import CorpusRow, open_corpus
+from orchestrator.corpus import CorpusRow, Reading, open_corpus
 from orchestrator.errors import UserError
 
 TEXTS = ["one", "two, with a comma", 'three "quoted"\nover two lines']
 
 
 def pairs(path, **columns):
-    return [(row.id, row.text) for row in open_corpus(path, **columns).rows()]
+    return [(row.id, row.text) for row in open_corpus(path, Reading(**columns)).rows()]
 
 
 def write_parquet(path, columns, **options):
@@ -67,7 +69,7 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest_name(tmp_path, f
     path = write_parquet(tmp_path / "c.parquet", {"sentence": ["s"], "id": ["i"]})
     near = {"sentense": "sentence", "idd": "id"}[asked]
     with pytest.raises(UserError, match=rf"--{flag}-column {asked}: .*did you mean {near}\?"):
-        open_corpus(path, **{f"{flag}_column": asked})
+        open_corpus(path, Reading(**{f"{flag}_column": asked}))
 
 
 def test_without_a_usual_text_column_the_columns_are_listed(tmp_path):
@@ -110,17 +112,17 @@ DAMAGED = {
     "empty.parquet": (b"", "not a readable PARQUET file"),
     "foreign.parquet": (b"id,text\na,b\n", "not a readable PARQUET file"),
     "truncated.parquet": (None, "not a readable PARQUET file"),
-    "empty.csv": (b"", "not a readable CSV file"),
-    "ragged.csv": (b"id,text\na,b,c\n", "not a readable CSV file"),
-    "latin.csv": (b"text\nna\xefve\n", "not a readable CSV file"),
+    "empty.csv": (b"", "is empty; its first line must name the columns"),
+    "ragged.csv": (b"id,text\na,b,c\n", "row 0, from line 2 on: 3 cells where the first line has 2"),
+    "latin.csv": (b"text\nna\xefve\n", "line 2 is not UTF-8 (byte 0xef)"),
     "header.csv": (b"id,text\n", "holds no rows"),
     "torn.jsonl": (b'{"text": "a"}\n{"text": "b', "line 2 is not JSON"),
-    "list.jsonl": (b'["a"]\n', "line 1 is not a JSON object"),
-    "latin.jsonl": (b'{"text": "na\xefve"}\n', "not a readable JSONL file"),
+    "list.jsonl": (b'["a"]\n', "value 1 of the array is not a JSON object"),
+    "latin.jsonl": (b'{"text": "na\xefve"}\n', "line 1 is not UTF-8 (byte 0xef)"),
     "empty.jsonl": (b"", "holds no rows"),
-    "latin.txt": (b"na\xefve\n", "not a readable TXT file"),
+    "latin.txt": (b"one\nna\xefve\n", "line 2 is not UTF-8 (byte 0xef)"),
     "blank.txt": (b"\n\n", "holds no rows"),
-    "corpus.xlsx": (b"PK", "unknown kind .xlsx"),
+    "corpus.xlsx": (b"PK", "unknown kind .xlsx; say what it is with --format"),
 }
 
 
@@ -138,7 +140,9 @@ def test_a_damaged_or_foreign_file_is_one_line_that_names_it(tmp_path, name):
 
 
 def test_a_missing_file_is_refused_with_the_formats_that_are_read(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.parquet: no such file; give a \.parquet, \.jsonl, \.csv or \.txt"):
+    with pytest.raises(
+        UserError, match=r"nowhere\.parquet: no such file; give a \.parquet, \.jsonl, \.csv, \.tsv or \.txt file"
+    ):
         open_corpus(tmp_path / "nowhere.parquet")
 
 
@@ -164,3 +168,54 @@ def test_jsonl_columns_are_those_of_any_line(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in [{"id": "a"}, {"text": "late"}]))
     assert pairs(path) == [("a", None), (None, "late")]
+
+
+SCALARS = {
+    "int": (pa.array([7, None]), ["7", None]),
+    "large": (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+    "double": (pa.array([7.0, 0.1, 1e300]), ["7", "0.1", "1e+300"]),
+    "half": (pa.array([1.5], pa.float16()), ["1.5"]),
+    "bool": (pa.array([True, False]), ["true", "false"]),
+    "decimal": (pa.array([Decimal("1.20")]), ["1.20"]),
+    "date": (pa.array([date(2026, 11, 25)]), ["2026-11-25"]),
+    "time": (pa.array([3600], pa.time32("s")), ["01:00:00.000"]),
+    "timestamp": (pa.array([1_500_000], pa.timestamp("us")), ["1970-01-01 00:00:01.500000"]),
+    "zoned": (pa.array([1], pa.timestamp("s", tz="Mars/Olympus")), ["1970-01-01 00:00:01.000Z"]),
+    "bytes": (pa.array([b"\x01\xff"]), ["01ff"]),
+    "fixed": (pa.array([b"\x01\xff"], pa.binary(2)), ["01ff"]),
+    "uuid": (pa.array([bytes(range(16)), None], pa.uuid()), ["00010203-0405-0607-0809-0a0b0c0d0e0f", None]),
+    "dictionary": (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+    "null": (pa.nulls(2), [None, None]),
+}
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_any_single_value_is_an_id_in_one_text_form(tmp_path, name):
+    values, forms = SCALARS[name]
+    path = write_parquet(tmp_path / "c.parquet", {"id": values, "text": ["a"] * len(values)})
+    assert [row.id for row in open_corpus(path).rows()] == forms
+
+
+def test_json_has_the_same_text_forms(tmp_path, write_jsonl):
+    values = [7, 2**70, 7.0, 0.1, True, None, "7", [1, "a"]]
+    path = write_jsonl(tmp_path / "c.jsonl", [{"id": value, "text": "a"} for value in values])
+    forms = ["7", "1180591620717411303424", "7", "0.1", "true", None, "7", '[1, "a"]']
+    assert [row.id for row in open_corpus(path).rows()] == forms
+
+
+def test_rows_can_be_numbered_although_there_are_ids(tmp_path):
+    path = write_parquet(tmp_path / "c.parquet", {"id": [["no id"]], "text": ["one"]})
+    with pytest.raises(UserError, match="column id holds list.*give one of single values"):
+        open_corpus(path)
+    assert pairs(path, row_ids=True) == [("row-0", "one")]
+    with pytest.raises(UserError, match="--row-ids and --id-column id: give one of both"):
+        open_corpus(path, Reading(id_column="id", row_ids=True))
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "RLE_DICTIONARY"])
+def test_every_encoding_of_strings_is_read(tmp_path, encoding):
+    texts = [*TEXTS, None, "", "one more", "one more time"] * 300
+    how = {} if encoding == "RLE_DICTIONARY" else {"use_dictionary": False, "column_encoding": encoding}
+    path = write_parquet(tmp_path / "c.parquet", {"text": texts}, row_group_size=1000, **how)
+    assert encoding in {e for g in range(3) for e in pq.read_metadata(path).row_group(g).column(0).encodings}
+    assert [row.text for row in open_corpus(path).rows()] == texts

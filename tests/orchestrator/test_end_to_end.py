@@ -21,15 +21,16 @@ SENTENCES = {
     "sea": "  The sea\nwas grey. ",
 }
 ROWS = [{"id": id, "text": text} for id, text in SENTENCES.items()]
-INVALID = [{"id": "empty", "text": ""}, {"id": "null", "text": None}, {"id": "cat", "text": "Another cat."}]
-STATUS = dict.fromkeys(SENTENCES, "verified") | dict.fromkeys(["empty", "null", "cat#7"], "invalid")
+OTHERS = [{"id": "empty", "text": ""}, {"id": "null", "text": None}, {"id": "cat", "text": "Another cat."}]
+SAID = SENTENCES | {"cat#7": "Another cat."}
+STATUS = dict.fromkeys(SAID, "verified") | dict.fromkeys(["empty", "null"], "invalid")
 
 SMALL = ("--set", "num_vectors=16", "--set", "max_steps=300", "--no-dashboard", "--engine", "hf")
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, write_jsonl):
-    return write_jsonl(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", ROWS + INVALID)
+    return write_jsonl(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", ROWS + OTHERS)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,10 @@ def copy(finished, tmp_path):
 def test_every_row_has_one_result_and_the_exit_code_tells_of_invalid_ones(finished):
     folder, outcome = finished
     assert outcome.code == 3, outcome
-    assert "5 of 8 exact on hf" in outcome.out and "cat#7: invalid, duplicate_id" in outcome.out
+    assert "6 of 8 exact on hf" in outcome.out and "null: invalid, null_text" in outcome.out
+    assert "row 7 has the id cat of an earlier row and is called cat#7" in " ".join(outcome.out.split())
     rows = list(Ledger(folder).read())
-    assert len(rows) == len(ROWS + INVALID)
+    assert len(rows) == len(ROWS + OTHERS)
     assert {row["id"]: row["status"] for row in rows} == STATUS
     assert sorted(row["row"] for row in rows) == list(range(8))
 
@@ -61,7 +63,7 @@ def test_verified_rows_are_complete_and_say_their_text(finished):
         if row["status"] == "invalid":
             assert row["prompt"] is None and row["exact"] is False and row["reason"]
             continue
-        assert row["text"] == SENTENCES[row["id"]]
+        assert row["text"] == SAID[row["id"]]
         assert row["exact"] and row["generated_ids"] == row["token_ids"]
         assert row["first_mismatch"] == len(row["token_ids"]) and row["min_margin"] > 0
         assert len(row["prompt"]) == row["num_vectors"] * row["hidden_size"] and row["num_vectors"] == 16
@@ -78,7 +80,7 @@ def test_the_record_says_what_the_run_was_made_with(finished, corpus):
     record = json.loads((finished[0] / "run.json").read_text())
     assert record["state"] == "finished" and record["num_rows"] == 8
     assert record["corpus"] == str(corpus) and record["text_column"] == "text" and record["id_column"] == "id"
-    assert record["counts"] == {"verified": 5, "invalid": 3}
+    assert record["counts"] == {"verified": 6, "invalid": 2}
     assert record["recipe"]["num_vectors"] == 16 and record["recipe"]["max_steps"] == 300
     assert {"torch", "transformers", "ray", "pyarrow"} <= set(record["versions"])
     rows = list(Ledger(finished[0]).read(["recipe_hash", "model_fingerprint"]))
@@ -117,7 +119,7 @@ def test_verify_with_beams_and_a_batch_size_says_so_and_changes_nothing(finished
     outcome = verbatim("verify", folder, "--engine", "hf", "--beams", 3, "--batch-size", 2)
     assert "before: exact on hf" in outcome.out and "beam search of width 3" in outcome.out
     verdicts = json.loads(verbatim("verify", folder, "--engine", "hf", "--batch-size", 1, "--json").out)
-    assert all(verdict["exact"] for verdict in verdicts) and len(verdicts) == len(SENTENCES)
+    assert all(verdict["exact"] for verdict in verdicts) and len(verdicts) == len(SAID)
     assert contents(folder) == before
 
 
@@ -135,7 +137,7 @@ def test_the_ladder_is_climbed_into_a_file_outside_the_folder(finished, verbatim
     assert "rounded int8" in outcome.out and "noise withstood" in outcome.out
     table = pq.read_table(tmp_path / "proof.parquet")
     assert table.column_names == ["id", "min_margin", *(rung.name for rung in RUNGS), "noise_radius"]
-    assert sorted(table["id"].to_pylist()) == sorted(SENTENCES)
+    assert sorted(table["id"].to_pylist()) == sorted(SAID)
     withstood = {rung.name: table[rung.name].to_pylist() for rung in RUNGS}
     assert all(withstood["greedy_float32"]) and all(withstood["greedy_float32_alone"])
     greedy = [all(withstood[rung.name]) for rung in RUNGS if rung.mode.beams == 1]
@@ -148,10 +150,10 @@ def test_verify_proves_every_prompt_again_and_changes_nothing(finished, verbatim
     folder = finished[0]
     before = contents(folder)
     outcome = verbatim("verify", folder, "--engine", "hf")
-    # Three rows hold no prompt, so not everything in this folder is proved.
-    assert outcome.code == 0 and "5 of 5 stored prompts exact on hf" in outcome.out, outcome
+    # Two rows hold no prompt, so not everything in this folder is proved.
+    assert outcome.code == 0 and "6 of 6 stored prompts exact on hf" in outcome.out, outcome
     verdicts = json.loads(verbatim("verify", folder, "--engine", "hf", "--json").out)
-    assert {said["id"]: said["exact"] for said in verdicts} == dict.fromkeys(SENTENCES, True)
+    assert {said["id"]: said["exact"] for said in verdicts} == dict.fromkeys(SAID, True)
     assert contents(folder) == before
 
 
@@ -162,7 +164,7 @@ def test_a_prompt_replaced_by_noise_is_not_exact(copy, verbatim):
     forged["prompt"] = noise_like(np.array([forged["prompt"]], dtype=np.float32))[0]
     rewrite(part, rows)
     outcome = verbatim("verify", copy, "--engine", "hf")
-    assert outcome.code == 3 and "4 of 5 stored prompts exact" in outcome.out
+    assert outcome.code == 3 and "5 of 6 stored prompts exact" in outcome.out
     assert "dog: not exact from token" in outcome.out
 
 
@@ -172,7 +174,7 @@ def test_a_prompt_of_the_wrong_length_is_refused_alone(copy, verbatim):
     next(row for row in rows if row["id"] == "dog")["prompt"].pop()
     rewrite(part, rows)
     outcome = verbatim("verify", copy, "--engine", "hf")
-    assert outcome.code == 3 and "4 of 5 stored prompts exact" in outcome.out and "dog: prompt shape" in outcome.out
+    assert outcome.code == 3 and "5 of 6 stored prompts exact" in outcome.out and "dog: prompt shape" in outcome.out
 
 
 def rewrite(part, rows):
@@ -200,9 +202,9 @@ def test_a_run_does_not_go_on_over_a_damaged_part(copy, corpus, verbatim):
 def test_status_tells_state_and_counts(finished, verbatim):
     status = json.loads(verbatim("status", finished[0], "--json").out)
     assert status["state"] == "finished" and status["num_rows"] == status["num_committed"] == 8
-    assert status["counts"] == {"verified": 5, "invalid": 3}
+    assert status["counts"] == {"verified": 6, "invalid": 2}
     plain = verbatim("status", finished[0])
-    assert plain.code == 0 and "finished, 8 of 8 rows committed (3 invalid, 5 verified)" in plain.out
+    assert plain.code == 0 and "finished, 8 of 8 rows committed (2 invalid, 6 verified)" in plain.out
 
 
 def test_a_folder_is_refused_to_another_recipe(finished, corpus, verbatim, contents):

@@ -52,9 +52,17 @@ def test_every_row_becomes_one_item_in_order_with_its_reason(take, tokens):
         ("number", Invalid.NOT_A_STRING),
         ("long", Invalid.TOO_LONG),
         ("surrogate", Invalid.NOT_UNICODE),
-        ("#6", Invalid.NULL_ID),
-        ("sound#7", Invalid.DUPLICATE_ID),
+        ("#6", "accepted"),
+        ("sound#7", "accepted"),
     ]
+
+
+def test_the_first_row_whose_id_had_to_be_made_is_told_and_no_other(tmp_path, write_jsonl, tokens):
+    rows = [{"id": "a", "text": SOUND}, {"id": "a", "text": SOUND}, {"text": SOUND}]
+    corpus, told = open_corpus(write_jsonl(tmp_path / "c.jsonl", rows)), []
+    items = list(Intake(corpus, tokens, Recipe(num_vectors=3), say=told.append).taken())
+    assert [said(item)[0] for item in items] == ["a", "a#1", "#2"]
+    assert told == ["row 1 has the id a of an earlier row and is called a#1; so is every such row, none is lost"]
 
 
 def test_a_text_that_no_context_holds_is_refused_before_it_is_tokenised(take, tokens, monkeypatch):
