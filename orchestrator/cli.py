@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from orchestrator import flags, interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
 from orchestrator.location import parse_location
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
-from orchestrator.terminal import one_line, printable, say
+from orchestrator.terminal import make_console, never_fail_to_encode, one_line, say
 
 app = typer.Typer(
     name="verbatim",
@@ -29,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = make_console()
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """A disk that is full, or takes no more from this user."""
@@ -47,6 +46,7 @@ def told_in_one_line() -> Iterator[None]:
     from engine.model_source import ModelError
     from engine.settings import SettingsError
 
+    never_fail_to_encode()
     try:
         with interrupts.interruptible():
             yield
@@ -128,7 +128,7 @@ def run(
         if proof and summary.num_exact:
             climbed = reproof.ReproofOptions(options.out, engine, address=address)
             reproof.climb_claims(climbed, proof, console)
-        say(console, printable(f"results: {options.out}"))
+        say(console, f"results: {options.out}")
         raise typer.Exit(0 if summary.is_all_verified else 3)
 
 
@@ -196,7 +196,7 @@ def export(
         from orchestrator.export import export as export_prompts
 
         exported = export_prompts(parse_location(folder), out, ids=id, dtype=dtype, with_inexact=all_)
-        say(console, printable(exported.line()))
+        say(console, exported.line())
 
 
 @app.command()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.text import Text
 
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelError, ModelSource
@@ -67,7 +68,7 @@ def print_findings(findings: list[Finding], console: Console) -> None:
         mark, style = ("ok  ", "green") if finding.is_fine else ("FAIL", "bold red")
         if finding.is_fine and finding.is_warning:
             mark, style = "WARN", "bold yellow"
-        console.print(f"[{style}]{mark}[/] {finding.name}: ", end="")
+        console.print(Text.assemble((mark, style), f" {finding.name}: "), end="")
         say(console, finding.found)
         if not finding.is_fine or finding.is_warning:
             say(console, f"     remedy: {finding.remedy}")

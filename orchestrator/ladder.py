@@ -22,6 +22,7 @@ from rich.table import Table
 from engine.parameterisation import serve
 from orchestrator.judge import Judge
 from orchestrator.progress import Reporter
+from orchestrator.terminal import cell, say
 from orchestrator.verifier import BEAMS, GREEDY, Candidate, Mode
 from orchestrator.verifier_actor import EngineSpec
 
@@ -176,7 +177,7 @@ def write_proof(proof: Proof, path: Path) -> None:
 def print_proof(proof: Proof, console: Console) -> None:
     """Survival by margin and rung, and what noise the prompts withstand."""
     bins = list(proof.by_margin())
-    table = Table(title=f"exact on {proof.engine}, by margin", box=None, pad_edge=False, title_justify="left")
+    table = Table(title=cell(f"exact on {proof.engine}, by margin"), box=None, pad_edge=False, title_justify="left")
     table.add_column("margin from", no_wrap=True)
     for low, _, _ in bins:
         table.add_column(f"{low:g}", justify="right", no_wrap=True)
@@ -186,7 +187,4 @@ def print_proof(proof: Proof, console: Console) -> None:
     console.print(table)
     known = sorted(radius for radius in proof.noise_radius if radius == radius)
     if known:
-        console.print(
-            f"noise withstood: median {known[len(known) // 2]:g}, least {known[0]:g} of a prompt's size",
-            highlight=False,
-        )
+        say(console, f"noise withstood: median {known[len(known) // 2]:g}, least {known[0]:g} of a prompt's size")

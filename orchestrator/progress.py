@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator.terminal import say
+from orchestrator.terminal import printable, say
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -27,11 +27,11 @@ class BarReporter:
 
     def __init__(self, console: Console, total: int):
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             transient=True,
         )
@@ -39,10 +39,10 @@ class BarReporter:
         self._progress.start()
 
     def say(self, message: str) -> None:
-        self._progress.console.print(message, highlight=False, markup=False)
+        say(self._progress.console, message)
 
     def update(self, done: int, detail: str) -> None:
-        self._progress.update(self._task, completed=done, detail=detail)
+        self._progress.update(self._task, completed=done, detail=printable(detail))
 
     def close(self) -> None:
         self._progress.stop()

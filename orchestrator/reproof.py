@@ -22,7 +22,7 @@ from orchestrator.location import Location
 from orchestrator.progress import Reporter, make_reporter
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import stored_candidate
-from orchestrator.terminal import printable
+from orchestrator.terminal import make_console, say, say_json
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 
@@ -215,7 +215,7 @@ def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Rep
 def _connected(options: ReproofOptions, total: int) -> Iterator[Reporter]:
     """Ray for the length of a reproof, and a reporter that leaves standard output alone."""
     fleet.connect(options.address, dashboard=False)
-    reporter = make_reporter(Console(stderr=True), total)
+    reporter = make_reporter(make_console(stderr=True), total)
     try:
         yield reporter
     finally:
@@ -226,7 +226,7 @@ def _connected(options: ReproofOptions, total: int) -> Iterator[Reporter]:
 def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
     """What changed, survival by margin, and the count."""
     if as_json:
-        print(run_record.dump([asdict(verdict) for verdict in reproof.verdicts]))
+        say_json([asdict(verdict) for verdict in reproof.verdicts])
         return
     # Without a claim there is nothing to keep: a greedy text need not be what beams find.
     claimed = {v.id for v, is_claimed in zip(reproof.verdicts, reproof.for_beams, strict=True) if is_claimed}
@@ -235,25 +235,25 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
         reason = verdict.refusal or f"not exact from token {verdict.first_mismatch}"
         if reproof.mode.beams > 1 and verdict.id in claimed:
             reason += ", and it is claimed for beam search"
-        console.print(printable(f"{verdict.id}: {reason}"), style="red", highlight=False, markup=False)
+        say(console, f"{verdict.id}: {reason}", "red")
     if len(lost) > 20:
-        console.print(f"... and {len(lost) - 20} more", highlight=False)
+        say(console, f"... and {len(lost) - 20} more")
     for low, exact, judged in reproof.survival() if lost else []:
-        console.print(f"margin from {low:g}: {exact} of {judged} exact", highlight=False)
+        say(console, f"margin from {low:g}: {exact} of {judged} exact")
     if reproof.num_unproved:
-        console.print(f"{reproof.num_unproved} rows hold no prompt that was proved by the run", highlight=False)
+        say(console, f"{reproof.num_unproved} rows hold no prompt that was proved by the run")
     if reproof.mode.beams > 1:
         held = sum(verdict.exact for verdict in reproof.verdicts if verdict.id in claimed)
         line = f"{len(claimed)} of {len(reproof.verdicts)} claim beam search of any width; {held} of these hold"
-        console.print(line, highlight=False)
+        say(console, line)
     if reproof.verdicts:
         beams = f", beam search of width {reproof.mode.beams}" if reproof.mode.beams > 1 else ""
         who = f" on {reproof.verdicts[0].engine} ({reproof.verdicts[0].engine_dtype}{beams})"
-        console.print(f"before: exact on {' and '.join(reproof.before)}", highlight=False, markup=False)
+        say(console, f"before: exact on {' and '.join(reproof.before)}")
     else:
         who = ""
-    console.print(
+    say(
+        console,
         f"{reproof.num_exact} of {len(reproof.verdicts)} stored prompts exact{who}",
-        style="bold green" if reproof.is_all_exact else "bold yellow",
-        highlight=False,
+        "bold green" if reproof.is_all_exact else "bold yellow",
     )

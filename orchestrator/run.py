@@ -124,12 +124,7 @@ def run(prepared: Prepared, console: Console) -> Summary:
 def _run_alone(prepared: Prepared, console: Console) -> Summary:
     options = prepared.options
     if prepared.record is not None and prepared.record.is_finished:
-        console.print(
-            f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do")
         return summarise(prepared.ledger, prepared.record)
     dashboard = fleet.connect(options.address, dashboard=options.dashboard)
     reporter = make_reporter(console, prepared.corpus.num_rows)

@@ -4,11 +4,9 @@ Owns: the record, its file, whether a folder belongs to this run. Must not know:
 """
 
 import importlib.metadata
-import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -130,8 +128,3 @@ def python_version() -> str:
 def now() -> str:
     """UTC, seconds, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def dump(value: Any) -> str:
-    """Canonical JSON for the terminal."""
-    return json.dumps(value, indent=1, ensure_ascii=False)

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator import run_record
 from orchestrator.sight import Said, Sight
-from orchestrator.terminal import printable
+from orchestrator.terminal import printable, say_json
 
 LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Margins, in logits, from which a bar is one step higher: fixed, so that pictures of two texts compare."""
@@ -25,7 +24,7 @@ GROUP = 10
 def print_sight(sight: Sight, console: Console, *, as_json: bool) -> None:
     """Target, what each strategy said, and the margins, one under the other."""
     if as_json:
-        print(run_record.dump(asdict(sight)))
+        say_json(asdict(sight))
         return
     width = max(len(name) for name in ("margins", *(said.strategy for said in sight.strategies))) + 2
     _print_line(console, "target", width, Text(printable(sight.target)))
@@ -53,7 +52,7 @@ def bar(margin: float, bars: str = BARS) -> str:
 
 def _verdict(said: Said) -> str:
     verdict = "exact" if said.exact else f"differs from token {said.first_mismatch} on ({said.diagnosis})"
-    return f"{verdict}; score {said.score:.4g}"
+    return printable(f"{verdict}; score {said.score:.4g}")
 
 
 def _print_margins(sight: Sight, console: Console, width: int) -> None:
@@ -63,7 +62,7 @@ def _print_margins(sight: Sight, console: Console, width: int) -> None:
         f"one bar a token, logits in {sight.dtype}: {NO_MARGIN} not above 0, {bars[0]} above 0, "
         f"{bars[3]} from {LEVELS[2]:g}, {bars[-1]} from {LEVELS[-1]:g}"
     )
-    _print_line(console, "margins", width, Text(legend))
+    _print_line(console, "margins", width, Text(printable(legend)))
     per_line = max(GROUP, (console.width - width) // GROUP * GROUP)
     for start in range(0, len(sight.margins), per_line):
         line = Text()

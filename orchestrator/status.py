@@ -14,7 +14,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.location import Location
 from orchestrator.run_log import last_event, read_events
 from orchestrator.run_record import RunRecord
-from orchestrator.terminal import printable, say
+from orchestrator.terminal import printable, say, say_json
 
 RATE_WINDOW = timedelta(minutes=5)
 
@@ -83,7 +83,7 @@ def _recent_rate(folder: Location, record: RunRecord, last: dict[str, Any] | Non
 
 def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     if as_json:
-        print(run_record.dump(asdict(status)))
+        say_json(asdict(status))
         return
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.counts.items())) or "none yet"
     rate = "" if status.texts_a_minute is None else f", {status.texts_a_minute:.1f} texts a minute"
@@ -97,7 +97,7 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     if status.last_event:
         lines.append(f"last event: {_told(status.last_event)}")
     for line in lines:
-        say(console, printable(line))
+        say(console, line)
 
 
 def _told(event: dict[str, Any]) -> str:

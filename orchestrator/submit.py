@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator import interrupts
 from orchestrator.errors import UserError
 from orchestrator.location import STDIN, Location
+from orchestrator.terminal import printable
 
 RUNTIME_ENV = Path("deploy/runtime_env.yaml")
 DASHBOARD = "http://127.0.0.1:8265"
@@ -153,7 +154,7 @@ def _follow(client: Any, job: str, say: Callable[[str], None]) -> None:
 
     async def tail() -> None:
         async for lines in client.tail_job_logs(job):
-            print(lines, end="", flush=True)
+            print("\n".join(map(printable, lines.split("\n"))), end="", flush=True)
 
     try:
         asyncio.run(tail())

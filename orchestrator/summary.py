@@ -15,7 +15,7 @@ from rich.text import Text
 from engine.spelling import Spelling
 from orchestrator.ledger import Ledger, Row
 from orchestrator.run_record import RunRecord
-from orchestrator.terminal import one_line, printable, say
+from orchestrator.terminal import cell, cut_off, one_line, say
 
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "proof", "engine", "engine_dtype",
            "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts", "first_mismatch",
@@ -68,14 +68,14 @@ def print_table(rows: list[Row], console: Console) -> None:
     """One line a text: what was asked, what it took, what the verifier said."""
     engines = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows if row["engine"]})
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=max(20, console.width - OTHER_WIDTH))
+    table.add_column("text", no_wrap=True, overflow=cut_off(console), max_width=max(20, console.width - OTHER_WIDTH))
     for name in ("tokens", "vectors", "steps", "margin"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    table.add_column(" and ".join(engines) or "verdict", no_wrap=True, min_width=22)
+    table.add_column(cell(" and ".join(engines) or "verdict"), no_wrap=True, min_width=22)
     for row in rows:
         num_tokens = len(row["token_ids"]) if row["token_ids"] is not None else None
         table.add_row(
-            Text(printable(row["text"])), _cell(num_tokens), _cell(row["num_vectors"]), _cell(row["steps"]),
+            cell(row["text"]), _cell(num_tokens), _cell(row["num_vectors"]), _cell(row["steps"]),
             _cell(row["min_margin"], ".2f"), _verdict(row),
         )  # fmt: skip
     console.print(table)
@@ -87,7 +87,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     verdict = f"{summary.num_exact} of {record.num_rows} exact on {record.engine} ({record.engine_dtype})"
     if record.recipe.proof == "beam":
         verdict += f", {summary.num_for_beams} of them for beam search of any width"
-    console.print(verdict, style="bold green" if summary.is_all_verified else "bold yellow", highlight=False)
+    say(console, verdict, "bold green" if summary.is_all_verified else "bold yellow")
     exact = [row for row in rows if row["exact"]]
     if exact:
         steps = [row["steps"] for row in exact]
@@ -100,13 +100,13 @@ def print_summary(summary: Summary, console: Console) -> None:
             f"{record.seconds:.0f} s{rate}",
         )
         for line in [*lines[:2], *_beam_lines(exact), *lines[2:]]:
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
     respelt = Counter(row["spelling"] for row in rows if row["spelling"] not in (None, Spelling.PLAIN))
     if respelt:
-        console.print(_spellings(respelt), highlight=False, soft_wrap=True)
+        say(console, _spellings(respelt))
     failed = [row for row in rows if row["diagnosis"] and not row["exact"]]
     if failed:
-        console.print(_failures(failed), highlight=False, soft_wrap=True)
+        say(console, _failures(failed))
     for row in [row for row in rows if not row["exact"]][:20]:
         line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
         say(console, one_line(line))
@@ -146,7 +146,7 @@ def _cell(value: float | int | None, form: str = "d") -> str:
 
 def _verdict(row: Row) -> Text:
     if row["exact"]:
-        return Text("exact", style="green")
+        return cell("exact", "green")
     if row["engine"]:
-        return Text(f"not exact from token {row['first_mismatch']}", style="red")
-    return Text(row["reason"] or row["status"], style="yellow")
+        return cell(f"not exact from token {row['first_mismatch']}", "red")
+    return cell(row["reason"] or row["status"], "yellow")

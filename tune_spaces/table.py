@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.terminal import say
+from orchestrator.terminal import cell, cut_off, say
 from tune_spaces.study import ended_trials
 
 NUM_SHOWN = 10
@@ -71,7 +71,7 @@ class TrialTable(Callback):
         ended = ended_trials(self._study)
         num_running = sum(trial.status == "RUNNING" for trial in trials)
         head = Text(f"{len(ended)} of {self._total} trials ended, {num_running} under way")
-        self._live.update(Group(head, best_table(ended, self._console.width)))
+        self._live.update(Group(head, best_table(ended, self._console)))
 
     def _say_new(self) -> None:
         for trial in ended_trials(self._study):
@@ -80,20 +80,20 @@ class TrialTable(Callback):
                 say(self._console, f"{len(self._shown)} of {self._total}: {told(trial)}")
 
 
-def best_table(trials: list[FrozenTrial], width: int) -> Table:
+def best_table(trials: list[FrozenTrial], console: Console) -> Table:
     """The cheapest trials; after those that are complete the stopped ones that came farthest."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("trial", "right"), ("cost", "right"), ("exact", "right"), ("margin", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("state", no_wrap=True)
-    table.add_column("recipe", overflow="ellipsis", no_wrap=True, max_width=max(20, width - OTHER_WIDTH))
+    table.add_column("recipe", overflow=cut_off(console), no_wrap=True, max_width=max(20, console.width - OTHER_WIDTH))
     for trial in sorted(trials, key=_rank)[:NUM_SHOWN]:
         known = trial.state is TrialState.COMPLETE
         figures = [
             f"{_figure(trial, name):{form}}" if known else ""
             for name, form in (("cost", ".1f"), ("exact_frac", ".0%"), ("margin", ".2f"))
         ]
-        table.add_row(str(trial.number), *figures, LABELS[trial.state], Text(drawn(trial)))
+        table.add_row(str(trial.number), *figures, LABELS[trial.state], cell(drawn(trial)))
     return table
 
 

@@ -228,7 +228,7 @@ def _beside_the_driver() -> dict[str, float]:
 
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
     """The best trials, the comparison, and how to use the recipe."""
-    console.print(best_table(ended_trials(tuned.study), console.width))
+    console.print(best_table(ended_trials(tuned.study), console))
     if tuned.comparison:
         say(console, tuned.comparison.verdict)
     elif winner(tuned.study) is None:

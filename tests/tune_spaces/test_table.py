@@ -27,7 +27,7 @@ def trials_in(folder):
 
 def test_complete_trials_come_first_and_then_those_that_came_farthest(tmp_path):
     console = Console(width=200, file=io.StringIO())
-    console.print(best_table(trials_in(tmp_path), 200))
+    console.print(best_table(trials_in(tmp_path), console))
     head, *rows = [line.split() for line in console.file.getvalue().splitlines()]
     assert head[:2] == ["trial", "cost"]
     assert [row[0] for row in rows] == ["0", "2", "1", "3"]
