@@ -112,11 +112,8 @@ def test_a_line_and_json_say_the_same_value(capsys):
     assert is_harmless(said) and r"\x1b]52;c;" in said and r"\x9b2J\x7f\u202e[/][red]:skull:[link=x]é雨" in said
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_that_is_not_utf8_gets_escaped_texts(hostile, tmp_path, encoding):
-    folder, _, _ = hostile
-    here = {"PYTHONIOENCODING": encoding, "COLUMNS": "200"}
-    command = [sys.executable, "-m", "orchestrator.cli", "status", str(folder)]
-    done = subprocess.run(command, env=os.environ | here, capture_output=True, check=True)
-    said = done.stdout.decode(encoding)
-    assert done.stderr == b"" and is_harmless(said) and r"\u96e8" in said
+def test_a_terminal_that_is_not_utf8_gets_escaped_texts(hostile):
+    command = [sys.executable, "-m", "orchestrator.cli", "status", str(hostile[0])]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True)
+    said = done.stdout.decode("cp1252")
+    assert done.stderr == b"" and is_harmless(said) and r"\u96e8" in said and "é" in said
