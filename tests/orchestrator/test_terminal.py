@@ -79,7 +79,9 @@ def test_no_command_passes_on_what_a_folder_holds(hostile, tmp_path, verb, chars
 
 def test_new_verdicts_and_a_proof_are_printed_harmlessly(capsys):
     said = [verdict(HOSTILE, exact=False), dataclasses.replace(verdict(HOSTILE), engine=HOSTILE)]
-    reproof = Reproof([dataclasses.replace(each, engine=HOSTILE) for each in said], [1.0, 2.0], 1, [HOSTILE])
+    reproof = Reproof(
+        [dataclasses.replace(each, engine=HOSTILE) for each in said], [1.0, 2.0], 1, [HOSTILE], for_beams=[False, True]
+    )
     for as_json in (False, True):
         print_reproof(reproof, make_console(), as_json=as_json)
     proof = Proof(ids=["a"], margins=[1.0], passed={"greedy_float32": [True]}, noise_radius=[0.1], engine=HOSTILE)
