@@ -91,7 +91,8 @@ def main() -> None:
         for recipe in recipes.values()
     ]
     by_hash: dict[str, list[Attempt]] = {}
-    Solver(lm, token_budget=2048).solve(jobs, lambda a: by_hash.setdefault(a.job.recipe.hash, []).append(a))
+    for attempt in Solver(lm, token_budget=2048).solve(jobs):
+        by_hash.setdefault(attempt.job.recipe.hash, []).append(attempt)
     rows = [row_of(name, recipe, by_hash[recipe.hash]) for name, recipe in recipes.items()]
     for row in sorted(rows, key=lambda row: row["mean_positions"]):
         print(f"{row['recipe']:<40} {row['solved']:>3}/{row['texts']}  steps {row['mean_steps']:>6}  "

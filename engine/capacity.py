@@ -1,41 +1,31 @@
 """How many vectors a text needs: a short calibration of one model, and the plan it gives.
 
-Owns: `num_vectors = auto`. Must not know: files, Ray. K soft-prompt vectors, T target tokens.
+Owns: `num_vectors = auto`, and how long it may take. Must not know: files, Ray. K soft-prompt vectors, T target tokens.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
 
-from engine.frozen_lm import TokenRule
+from engine.race import Race
 from engine.recipe import Recipe
-from engine.slots import Attempt, Job
+from engine.samples import LENGTHS, sample_targets
+from engine.slots import Job
 from engine.solver import Solver
-from engine.target import Target, encode
-
-LENGTHS = (8, 32)
-"""Calibrated target lengths, tokens: most sentences lie around or between them."""
 
 TOKENS_PER_VECTOR = (32, 8, 4, 2, 1)
-"""Ratios tried at each length. A model of 8B parameters passes the first, one of 260 thousand only the last."""
+"""Ratios tried at each length. A model of 8B parameters passes the first, one of 260 thousand only the last: that one
+takes most positions a step, and is tried where no other solves."""
+
+UNDECIDED = 2
+"""Most tokens a vector where time was too short to tell: what suits the pocket model and SmolLM2, LOG 2026-11-25."""
+
+SECONDS, SECONDS_A_TEXT = 60.0, 2.0
+"""Most a calibration takes, and less for a run of few texts. Assumption."""
 
 MAX_STEPS = 250
 """Steps a calibration slot gets. Assumption: a K that needs more is not the cheapest."""
-
-TOLERANCE = 1.3
-"""Cost over the cheapest at which a smaller K is preferred. Assumption."""
-
-SAMPLES = (
-    "The keeper of the lighthouse wrote down the weather every evening, even when nobody asked him for it, "
-    "and he kept the books in a dry chest under the stairs.",
-    "When the train stopped between two stations, a boy climbed out to look at the river, and his sister "
-    "called after him that they would leave without him.",
-    "Copper, salt and dried fish were sold on the market square until noon; after that the stalls belonged to "
-    "the musicians and to whoever could bear them.",
-    "She measured the field twice with the same rope, got two different answers, and decided that the rope "
-    "had been the one thing that changed.",
-)
-"""Written for this file, so that no corpus is needed; only their first tokens are used."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +34,13 @@ class VectorPlan:
 
     Attributes:
         points: (target tokens, vectors) in rising order of tokens.
+        undecided: lengths among them at which no K was seen to solve every sample in time.
+        seconds: what the calibration was given, where that was too little.
     """
 
     points: tuple[tuple[int, int], ...]
+    undecided: tuple[int, ...] = ()
+    seconds: float = 0.0
 
     def num_vectors(self, num_tokens: int, context: int) -> int:
         """K for a target of `num_tokens`: linear between points, in proportion to the tokens outside them.
@@ -65,52 +59,89 @@ class VectorPlan:
         return most * num_tokens / last
 
     def to_json(self) -> dict:
-        return asdict(self)
+        return asdict(self) if self.undecided else {"points": self.points}
 
     @classmethod
     def from_json(cls, value: dict) -> "VectorPlan":
-        return cls(tuple((int(length), int(vectors)) for length, vectors in value["points"]))
+        points = tuple((int(length), int(vectors)) for length, vectors in value["points"])
+        return cls(points, tuple(map(int, value.get("undecided", ()))), float(value.get("seconds", 0)))
 
 
-def calibrate(solver: Solver, recipe: Recipe, on_attempt: Callable[[Attempt], None] | None = None) -> VectorPlan:
-    """Find the cheapest K that solves every sample, at each of `LENGTHS`.
+def seconds_for(num_texts: int) -> float:
+    """Most that a calibration for a run of so many texts takes."""
+    return min(SECONDS, SECONDS_A_TEXT * num_texts)
 
-    Cost is forward-backward positions to a certificate, steps x (K + T - 1). Where no K solves all samples the
-    one that solves most wins, the larger on a tie: exactness first, cost second. The optimum is flat, so of all K
-    within `TOLERANCE` of the cheapest the smallest is taken: it stores and serves less.
+
+def calibrate(solver: Solver, recipe: Recipe, seconds: float = SECONDS) -> VectorPlan:
+    """A whole `Calibration` at once."""
+    plan = Calibration(solver, recipe, seconds).advance(math.inf)
+    assert plan is not None
+    return plan
+
+
+class Calibration:
+    """The cheapest K that solves every sample, at each of `LENGTHS`, found step by step within a bound.
+
+    The ratios of `TOKENS_PER_VECTOR` race, fewest vectors first; where none solves every sample a vector a token is
+    tried. What is decided is the same on every machine; a length that the time did not suffice for gets the K that was
+    furthest, but no fewer than a vector for `UNDECIDED` tokens: exactness first.
 
     Args:
         solver: an idle solver on the model in question.
         recipe: the run's recipe; its optimiser decides what a K can hold.
-        on_attempt: told about every finished attempt.
+        seconds: the bound.
     """
-    jobs = [job for length in LENGTHS for job in _jobs(solver, recipe, length)]
-    attempts = solver.solve(jobs, on_attempt)
-    by_length = {length: [a for a in attempts if len(a.job.target.token_ids) == length] for length in LENGTHS}
-    return VectorPlan(tuple((length, _cheapest(mine)) for length, mine in by_length.items()))
+
+    def __init__(self, solver: Solver, recipe: Recipe, seconds: float = SECONDS):
+        self.seconds = seconds
+        self._solver = solver
+        self._recipe = recipe.model_copy(update={"max_steps": min(MAX_STEPS, recipe.max_steps), "siblings": 1})
+        self._ends = time.monotonic() + seconds
+        self._points: list[tuple[int, int]] = []
+        self._undecided: list[int] = []
+        self._steps = self._walk()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the bound."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def advance(self, seconds: float) -> VectorPlan | None:
+        """Go on for about `seconds`; the plan, once it is there."""
+        until = time.monotonic() + seconds
+        for _ in self._steps:
+            if time.monotonic() >= until:
+                return None
+        undecided = tuple(self._undecided)
+        return VectorPlan(tuple(self._points), undecided, self.seconds if undecided else 0.0)
+
+    def _walk(self) -> Iterator[None]:
+        """Length after length, each with its share of what time is left."""
+        for number, length in enumerate(LENGTHS):
+            ends = time.monotonic() + self.seconds_left / (len(LENGTHS) - number)
+            race = yield from self._race(length, ends)
+            num_vectors = race.winner.value
+            if not race.winner.is_solved:
+                self._undecided.append(length)
+                num_vectors = max(num_vectors, length // UNDECIDED)
+            self._points.append((length, num_vectors))
+
+    def _race(self, length: int, ends: float) -> Generator[None, None, Race]:
+        *fewer, most = sorted({max(1, length // ratio) for ratio in TOKENS_PER_VECTOR})
+        least = self._points[-1][1] if self._points else 1  # a longer text takes no fewer vectors
+        race = Race(self._solver, {size: self._jobs(length, size) for size in fewer if size >= least})
+        yield from _run(race, ends)
+        if race.is_over and not race.winner.is_solved:
+            race = Race(self._solver, {most: self._jobs(length, most)})
+            yield from _run(race, ends)
+        return race
+
+    def _jobs(self, length: int, num_vectors: int) -> list[Job]:
+        return [Job(target, self._recipe, num_vectors) for target in sample_targets(self._solver.lm.tokens, length)]
 
 
-def sample_target(tokens: TokenRule, number: int, length: int) -> Target:
-    """The first `length` tokens of a sample, repeated where it is shorter; stopping is not asked for."""
-    ids = encode(tokens, SAMPLES[number])
-    ids = (ids * math.ceil(length / len(ids)))[:length]
-    return Target(f"calibration-{length}-{number}", SAMPLES[number], tuple(ids), ends=False)
-
-
-def _jobs(solver: Solver, recipe: Recipe, length: int) -> list[Job]:
-    recipe = recipe.model_copy(update={"max_steps": min(MAX_STEPS, recipe.max_steps), "siblings": 1})
-    targets = [sample_target(solver.lm.tokens, number, length) for number in range(len(SAMPLES))]
-    sizes = sorted({max(1, length // ratio) for ratio in TOKENS_PER_VECTOR})
-    base = Job(targets[0], recipe, 1)
-    return [replace(base, target=target, num_vectors=size) for size in sizes for target in targets]
-
-
-def _cheapest(attempts: list[Attempt]) -> int:
-    sizes = sorted({a.job.num_vectors for a in attempts})
-    mine = {size: [a for a in attempts if a.job.num_vectors == size] for size in sizes}
-    solved = {size: sum(a.is_candidate for a in mine[size]) for size in sizes}
-    most = max(solved.values())
-    if most < len(SAMPLES):
-        return max(size for size in sizes if solved[size] == most)
-    cost = {size: sum(a.tokens for a in mine[size]) for size in sizes if solved[size] == most}
-    return min(size for size in cost if cost[size] <= TOLERANCE * min(cost.values()))
+def _run(race: Race, ends: float) -> Iterator[None]:
+    while not race.is_over and time.monotonic() < ends:
+        race.step()
+        yield
+    race.stop()

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.capacity import LENGTHS, SAMPLES, VectorPlan, sample_target
+from engine.capacity import VectorPlan
 from engine.recipe import Recipe
+from engine.samples import LENGTHS, sample_targets
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target
+
+SECONDS = 30.0
+"""Most that solving them takes, whatever the model; what is not solved by then is compared as it is. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +36,23 @@ class Probe:
 
 
 def make_probes(solver: Solver, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:
-    """Solve the calibration's samples at each of its lengths, as the run will solve its texts.
+    """Solve the samples of every length as the run will solve its texts, for at most `SECONDS`.
 
     Args:
         solver: an idle solver on the model in question.
         recipe: the run's recipe.
         plan: vectors by length, where the recipe does not fix them.
     Returns:
-        One probe a sample and length, solved or not: an unsolved one has some negative margins.
+        One probe a sample, solved or not: an unsolved one has some negative margins.
     """
     lm, recipe = solver.lm, recipe.model_copy(update={"siblings": 1})
     jobs = []
     for length in LENGTHS:
         fixed = 0 if recipe.num_vectors == "auto" else recipe.num_vectors
         num_vectors = fixed or (plan.num_vectors(length, lm.tokens.context) if plan else length)
-        jobs += [Job(sample_target(lm.tokens, n, length), recipe, num_vectors) for n in range(len(SAMPLES))]
-    return [_probe(solver, attempt.job.target, attempt.prompt_KD) for attempt in solver.solve(jobs)]
+        jobs += [Job(target, recipe, num_vectors) for target in sample_targets(lm.tokens, length)]
+    attempts = solver.solve(jobs, seconds=SECONDS)
+    return [_probe(solver, attempt.job.target, attempt.prompt_KD) for attempt in attempts]
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ B slots in a pass, K soft-prompt vectors, T target tokens, D hidden size.
 """
 
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -100,17 +101,22 @@ class Solver:
         self.num_steps += 1
         return self._release()
 
-    def solve(self, jobs: list[Job], on_attempt: Callable[[Attempt], None] | None = None) -> list[Attempt]:
-        """Run jobs to their end; attempts in order of completion."""
+    def solve(self, jobs: list[Job], *, seconds: float = math.inf) -> list[Attempt]:
+        """Run jobs to their end, or for about `seconds`; attempts in order of completion, those cut short last."""
         for job in jobs:
             self.submit(job)
+        ends = time.monotonic() + seconds
         attempts: list[Attempt] = []
-        while not self.is_idle:
-            for attempt in self.step():
-                attempts.append(attempt)
-                if on_attempt:
-                    on_attempt(attempt)
-        return attempts
+        while not self.is_idle and time.monotonic() < ends:
+            attempts += self.step()
+        return attempts + self._cut_short()
+
+    def _cut_short(self) -> list[Attempt]:
+        """End everything: what is in the table as it is, what waits unseen."""
+        self.waiting.clear()
+        for slot in self.active:
+            slot.has_ended = True
+        return self._release()
 
     def _admit(self) -> None:
         used = sum(slot.job.num_positions for slot in self.active)

@@ -7,12 +7,14 @@ Owns: what a plan depends on, and its key. Must not know: how a plan is found, f
 
 import hashlib
 import json
+import math
 
 from engine import pocket
-from engine.capacity import LENGTHS, MAX_STEPS, TOKENS_PER_VECTOR, VectorPlan, calibrate
+from engine.capacity import MAX_STEPS, TOKENS_PER_VECTOR, VectorPlan, calibrate
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
+from engine.samples import LENGTHS
 from engine.solver import Solver
 from orchestrator.model_cache import read_cached, write_cached
 
@@ -37,13 +39,14 @@ def cache_key(fingerprint: str, recipe: Recipe) -> str:
     return f"{fingerprint}-{digest}"
 
 
-def load_plan(fingerprint: str, recipe: Recipe) -> VectorPlan | None:
-    """A plan found before, or None."""
+def load_plan(fingerprint: str, recipe: Recipe, seconds: float) -> VectorPlan | None:
+    """A plan found before, or None; None too where it was left undecided in less than these `seconds`."""
     value = read_cached(cache_key(fingerprint, recipe), SHIPPED)
     try:
-        return None if value is None else VectorPlan.from_json(value)
+        plan = None if value is None else VectorPlan.from_json(value)
     except (ValueError, KeyError, TypeError):
         return None
+    return None if plan and plan.undecided and plan.seconds < seconds else plan
 
 
 def save_plan(fingerprint: str, recipe: Recipe, plan: VectorPlan) -> None:
@@ -55,7 +58,7 @@ def ship() -> None:
     """Calibrate the pocket model under the default recipe, for both proofs, and keep the plans beside its weights."""
     lm = FrozenLM.load(ModelSource("pocket"))
     recipes = [Recipe(), Recipe(proof="beam")]
-    plans = {cache_key(lm.fingerprint, recipe): calibrate(Solver(lm), recipe).to_json() for recipe in recipes}
+    plans = {cache_key(lm.fingerprint, recipe): calibrate(Solver(lm), recipe, math.inf).to_json() for recipe in recipes}
     SHIPPED.write_text(json.dumps(plans, indent=1) + "\n")
     print(SHIPPED.read_text())
 

@@ -13,16 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import ray
 from rich.console import Console
 
-from engine.capacity import VectorPlan
+from engine.capacity import VectorPlan, seconds_for
 from engine.frozen_lm import TokenRule
+from engine.probes import SECONDS as PROBE_S
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator import fleet, run_record
+from orchestrator.calibrating import settled_plan
 from orchestrator.corpus import Corpus, Reading, open_corpus
 from orchestrator.digest_set import DigestSet
 from orchestrator.driver import OPEN_WINDOW, Driver
@@ -57,9 +58,6 @@ from orchestrator.terminal import say
 from orchestrator.verifier import Mode
 from orchestrator.watch import Watch
 from orchestrator.work_queue import State, WorkQueue
-
-PLAN_PATIENCE_S = 2.0
-"""Seconds after which a person is told that a calibration is under way."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     if placement.solver_gpus and (room := room_for_solvers(up, placement)) < placement.num_solvers:
         reporter.say(f"the cluster has room for {room} of them yet; the others join when it grows")
     info = roster.first_ready()
-    plan = _vector_plan(options.recipe, roster, reporter)
+    plan = _vector_plan(prepared, roster, reporter)
     engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
     key = cache_key(info.fingerprint, info.device_name, engine, spec.dtype)
     noise = _engine_noise(options.recipe, plan, key, roster, reporter)
@@ -254,20 +252,17 @@ def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
         raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")
 
 
-def _vector_plan(recipe: Recipe, roster: Roster, reporter: Reporter) -> VectorPlan | None:
+def _vector_plan(prepared: Prepared, roster: Roster, reporter: Reporter) -> VectorPlan | None:
+    recipe, num_done = prepared.options.recipe, len(prepared.committed)
     if recipe.num_vectors != "auto":
         return None
-
-    def ask(solver: Any) -> Any:
-        plan_ref = solver.plan.remote(recipe)
-        ready, _ = ray.wait([plan_ref], timeout=PLAN_PATIENCE_S)
-        if not ready:
-            reporter.say("calibrating how many vectors this model needs; kept for the next run")
-        return plan_ref
-
-    plan: VectorPlan = roster.ask(ask)
-    reporter.say("vectors for a text: " + ", ".join(f"{k} for {t} tokens" for t, k in plan.points))
-    return plan
+    seconds = seconds_for(prepared.corpus.num_rows - num_done)
+    return settled_plan(
+        lambda: roster.ask(lambda solver: solver.plan.remote(recipe, seconds)),
+        seconds,
+        reporter.say,
+        lambda detail: reporter.update(num_done, detail),
+    )
 
 
 def _engine_noise(
@@ -278,7 +273,8 @@ def _engine_noise(
         return None
     noise = load_noise(key)
     if noise is None:
-        reporter.say("measuring how far the two engines' margins lie apart; kept for the next run")
+        apart = "measuring how far the two engines' margins lie apart"
+        reporter.say(f"{apart}: about {PROBE_S:.0f} s at most, kept for the next run")
         probes = roster.ask(lambda solver: solver.probes.remote(recipe, plan))
         candidates = candidates_of(probes)
         verdicts = roster.ask_verifier(lambda verifier: verifier.judge.remote(candidates, Mode(margins=True)))

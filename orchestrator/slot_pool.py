@@ -140,9 +140,9 @@ class SlotPool:
         told, self._news = self._news, []
         return told
 
-    async def plan(self, recipe: Recipe) -> VectorPlan:
-        """How many vectors a text gets where a recipe leaves it open."""
-        return await self._solvers[0].actor.plan.remote(recipe)
+    async def plan(self, recipe: Recipe, seconds: float) -> VectorPlan | float:
+        """How many vectors a text gets where a recipe leaves it open, or how long finding it still takes at most."""
+        return await self._solvers[0].actor.plan.remote(recipe, seconds)
 
     async def open(self, texts: list[PoolText]) -> int:
         """Take the texts in and begin; how many outcomes are known from before."""

@@ -40,8 +40,8 @@ class SlotPoolActor:
     async def news(self) -> list[str]:
         return await self._pool.news()
 
-    async def plan(self, recipe: "Recipe") -> "VectorPlan":
-        return await self._pool.plan(recipe)
+    async def plan(self, recipe: "Recipe", seconds: float) -> "VectorPlan | float":
+        return await self._pool.plan(recipe, seconds)
 
     async def open(self, texts: "list[PoolText]") -> int:
         return await self._pool.open(texts)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import ray
 import torch
 
-from engine.capacity import VectorPlan, calibrate
+from engine.capacity import Calibration, VectorPlan
 from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
 from engine.difficulty import DIFFICULTIES
@@ -26,6 +26,9 @@ from orchestrator.failures import told_at_start
 from orchestrator.memory import is_out_of_memory, reclaim
 from orchestrator.nodes import Home, home
 from orchestrator.plan_cache import load_plan, save_plan
+
+CALIBRATION_SLICE_S = 2.0
+"""Seconds after which a calibration tells how far it is."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class SolverActor:
             self._lm = FrozenLM.load(self._source, device=device, dtype=dtype)
             self._solver = Solver(self._lm, token_budget=self._token_budget)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+            self._calibration: Calibration | None = None
             self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
         return home()
 
@@ -120,11 +124,18 @@ class SolverActor:
         """What is resident here."""
         return self._info
 
-    def plan(self, recipe: Recipe) -> VectorPlan:
-        """The model's vector plan, from the cache or from a calibration of about a minute."""
-        plan = load_plan(self._lm.fingerprint, recipe)
+    def plan(self, recipe: Recipe, seconds: float) -> VectorPlan | float:
+        """The model's vector plan, from the cache or from a calibration of at most `seconds`.
+
+        While that goes on, what is left of them: to be asked again, which takes it further.
+        """
+        plan = load_plan(self._lm.fingerprint, recipe, seconds)
         if plan is None:
-            plan = calibrate(self._solver, recipe)
+            self._calibration = self._calibration or Calibration(self._solver, recipe, seconds)
+            plan = self._calibration.advance(CALIBRATION_SLICE_S)
+            if plan is None:
+                return self._calibration.seconds_left
+            self._calibration = None
             save_plan(self._lm.fingerprint, recipe, plan)
         return plan
 

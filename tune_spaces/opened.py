@@ -12,12 +12,13 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 
-from engine.capacity import VectorPlan
+from engine.capacity import SECONDS
 from engine.frozen_lm import TokenRule
 from engine.model_source import ModelError
 from engine.recipe import Recipe
 from engine.slots import Job
 from orchestrator import fleet
+from orchestrator.calibrating import settled_plan
 from orchestrator.corpus import Corpus
 from orchestrator.errors import FleetError, UserError
 from orchestrator.failures import reason
@@ -121,7 +122,9 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
     pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
     info, engine = _loaded(pool, console)
-    plan: VectorPlan = fleet.get(pool.plan.remote(options.base))
+    plan = settled_plan(
+        lambda: fleet.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
+    )
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
     taken = Intake(corpus, tokens, recipe, plan).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)

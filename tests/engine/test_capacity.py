@@ -2,19 +2,17 @@
 
 import json
 import math
+import time
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import capacity
-from engine.capacity import SAMPLES, VectorPlan, calibrate
-from engine.certificate import Certificate
-from engine.recipe import Recipe, load_recipe
-from engine.slots import Attempt, Job
+from engine import capacity, samples
+from engine.capacity import Calibration, VectorPlan, calibrate, seconds_for
+from engine.recipe import load_recipe
+from engine.slots import Job
 from engine.solver import Solver
-from engine.target import Target
 from tests.engine.jobs import PINNED
 
 Points = tuple[tuple[int, int], ...]
@@ -48,55 +46,66 @@ def test_a_longer_text_gets_no_fewer_vectors_where_the_share_does_not_fall(point
     assert min(shares) * longer - 1e-6 <= more <= math.ceil(max(shares) * longer)
 
 
-def test_a_plan_survives_json():
-    plan = VectorPlan(((8, 2), (32, 16)))
+@pytest.mark.parametrize("plan", [VectorPlan(((8, 2), (32, 16))), VectorPlan(((8, 4), (32, 16)), (32,), 60.0)])
+def test_a_plan_survives_json_what_it_left_undecided_included(plan):
     assert VectorPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-def attempts_of(num_vectors: int, num_solved: int, tokens: int) -> list[Attempt]:
-    """One attempt for each sample, the first `num_solved` of them solved."""
-    job = Job(Target("a", "text", (1, 2, 3)), Recipe(), num_vectors)
-    certificates = [Certificate(1.0, 3, 3) if n < num_solved else Certificate(-1.0, 1, 3) for n in range(len(SAMPLES))]
-    return [Attempt(job, torch.zeros(num_vectors, 5), certificate, 10, tokens, 0.0) for certificate in certificates]
+@pytest.fixture
+def samples_of(monkeypatch):
+    """Calibrate on other lengths: `samples_of({3: 2})`."""
+
+    def set_to(num_samples: dict[int, int]) -> None:
+        monkeypatch.setattr(samples, "NUM_SAMPLES", num_samples)
+        monkeypatch.setattr(capacity, "LENGTHS", tuple(num_samples))
+
+    return set_to
 
 
-ALL = len(SAMPLES)
+RECIPE = load_recipe(None, [*PINNED, "max_steps=60", "siblings=3"])
 
 
-@pytest.mark.parametrize(
-    ("measured", "cheapest"),
-    [
-        ([(1, ALL, 500), (2, ALL, 300), (4, ALL, 400)], 2),
-        ([(1, ALL, 500), (2, ALL, 380), (4, ALL, 300)], 2),
-        ([(1, ALL - 1, 100), (2, ALL, 300), (4, ALL, 200)], 4),
-        ([(1, 0, 10), (2, ALL - 1, 10), (4, ALL - 2, 10)], 2),
-        ([(1, ALL - 1, 10), (2, ALL - 1, 90), (4, 0, 10)], 2),
-        ([(1, 0, 10), (2, 0, 10), (4, 0, 10)], 4),
-        ([(4, ALL, 10)], 4),
-    ],
-    ids=[
-        "cost",
-        "smaller where the cost is alike",
-        "exactness before cost",
-        "most solved",
-        "larger on a tie",
-        "nothing solved",
-        "one size",
-    ],
-)
-def test_the_cheapest_size_that_solves_most_wins(measured, cheapest):
-    attempts = [attempt for size in measured for attempt in attempts_of(*size)]
-    assert capacity._cheapest(attempts) == capacity._cheapest(attempts[::-1]) == cheapest
+def test_a_calibration_finds_sizes_that_solve_every_sample(tiny_llama, samples_of):
+    samples_of({2: 3, 5: 2})
+    solver = Solver(tiny_llama)
+    plan = calibrate(solver, RECIPE, math.inf)
+    assert [length for length, _ in plan.points] == [2, 5] and not plan.undecided and solver.is_idle
+    for length, num_vectors in plan.points:
+        targets = samples.sample_targets(tiny_llama.tokens, length)
+        alone = Solver(tiny_llama).solve([Job(target, RECIPE, num_vectors) for target in targets])
+        assert len(alone) == samples.NUM_SAMPLES[length] and all(attempt.is_candidate for attempt in alone)
 
 
-def test_a_calibration_finds_sizes_that_solve_on_a_real_model(tiny_llama, monkeypatch):
-    monkeypatch.setattr(capacity, "LENGTHS", (3, 11))
-    finished: list[Attempt] = []
-    plan = calibrate(Solver(tiny_llama), load_recipe(None, [*PINNED, "max_steps=60", "siblings=3"]), finished.append)
-    assert [length for length, _ in plan.points] == [3, 11]
-    for length, vectors in plan.points:
-        mine = [a for a in finished if a.job.target.id.startswith(f"calibration-{length}-")]
-        chosen = [a for a in mine if a.job.num_vectors == vectors]
-        assert len(chosen) == len(SAMPLES) and all(a.is_candidate for a in chosen)
-        assert {len(a.job.target.token_ids) for a in mine} == {length}
-        assert {a.job.recipe.siblings for a in mine} == {1}
+def test_a_calibration_in_slices_comes_to_what_it_comes_to_at_once(tiny_llama, samples_of):
+    samples_of({2: 2, 4: 2})
+    sliced = Calibration(Solver(tiny_llama), RECIPE, 1000.0)
+    looks = 0
+    while (plan := sliced.advance(0.0)) is None:
+        looks += 1
+        assert 0 < sliced.seconds_left < 1000
+    assert plan == calibrate(Solver(tiny_llama), RECIPE, math.inf) and looks > 10
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_where_time_runs_out_a_text_gets_a_vector_for_two_tokens_or_more_and_the_plan_says_so(
+    tiny_llama, samples_of, seconds
+):
+    samples_of({8: 2, 40: 2})
+    solver = Solver(tiny_llama)
+    hard = load_recipe(None, [*PINNED, "max_steps=100000", "stop_margin=1000", "loss.margin=2000"])
+    started = time.monotonic()
+    plan = calibrate(solver, hard, seconds)
+    assert time.monotonic() - started < seconds + 5, "the bound, and no more than a step beyond it"
+    assert plan.undecided == (8, 40) and plan.seconds == seconds and solver.is_idle
+    assert all(num_vectors >= length / 2 for length, num_vectors in plan.points)
+
+
+def test_a_model_that_no_other_ratio_solves_is_given_a_vector_a_token(tiny_llama, samples_of, monkeypatch):
+    samples_of({6: 1})
+    monkeypatch.setattr(capacity, "MAX_STEPS", 10)
+    impossible = load_recipe(None, [*PINNED, "stop_margin=1000", "loss.margin=2000"])
+    assert calibrate(Solver(tiny_llama), impossible, math.inf).points == ((6, 6),)
+
+
+def test_a_run_of_few_texts_is_not_kept_waiting_for_its_calibration():
+    assert [seconds_for(n) for n in (0, 1, 10, 64, 10**6)] == [0, 2, 20, 60, 60]
