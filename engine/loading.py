@@ -4,6 +4,7 @@ Owns: the calls to `from_pretrained`, what is asked of a checkpoint before and a
 what the model is used for.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-from transformers.quantizers import AutoHfQuantizer
+from transformers.quantizers.auto import AutoHfQuantizer
 
 from engine.model_source import ModelError, ModelSource
 
@@ -185,7 +186,7 @@ def _require_trainable(config: Any, *, is_on_its_device: bool = True) -> None:
 def _quiet() -> Iterator[None]:
     """transformers tells in tables what is told here in one line."""
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
+    transformers.logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:

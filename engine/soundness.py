@@ -89,6 +89,13 @@ class Probe:
                 self._compare("token by token it says something else", together, self._token_by_token())
         self._check_gradient()
 
+    @torch.no_grad()
+    def largest_difference(self) -> float:
+        """Logits between what a text says in a batch and alone or token by token, the largest of all."""
+        together = self._together()
+        pairs = [*zip(together, self._alone(), strict=True), *zip(together, self._token_by_token(), strict=True)]
+        return max((ours_TV - theirs_TV).abs().max().item() for ours_TV, theirs_TV in pairs)
+
     def _check_embedding_and_head(self) -> None:
         """From token ids through the model's own head, against embeddings through ours."""
         lm, ids_1T = self.lm, torch.cat(self.targets)[None]

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
+from engine.fingerprint import are_comparable
 from engine.model_source import ModelError
 from orchestrator import fleet
 from orchestrator.errors import FleetError, UserError
@@ -175,7 +176,9 @@ class Roster:
         self._num_hired = up_to
 
     def _require_same_model(self, info: SolverInfo) -> None:
-        if self.fingerprint not in (None, info.fingerprint):
+        if self.fingerprint is not None and not are_comparable(self.fingerprint, info.fingerprint):
+            self.say("the folder's fingerprint of the model is of another version: that it is the same is not checked")
+        elif self.fingerprint not in (None, info.fingerprint):
             raise UserError(
                 f"the model's weights differ ({self.fingerprint} and {info.fingerprint}): the folder or another solver "
                 "holds other weights of that name or dtype; pin --revision, or choose another --out"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from engine.frozen_lm import DTYPES, FrozenLM, TokenRule, fingerprint
+from engine.fingerprint import fingerprint
+from engine.frozen_lm import DTYPES, FrozenLM, TokenRule
 from engine.model_source import ModelError, ModelSource
 from tests.tiny import CONTEXT, FAMILIES, HIDDEN_SIZE, VOCAB_SIZE, byte_tokenizer
 

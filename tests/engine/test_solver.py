@@ -8,7 +8,8 @@ from torch import Tensor
 
 from engine.certificate import Certificate, certify
 from engine.decoding import greedy
-from engine.frozen_lm import FrozenLM, fingerprint
+from engine.fingerprint import fingerprint
+from engine.frozen_lm import FrozenLM
 from engine.losses import POSITION_TERMS
 from engine.slots import FOCUS_WEIGHT, Attempt, Job, Snapshot
 from engine.soft_prompt import STARTS

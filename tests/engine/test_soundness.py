@@ -1,9 +1,12 @@
 """Models that read differently in different company are refused; those that only lack a usable cache go without."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, FalconMambaConfig, MambaConfig, Phi3Config, RwkvConfig
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from engine.decoding.greedy import Greedy
@@ -106,13 +109,13 @@ def test_a_model_whose_gradient_ends_at_the_embeddings_is_refused(tiny_folder):
 @register_quantization_config("one_way")
 class OneWayConfig(QuantizationConfigMixin):
     def __init__(self, **_):
-        self.quant_method = "one_way"
+        self.quant_method: Any = "one_way"
 
 
 @register_quantizer("one_way")
 class OneWayQuantizer(HfQuantizer):
     requires_calibration = False
-    is_trainable = False
+    is_trainable: Any = False
 
     def is_serializable(self, *args, **kwargs):
         return True
