@@ -36,15 +36,20 @@ OVERRIDES = (
 )  # fmt: skip
 """A recipe that steers random models: their embeddings are larger than trained ones."""
 
+LAYERS = r"num_hidden_layers|n_layers?|num_layers|num_decoder_layers|decoder_layers|num_blocks"
+
 SHRINK: dict[str, Any] = {
     r"vocab_size(_per_layer_input)?|n_words|n_tokens": 257,
-    r"hidden_size|d_model|n_embd|embed_dim|word_embed_proj_dim|attention_hidden_size|embedding_size|lru_width|emb_dim": 128,
-    r"num_hidden_layers|n_layers?|num_layers|num_decoder_layers|decoder_layers|num_blocks": 2,
+    r"hidden_size|d_model|n_embd|embed_dim|word_embed_proj_dim": 128,
+    r"attention_hidden_size|embedding_size|lru_width|emb_dim": 128,
+    LAYERS: 2,
     r"num_attention_heads|n_heads?|num_heads|decoder_attention_heads|attention_heads|linear_num_value_heads": 4,
     r"num_key_value_heads|num_kv_heads|linear_num_key_heads": 2,
     r"head_dim|attention_head_dim|d_kv|v_head_dim|global_head_dim": 32,
-    r"intermediate_size|ffn_dim|d_ff|decoder_ffn_dim|ffn_hidden_size|intermediate_size_mlp|shared_intermediate_size": 256,
-    r"moe_intermediate_size|shared_expert_intermediate_size|expert_ffn_hidden_size|moe_shared_expert_intermediate_size": 64,
+    r"intermediate_size|ffn_dim|d_ff|decoder_ffn_dim": 256,
+    r"ffn_hidden_size|intermediate_size_mlp|shared_intermediate_size": 256,
+    r"moe_intermediate_size|shared_expert_intermediate_size": 64,
+    r"expert_ffn_hidden_size|moe_shared_expert_intermediate_size": 64,
     r"num_experts|num_local_experts|n_routed_experts|moe_num_experts": 4,
     r"num_experts_per_tok|moe_topk|top_k_experts|num_experts_per_token": 2,
     r"n_group|topk_group|num_expert_groups": 1,
@@ -65,8 +70,10 @@ LONG = ROPE | {"rope_type": "longrope", "short_factor": [1.0] * 16, "long_factor
 
 EXTRA: dict[str, dict[str, Any]] = {
     "bert": {"is_decoder": True}, "roberta": {"is_decoder": True, "pad_token_id": 0},
-    "mamba2": {"num_heads": 8, "head_dim": 32, "n_groups": 1}, "gptj": {"rotary_dim": 16}, "codegen": {"rotary_dim": 16},
-    "deepseek_v3": {"q_lora_rank": 32, "num_key_value_heads": 4}, "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "mamba2": {"num_heads": 8, "head_dim": 32, "n_groups": 1}, "gptj": {"rotary_dim": 16},
+    "codegen": {"rotary_dim": 16},
+    "deepseek_v3": {"q_lora_rank": 32, "num_key_value_heads": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "falcon_h1": {"mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 1},
     "mpt": {}, "bloom": {},
 }  # fmt: skip
@@ -106,7 +113,7 @@ def config_of(name: str) -> Any:
     if text is not usual:
         raise ValueError(f"a wrapper around a {text.model_type} model, which has a row of its own")
     values = {key: small(key, value) for key, value in usual.to_dict().items()}
-    layers = next((v for k, v in values.items() if re.fullmatch(list(SHRINK)[2], k)), 2)
+    layers = next((v for k, v in values.items() if re.fullmatch(LAYERS, k)), 2)
     values = {k: v[:layers] if k.endswith("layer_types") and isinstance(v, list) else v for k, v in values.items()}
     for key in ("model_type", "transformers_version", "architectures", "per_layer_config"):
         values.pop(key, None)

@@ -9,6 +9,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from engine.loading import attention_for
+from engine.served_length import pin_rope
 from orchestrator.verifier import Candidate, Mode, Said, Verifier
 
 BATCH_SIZE = 64
@@ -35,6 +37,9 @@ class HfVerifier(Verifier):
             trust_remote_code=False,
         )
         self._model.eval().requires_grad_(False).to(device)
+        pin_rope(self._model, context)
+        for implementation in attention_for(self._model.config).values():
+            self._model.set_attn_implementation(implementation)
         end_id = self._model.config.get_text_config().eos_token_id
         self.end_ids = end_id if isinstance(end_id, list) else [end_id]
         self.engine = f"hf {transformers.__version__}"
