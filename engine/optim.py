@@ -84,7 +84,10 @@ def _update_rows(lm: FrozenLM, entries: list[tuple[Slot, str, Tensor]], width: i
         kept = [1 - learning_rate(slot.recipe, slot.clock) * slot.recipe.optim.weight_decay for slot, _, _ in entries]
         value_RW = value_RW * rows(kept)
     value_RW = value_RW - rows([rate * gain for rate, gain in zip(rates, gains, strict=True)]) * mean_RW / size_RW
-    columns = zip(entries, value_RW.split(sizes), mean_RW.split(sizes), square_RW.split(sizes), strict=True)
+    # Copies, in one kernel: a view would keep the whole pack in memory for as long as one slot's prompt is kept.
+    columns = zip(
+        entries, *(torch.split_with_sizes_copy(t, sizes) for t in (value_RW, mean_RW, square_RW)), strict=True
+    )
     for (slot, name, grad), value, mean, square in columns:
         slot.trained[name] = value.reshape(grad.shape)
         slot.mean[name], slot.square[name] = mean.reshape(grad.shape), square.reshape(grad.shape)

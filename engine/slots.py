@@ -8,7 +8,7 @@ K soft-prompt vectors, T target tokens, D hidden size.
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -233,12 +233,14 @@ class Slot:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a slot of the same job needs to go on from here; what the slot does later leaves it as it is."""
-        return {name: _own(getattr(self, name)) for name in _STATE} | {"generator": self.generator.get_state()}
+        state = {name: getattr(self, name) for name in _STATE} | {"generator": self.generator.get_state()}
+        # Tensors are only ever replaced, but the dicts that hold them are written into.
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the same job."""
+        """Go on from a state of the same job, wherever its tensors are: they go to the device of the slot's own."""
         for name in _STATE:
-            setattr(self, name, _own(state[name]))
+            setattr(self, name, _on(self.target_T.device, state[name]))
         self.generator.set_state(state["generator"])
 
     def attempt(self, tokens: float) -> Attempt:
@@ -263,9 +265,15 @@ _STATE = (
 )  # fmt: skip
 
 
-def _own(value: Any) -> Any:
-    """Tensors are only ever replaced, but the dicts that hold them are written into."""
-    return dict(value) if isinstance(value, dict) else value
+def _on(device: torch.device, value: Any) -> Any:
+    """The value with its tensors on the device; dicts are the caller's own."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Snapshot):
+        return replace(value, prompt_KD=value.prompt_KD.to(device))
+    if isinstance(value, dict):
+        return {name: _on(device, item) for name, item in value.items()}
+    return value
 
 
 def slot_seed(recipe_seed: int, target_id: str, attempt: int, sibling: int, restart: int = 0) -> int:

@@ -22,7 +22,7 @@ MAX_SOLVED = 256
 
 @dataclass
 class SolvedPrompts:
-    """The last prompts a solver certified, by the tokens they say."""
+    """The last prompts a solver certified, by the tokens they say; on the CPU."""
 
     entries: deque[tuple[list[int], Tensor]] = field(default_factory=lambda: deque(maxlen=MAX_SOLVED))
 
@@ -84,7 +84,8 @@ def target_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
 def neighbour_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
     """The prompt of the nearest text solved before, cut or filled up with the vocabulary start to K vectors.
 
-    What is solved before depends on the company, and so does this start; the others do not.
+    Only texts of recipes with this start lend. What is solved before depends on the company, and so does this start;
+    the others do not.
     """
     fresh_KD = vocabulary_start(lm, origin)
     lent_KD = origin.solved.nearest(origin.target_T.tolist())
@@ -102,3 +103,6 @@ STARTS: dict[str, Start] = {
     "target": target_start,
     "neighbour": neighbour_start,
 }
+
+BORROWING = ("neighbour",)
+"""Starts that read solved prompts; those of recipes with another start are not kept."""

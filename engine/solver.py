@@ -22,7 +22,7 @@ from engine.cost import has_own_pass
 from engine.frozen_lm import FrozenLM
 from engine.optim import update
 from engine.slots import FOCUS_WEIGHT, Attempt, Job, Slot, packs, slot_seed
-from engine.soft_prompt import STARTS, Origin, SolvedPrompts
+from engine.soft_prompt import BORROWING, STARTS, Origin, SolvedPrompts
 from engine.training import Measured, begin_training, descend, make_prompt, positions_of
 
 MAX_NON_FINITE = 3
@@ -202,9 +202,10 @@ class Solver:
         for family in self._families():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
                 winner = max(family, key=lambda slot: slot.rank)
-                attempts.append(winner.attempt(tokens=sum(slot.tokens for slot in family)))
-                if winner.best and winner.is_certified:
-                    self.solved.add(list(winner.job.target.token_ids), winner.best.prompt_KD)
+                attempt = winner.attempt(tokens=sum(slot.tokens for slot in family))
+                attempts.append(attempt)
+                if winner.is_certified and winner.job.recipe.start.name in BORROWING:
+                    self.solved.add(list(winner.job.target.token_ids), attempt.prompt_KD)
                 self.active = [slot for slot in self.active if slot not in family]
         return attempts
 
