@@ -21,7 +21,7 @@ from engine.model_source import ModelError
 LENGTHS = ((5, 4), (2, 3), (7, 4))
 """K and T of the probe's texts: unlike, the shortest in the middle, all within the smallest context there is."""
 
-TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
+TOLERANCE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
 """Largest difference of two readings, as a share of the spread of a position's logits (rms over standard deviation).
 
 float32: rounding alone is 1e-6 to 1e-4 over 66 families (bench/families.py), the smallest unsoundness known 3e-3.
@@ -29,12 +29,15 @@ The 16-bit types round at 2^-11 and 2^-8 a product and add that up over the laye
 flips between two experts moves a single position by more, so the median over a text's positions is taken there.
 """
 
-CHANGES = {torch.float32: (0.02, 0.005, 0.1), torch.float16: (1.0, 3.0, 0.3), torch.bfloat16: (1.0, 3.0, 0.3)}
+CHANGES = {
+    torch.float64: (0.02, 0.005, 0.1), torch.float32: (0.02, 0.005, 0.1),
+    torch.float16: (1.0, 3.0, 0.3), torch.bfloat16: (1.0, 3.0, 0.3),
+}  # fmt: skip
 """Changes of a text's likelihood, nats, over which its gradient is held against a difference: above the dtype's
 rounding, below the model's curvature. Further ones are tried where the first says no. Measured 2026-11-25 on pocket,
 SmolLM2 and a random mixture of experts: 0.001 apart in float32 at 0.02 nats."""
 
-GRADIENT_TOLERANCE = {torch.float32: 0.1, torch.float16: 0.5, torch.bfloat16: 0.5}
+GRADIENT_TOLERANCE = {torch.float64: 0.1, torch.float32: 0.1, torch.float16: 0.5, torch.bfloat16: 0.5}
 """Share by which the two may differ, the median over texts and directions. Along random directions a part that lets
 no gradient through is off by the share of the gradient that is its own; rounding by some 1 % (float32). In 16 bits a
 random direction drowns in rounding: the gradient's own is followed, which only tells when nearly all of it is wrong."""
