@@ -62,7 +62,7 @@ class Probe:
     def __init__(self, lm: Any):
         generator = torch.Generator().manual_seed(0)
         self.lm = lm
-        self.is_exact = lm.dtype == torch.float32
+        self.is_exact = lm.dtype in (torch.float32, torch.float64)
         self.prompts = [self._vectors(k, generator) for k, _ in LENGTHS]
         self.targets = [
             torch.randint(lm.tokens.num_embeddings, (t,), generator=generator).to(lm.device) for _, t in LENGTHS
