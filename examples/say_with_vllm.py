@@ -16,9 +16,12 @@ def main(folder: Path) -> None:
         about, prompts = file.metadata(), [{"prompt_embeds": file.get_tensor(entry["tensor"])} for entry in index]
     source = ModelSource(about["model"], about["revision"] or None)
     llm = LLM(
-        source.path, revision=source.revision, dtype=about["dtype"], enable_prompt_embeds=True, enforce_eager=True
-    )
-    params = [SamplingParams(temperature=0, max_tokens=entry["max_tokens"]) for entry in index]
+        source.path, revision=source.revision, dtype=about["dtype"], enable_prompt_embeds=True, enforce_eager=True,
+        generation_config="vllm",
+    )  # fmt: skip
+    # Plain greedy decoding that ends at the tokenizer's end-of-text token and at no other the model's files may list.
+    ends = {"ignore_eos": True, "stop_token_ids": [llm.get_tokenizer().eos_token_id]}
+    params = [SamplingParams(temperature=0, max_tokens=entry["max_tokens"], **ends) for entry in index]
     for output in llm.generate(prompts, params, use_tqdm=False):
         print(output.outputs[0].text)
 

@@ -140,7 +140,8 @@ def _entry(name: str, row: Row) -> dict[str, Any]:
 
 
 def _request(prompt_KD: Tensor, row: Row, record: RunRecord) -> dict[str, Any]:
-    """A greedy request; what a server could add from a model's generation settings is switched off."""
+    """A plain greedy request; what a server could add from a model's generation settings is switched off, further end
+    tokens included."""
     content = io.BytesIO()
     torch.save(prompt_KD, content)
     return {
@@ -149,6 +150,10 @@ def _request(prompt_KD: Tensor, row: Row, record: RunRecord) -> dict[str, Any]:
         "max_tokens": len(row["token_ids"]),
         "temperature": 0,
         "repetition_penalty": 1.0,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "ignore_eos": True,
+        "stop_token_ids": row["token_ids"][-1:] if record.recipe.end_of_text else [],
     }
 
 

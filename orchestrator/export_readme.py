@@ -37,6 +37,10 @@ token over its best rival: the larger, the safer the text is in other numerics.
   end-of-text token included).
 - `vllm_requests.jsonl`: in the same order, the body of a request to vLLM's `/v1/completions`.
 
+Decode plainly: a model's `generation_config.json` may ask for sampling or penalise repetition, and may list further end
+tokens. The calls below switch all of that off: the likeliest token, again and again, up to the tokenizer's own
+end-of-text token.
+
 ## transformers
 
 ```python
@@ -44,18 +48,20 @@ import json
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer{imports}
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{imports}
 
 path = {model}
-model = AutoModelForCausalLM.from_pretrained(path, revision={revision!r}, dtype=torch.{engine_dtype})
 tokenizer = AutoTokenizer.from_pretrained(path, revision={revision!r})
+end = tokenizer.eos_token_id
+plain = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)  # in place of the model's own settings
+model = AutoModelForCausalLM.from_pretrained(
+    path, revision={revision!r}, dtype=torch.{engine_dtype}, generation_config=plain
+)
 prompts = load_file("prompts.safetensors")
 for entry in map(json.loads, open("index.jsonl")):
     embeds = prompts[entry["tensor"]][None].to(model.dtype)
     mask = torch.ones(embeds.shape[:2], dtype=torch.long)
-    ids = model.generate(
-        inputs_embeds=embeds, attention_mask=mask, max_new_tokens=entry["max_tokens"], do_sample=False
-    )
+    ids = model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=entry["max_tokens"])
     print(tokenizer.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False))
 ```
 

@@ -99,14 +99,15 @@ class Verifier(ABC):
         engine: name and version.
         engine_dtype: its numerics.
         context: longest soft prompt and target together, in positions.
-        end_ids: tokens that end a text.
+        end_id: the tokenizer's end-of-text token, the one token that ends a text; None where it has none. Others that
+            a model's files call so end nothing here, because no target holds them.
     """
 
     engine: str
     engine_dtype: str
     hidden_size: int
     context: int
-    end_ids: list[int]
+    end_id: int | None
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """One verdict for each candidate, in order. A candidate that cannot be decoded is refused, not raised.
@@ -135,7 +136,7 @@ class Verifier(ABC):
 
     def _ends(self, candidate: Candidate) -> bool:
         """Whether stopping is part of the target; if not, what follows its last token is not judged."""
-        return candidate.token_ids[-1] in self.end_ids
+        return candidate.token_ids[-1] == self.end_id
 
     def _limit(self, candidate: Candidate) -> int:
         """Tokens to decode: the target's, and some slack where it must stop by itself, within the context."""

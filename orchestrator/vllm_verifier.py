@@ -50,6 +50,7 @@ class VllmVerifier(Verifier):
             enforce_eager=True,
             gpu_memory_utilization=memory_frac,
             trust_remote_code=False,
+            generation_config="vllm",  # nothing of the model's own settings for sampling
             disable_log_stats=True,
             max_logprobs=2 * MAX_BEAMS,
             hf_overrides=_narrow_embedding(model, revision),
@@ -60,7 +61,7 @@ class VllmVerifier(Verifier):
         self.context = context
         self.hidden_size = self._llm.model_config.get_inputs_embeds_size()
         self._dtype = self._llm.model_config.dtype
-        self.end_ids = [self._llm.get_tokenizer().eos_token_id]
+        self.end_id = self._llm.get_tokenizer().eos_token_id
 
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         size = mode.batch_size or len(candidates)
@@ -89,14 +90,19 @@ class VllmVerifier(Verifier):
             ranked = [sorted(step.items(), key=lambda entry: entry[1].rank)[:num_next] for step in steps]
             return [[(token, entry.logprob) for token, entry in step] for step in ranked]
 
-        texts = search_beams(likely, [self._limit(c) for c in candidates], width=mode.beams, end_id=self.end_ids[0])
+        texts = search_beams(likely, [self._limit(c) for c in candidates], width=mode.beams, end_id=self.end_id)
         return [Said(text.token_ids) for text in texts]
 
     def _tensor(self, candidate: Candidate) -> torch.Tensor:
         return torch.from_numpy(candidate.prompt_KD.copy()).to(self._dtype)
 
     def _params(self, max_tokens: int, logprobs: int | None) -> Any:
-        return self._sampling(temperature=0.0, max_tokens=max_tokens, logprobs=logprobs, detokenize=False)
+        """Greedy. vLLM stops at every end token that generation_config.json lists, unless it ignores them all."""
+        ends = [] if self.end_id is None else [self.end_id]
+        return self._sampling(
+            temperature=0.0, max_tokens=max_tokens, logprobs=logprobs, ignore_eos=True, stop_token_ids=ends,
+            detokenize=False,
+        )  # fmt: skip
 
 
 def _mixed(prompt_KD: torch.Tensor, token_ids: tuple[int, ...]) -> dict[str, Any]:

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from engine.frozen_lm import DTYPES
 from orchestrator import export as exporting
 from orchestrator.ledger import Ledger
 from orchestrator.stored_prompt import stored_candidate
 from tests.orchestrator.conftest import SAYINGS
+from tests.planted import PLANTED, plant
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -40,6 +42,15 @@ def exported(sayings, tmp_path, verbatim, contents):
         return out
 
     return run
+
+
+@pytest.fixture
+def of_a_planted_model(exported, tmp_path):
+    """An export of a model whose own files ask for anything but plain greedy decoding, and that model's folder."""
+    out, model = exported(), plant(tmp_path / "planted")
+    about, prompts = prompts_of(out)
+    save_file(prompts, out / "prompts.safetensors", about | {"model": str(model)})
+    return out, model
 
 
 @pytest.fixture
@@ -180,13 +191,16 @@ def run_example(name, out, **env):
     return done.stdout.decode()
 
 
-def test_transformers_says_the_texts(exported):
-    assert run_example("say_with_transformers.py", exported()) == "".join(f"{text}\n" for text in SAID)
+def test_transformers_says_the_texts_whatever_the_models_files_say_of_decoding(of_a_planted_model):
+    assert run_example("say_with_transformers.py", of_a_planted_model[0]) == "".join(f"{text}\n" for text in SAID)
 
 
-def test_the_exported_readme_says_the_texts(exported, monkeypatch, capsys):
-    out = exported()
+@pytest.mark.parametrize("of", ["the embedded model", "a planted model"])
+def test_the_exported_readme_says_the_texts(of, of_a_planted_model, monkeypatch, capsys):
+    out, model = of_a_planted_model
     (example,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), flags=re.DOTALL)
+    if of == "a planted model":
+        example = example.replace("ModelSource().path", repr(str(model)))
     monkeypatch.chdir(out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -195,10 +209,10 @@ def test_the_exported_readme_says_the_texts(exported, monkeypatch, capsys):
 
 
 @pytest.mark.vllm
-def test_vllm_says_the_texts(exported):
+def test_vllm_says_the_texts_whatever_the_models_files_say_of_decoding(of_a_planted_model):
     env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
     quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-    said = run_example("say_with_vllm.py", exported(), **env, **quiet)
+    said = run_example("say_with_vllm.py", of_a_planted_model[0], **env, **quiet)
     assert said == "".join(f"{text}\n" for text in SAID)
 
 
@@ -215,5 +229,10 @@ def test_vllms_server_reads_the_requests_and_gets_the_prompts_bit_for_bit(export
     for body, entry in zip(requests_of(out), index, strict=True):
         request = CompletionRequest.model_validate(body)
         assert (request.model, request.temperature, request.max_tokens) == ("pocket", 0, entry["max_tokens"])
+        assert (request.ignore_eos, request.stop_token_ids) == (True, entry["token_ids"][-1:])
+        defaults = {key: PLANTED[key] for key in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")}
+        asked = request.to_sampling_params(9, defaults | {"presence_penalty": 1.0, "frequency_penalty": 1.0})
+        assert (asked.temperature, asked.top_p, asked.min_p, asked.repetition_penalty) == (0, 1, 0, 1)
+        assert (asked.presence_penalty, asked.frequency_penalty) == (0, 0)
         read_KD = safe_load_prompt_embeds(model, request.prompt_embeds)
         assert read_KD.dtype == DTYPES[dtype] and torch.equal(read_KD, prompts[entry["tensor"]])

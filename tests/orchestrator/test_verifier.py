@@ -1,5 +1,6 @@
 """The verifier's contract: one suite, every engine.
 
+Every engine is given a model whose own files ask for anything but plain greedy decoding.
 What a verifier refuses, it refuses alone; what the solver certified, it confirms; what is only nearly that, it denies.
 """
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import pocket
+from engine.decoding import Beam, Greedy
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
@@ -19,6 +20,7 @@ from engine.target import Target, make_target
 from orchestrator.verifier import SLACK_TOKENS, Candidate, Mode, Said, verdict
 from orchestrator.verifier_actor import EngineSpec, make_verifier
 from tests.orchestrator.made_up import noise_like
+from tests.planted import plant
 
 CONTEXT = 96
 K = 16
@@ -27,24 +29,30 @@ TEXTS = ("The cat sat on the mat.", "It was late.", "A dog ran home through the 
 ENGINES = ["hf", pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.slow])]
 
 
-def load(engine):
-    spec = EngineSpec(engine, str(pocket.PATH), None, "float32", CONTEXT)
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The pocket model, whose files say all that of decoding."""
+    return plant(tmp_path_factory.mktemp("planted") / "model")
+
+
+def load(engine, folder):
+    spec = EngineSpec(engine, str(folder), None, "float32", CONTEXT)
     return make_verifier(spec)
 
 
 @pytest.fixture(scope="module")
-def hf():
-    return load("hf")
+def hf(planted):
+    return load("hf", planted)
 
 
 @pytest.fixture(scope="module")
-def vllm():
+def vllm(planted):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
-        yield load("vllm")
+        yield load("vllm", planted)
 
 
 @pytest.fixture(params=ENGINES)
@@ -109,6 +117,16 @@ def test_what_claims_beams_is_decoded_by_them_too(verifier, solved, proved):
 @pytest.mark.parametrize("width", [8, 16])
 def test_what_is_proved_for_beams_is_what_wider_ones_say(verifier, proved, width):
     assert all(said.exact for said in verifier.judge(proved, Mode(beams=width)))
+
+
+def test_nothing_that_a_models_files_say_of_decoding_changes_what_is_said(verifier, random_prompts, pocket_lm):
+    prompts = [torch.from_numpy(candidate.prompt_KD) for candidate in random_prompts]
+    limits = [len(candidate.token_ids) for candidate in random_prompts]
+    plain = [said.token_ids for said in Greedy().decode(pocket_lm, prompts, limits)]
+    assert [list(said.generated_ids) for said in verifier.judge(random_prompts)] == plain
+    assert {278, 300} & {token for ids in plain for token in ids[:-1]}
+    beams = [said.token_ids for said in Beam(width=2).decode(pocket_lm, prompts, limits)]
+    assert [list(said.generated_ids) for said in verifier.judge(random_prompts, Mode(beams=2))] == beams
 
 
 def test_noise_of_the_same_norm_is_not_exact(verifier, solved):
