@@ -150,6 +150,11 @@ def verify(
         from orchestrator.verifier import Mode
 
         options = reproof.ReproofOptions(parse_location(folder), engine, dtype, Mode(beams, batch_size), address)
+        ignored = {"--json": as_json, "--beams": beams > 1, "--batch-size": batch_size is not None}
+        if ladder and (given := [flag for flag, is_given in ignored.items() if is_given]):
+            raise UserError(
+                f"{given[0]}: the ladder has rungs of its own and prints a table; leave it away or --ladder"
+            )
         if ladder:
             reproof.require_outside(out, options.folder)
             is_all_exact = reproof.climb_claims(options, out, console)
@@ -186,7 +191,7 @@ def decode(
 @app.command()
 def export(
     folder: Folder,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to make; must not hold anything")],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="folder to make; must not hold anything")],
     id: Annotated[list[str] | None, typer.Option("--id", help="id of a text; may be given again; default all")] = None,
     dtype: Annotated[str, typer.Option(help="of the exported prompts: float32, bfloat16, float16")] = "float32",
     all_: Annotated[bool, typer.Option("--all", help="also prompts that are not exact")] = False,
@@ -195,7 +200,10 @@ def export(
     with told_in_one_line():
         from orchestrator.export import export as export_prompts
 
-        exported = export_prompts(parse_location(folder), out, ids=id, dtype=dtype, with_inexact=all_)
+        place = parse_location(out, "--out")
+        if not isinstance(place, Path):
+            raise UserError(f"--out {out}: an export is a folder on a disk; make it there and copy it")
+        exported = export_prompts(parse_location(folder), place, ids=id, dtype=dtype, with_inexact=all_)
         say(console, exported.line())
 
 

@@ -30,7 +30,7 @@ from orchestrator import run_record
 from orchestrator.errors import UserError
 from orchestrator.export_readme import readme
 from orchestrator.ledger import Ledger, Row
-from orchestrator.location import Location
+from orchestrator.location import Location, require_folder
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import usable
 
@@ -88,8 +88,7 @@ def export(folder: Location, out: Path, *, ids: Sequence[str] | None, dtype: str
 def _check_out(out: Path, folder: Location) -> None:
     if isinstance(folder, Path) and out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"--out {out}: lies in the run's folder; choose another")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; choose a folder")
+    require_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out {out}: not empty; choose another or empty it")
 

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from engine.model_source import ModelError, ModelSource
-from orchestrator import interrupts
+from orchestrator import interrupts, ray_start
 from orchestrator.errors import FleetError, UserError
 from orchestrator.failures import StartError, reason
 from orchestrator.nodes import Home, end_process, nodes, preferably_on
@@ -171,15 +171,18 @@ def connect(address: str | None, *, dashboard: bool) -> str | None:
     # Ray turns token authentication on by itself for a local cluster; either way it is set on purpose.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    context = ray.init(
-        address=address or "local",  # without an address Ray would join whatever cluster it finds here
-        namespace=NAMESPACE,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        ignore_reinit_error=True,
-        **local,
-    )
+    local: dict[str, Any] = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", **ray_start.socket_folder()}
+    if address is not None:
+        ray_start.require_joinable(address)
+    with ray_start.told(address):
+        context = ray.init(
+            address=address or "local",  # without an address Ray would join whatever cluster it finds here
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            ignore_reinit_error=True,
+            **({} if address else local),
+        )
     interrupts.take_over()
     return context.dashboard_url or None
 

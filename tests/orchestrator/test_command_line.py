@@ -159,6 +159,19 @@ def test_what_verify_and_decode_do_not_know(refused, tmp_path):
     assert "--dtype int8: must be one of" in refused("decode", tmp_path, "--id", "a", "--dtype", "int8")
 
 
+def test_a_place_that_cannot_be_a_folder(refused, corpus, tmp_path, verbatim):
+    assert f"{corpus} is a file; choose a folder" in refused("run", corpus, "--out", corpus / "sub")
+    for verb in (("run", corpus), ("export", tmp_path)):
+        assert refused(*verb, "--out", "") == "--out: is empty; give a path or a URI"
+    assert "an export is a folder on a disk" in refused("export", tmp_path, "--out", "s3://bucket/x")
+    assert refused("run", "") == "CORPUS: is empty; give a path or a URI"
+
+
+@pytest.mark.parametrize("flag", [("--json",), ("--beams", 4), ("--batch-size", 1)], ids=lambda flag: flag[0])
+def test_flags_that_the_ladder_would_ignore(refused, tmp_path, flag):
+    assert refused("verify", tmp_path, "--ladder", *flag).startswith(f"{flag[0]}: the ladder has rungs of its own")
+
+
 HOSTILE = "\x1b[2J\x07\u202e../../etc"
 
 
