@@ -1,56 +1,73 @@
 """How large must a margin be for a certified prompt to survive other numerics, batch sizes, rounding and noise?
 
-    python bench/survival.py --texts 96
+    python -m bench.survival --set loss.margin=8
+    python -m bench.survival --model smollm2 --texts 48 --longest 24 --margins 0.01 0.05 0.1 0.25 0.5 1 2 \\
+        --set optim.lr=0.2 --set optim.beta1=0.5 --set loss.name=cross_entropy
 
-Solves the same texts to several margins in float32, then climbs the ladder of proof with every prompt on vLLM and its
-greedy rungs on transformers (the beam search with every `--beam-every`-th prompt only: it costs as much as all the
-rest). Writes bench/results/survival.json; `python bench/survival_report.py` makes the table and picture of it.
+Solves texts in float32, each once and beyond all margins, and keeps the prompt at which each margin was first reached.
+Then climbs the ladder of proof with every prompt on vLLM and its greedy rungs on transformers (the beam search with
+every `--beam-every`-th prompt only: it costs as much as all the rest). Writes bench/results/survival_MODEL.json;
+`python -m bench.survival_report` makes the tables and pictures of all of them.
 """
 
 import argparse
+import bisect
 import json
 import math
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import ray
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from bench.recipes import ROOT, pick_targets
+from engine.certificate import Certificate
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
-from engine.recipe import load_recipe
+from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.solver import Solver
 from orchestrator import fleet
 from orchestrator.ladder import RUNGS, Proof, climb
 from orchestrator.progress import make_reporter
-from orchestrator.verifier import Candidate
+from orchestrator.verifier import SLACK_TOKENS, Candidate
 from orchestrator.verifier_actor import EngineSpec
 
-RESULTS = ROOT / "bench" / "results" / "survival.json"
-STOP_MARGINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+RESULTS = ROOT / "bench" / "results"
+MARGINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 BEAM = tuple(rung for rung in RUNGS if rung.mode.beams > 1)
 OTHERS = tuple(rung for rung in RUNGS if rung.mode.beams == 1)
 GREEDY = tuple(rung for rung in OTHERS if rung.rounding == "float32")
 
+Measured = tuple[Job, Tensor, Certificate | None]
 
-def solve(lm: FrozenLM, num_texts: int, tokens_per_vector: float) -> tuple[list[Candidate], list[float]]:
-    """Certified prompts and their margins; each text once for every margin asked for."""
-    jobs = []
-    for target in pick_targets(lm, num_texts):
-        for margin in STOP_MARGINS:
-            recipe = load_recipe(None, [f"stop_margin={margin}", f"loss.margin={max(1.0, 2 * margin)}"])
-            jobs.append(Job(target, recipe, math.ceil(len(target.token_ids) / tokens_per_vector)))
-    attempts = [a for a in Solver(lm).solve(jobs) if a.is_candidate]
-    candidates = [
-        Candidate(f"{a.job.target.id}/{a.job.recipe.stop_margin}", a.prompt_KD.numpy(), a.job.target.token_ids)
-        for a in attempts
-    ]
-    return candidates, [a.certificate.min_margin for a in attempts if a.certificate]
+
+def snapshots(solver: Solver, jobs: list[Job], margins: Sequence[float]) -> Iterator[tuple[Candidate, float]]:
+    """Prompts and their smallest margins: of every text the first that reached each margin, once where it is one."""
+    reached = dict.fromkeys((job.target.id for job in jobs), 0)
+    for job in jobs:
+        solver.submit(job)
+    while not solver.is_idle:
+        measured: list[Measured] = [(a.job, a.prompt_KD, a.certificate) for a in solver.step()]
+        measured += [(s.job, s.best.prompt_KD, s.best.certificate) for s in solver.active if s.best]
+        for job, prompt_KD, certificate in measured:
+            level = bisect.bisect_right(margins, certificate.min_margin) if certificate else 0
+            if certificate and certificate.is_greedy and level > reached[job.target.id]:
+                reached[job.target.id] = level
+                name = f"{job.target.id}/{margins[level - 1]:g}"
+                yield Candidate(name, prompt_KD.numpy().copy(), job.target.token_ids), certificate.min_margin
+
+
+def jobs_for(lm: FrozenLM, recipe: Recipe, num_texts: int, longest: int, tokens_per_vector: float) -> list[Job]:
+    """Attempts at so many sentences of english_1k of all lengths up to `longest` tokens."""
+    targets = [t for t in pick_targets(lm, 1000) if len(t.token_ids) <= longest]
+    chosen = targets[:: max(1, len(targets) // num_texts)][:num_texts]
+    return [Job(t, recipe, math.ceil(len(t.token_ids) / tokens_per_vector)) for t in chosen]
 
 
 def entry(proof: Proof) -> dict:
@@ -63,34 +80,44 @@ def entry(proof: Proof) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--texts", type=int, default=96)
-    parser.add_argument("--tokens-per-vector", type=float, default=2.0)
-    parser.add_argument("--beam-every", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
-    lm = FrozenLM.load(ModelSource(args.model))
-    started = time.monotonic()
-    candidates, margins = solve(lm, args.texts, args.tokens_per_vector)
-    print(f"{len(candidates)} prompts in {time.monotonic() - started:.0f} s", flush=True)
-    spec = EngineSpec("vllm", ModelSource(args.model).path, None, "float32", lm.tokens.context)
+def prove(candidates: list[Candidate], margins: list[float], spec: EngineSpec, beam_every: int) -> dict[str, dict]:
+    """The verdicts of both engines."""
     fleet.connect(None, dashboard=False)
     reporter = make_reporter(Console(), len(candidates))
-    every = slice(None, None, args.beam_every)
+    every = slice(None, None, beam_every)
     proofs = {
         "vllm": climb(candidates, margins, spec, reporter, OTHERS),
         "vllm, beam": climb(candidates[every], margins[every], spec, reporter, BEAM, noise=False),
         "hf": climb(candidates, margins, replace(spec, engine="hf"), reporter, GREEDY, noise=False),
     }
     ray.shutdown()
+    return {name: entry(proof) for name, proof in proofs.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--texts", type=int, default=96)
+    parser.add_argument("--longest", type=int, default=60, help="tokens of the longest text")
+    parser.add_argument("--margins", type=float, nargs="+", default=MARGINS, help="in rising order")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a recipe value")
+    parser.add_argument("--tokens-per-vector", type=float, default=2.0)
+    parser.add_argument("--beam-every", type=int, default=6)
+    args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    lm = FrozenLM.load(ModelSource(args.model))
+    recipe = load_recipe(None, [*args.set, f"stop_margin={args.margins[-1]}"])
+    started = time.monotonic()
+    jobs = jobs_for(lm, recipe, args.texts, args.longest, args.tokens_per_vector)
+    found = list(snapshots(Solver(lm), jobs, args.margins))
+    print(f"{len(found)} prompts for {len(jobs)} texts in {time.monotonic() - started:.0f} s", flush=True)
+    spec = EngineSpec("vllm", args.model, None, "float32", max(job.num_positions for job in jobs) + 1 + SLACK_TOKENS)
+    setting = {"texts": len(jobs), "longest": max(len(job.target.token_ids) for job in jobs), "sets": args.set}
     record = {
-        "setting": {"model": lm.fingerprint, "texts": args.texts, "torch": torch.__version__, "device": "cpu"},
-        "proofs": {name: entry(proof) for name, proof in proofs.items()},
+        "setting": setting | {"model": lm.fingerprint, "torch": torch.__version__, "device": "cpu"},
+        "proofs": prove([c for c, _ in found], [m for _, m in found], spec, args.beam_every),
     }
-    args.out.write_text(json.dumps(record) + "\n")
+    (RESULTS / f"survival_{Path(args.model).name}.json").write_text(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

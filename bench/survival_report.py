@@ -1,4 +1,4 @@
-"""The survival table and picture, from bench/results/survival.json into docs/survival_table.md and docs/survival.svg.
+"""The survival tables and pictures of both models, from bench/results/survival_MODEL.json into docs.
 
 python -m bench.survival_report
 """
@@ -6,7 +6,6 @@ python -m bench.survival_report
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import jinja2
 
@@ -14,8 +13,9 @@ from bench.ablation import wilson
 from bench.recipes import ROOT
 from orchestrator.ladder import BEAMS, MARGIN_BINS, NOISE_SIGMAS
 
-RESULTS = ROOT / "bench" / "results" / "survival.json"
-TABLE, PICTURE = ROOT / "docs" / "survival_table.md", ROOT / "docs" / "survival.svg"
+RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
+
+MODELS = {"pocket": "the embedded model", "smollm2": "SmolLM2-135M-Instruct"}
 
 WORDS = {
     "greedy_float32": "float32, full batch",
@@ -87,13 +87,13 @@ def table(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
-def picture(record: dict) -> str:
+def picture(record: dict, model: str) -> str:
     """The table as colours."""
     drawn = [{"name": line.name, "cells": [_cell(*count) for count in line.counts]} for line in lines(record)]
     num_prompts = len(record["proofs"]["vllm"]["margins"])
     return PLOT.render(
         title="What survives in other numerics, by margin", heads=heads(), rows=drawn,
-        subtitle=f"{num_prompts} prompts certified in float32 on the embedded model; prompts still exact",
+        subtitle=f"{num_prompts} prompts certified in float32 on {model}; prompts still exact",
     )  # fmt: skip
 
 
@@ -106,10 +106,13 @@ def _cell(exact: int, judged: int) -> dict[str, str]:
 
 
 def main() -> None:
-    record = json.loads(Path(RESULTS).read_text())
-    TABLE.write_text(table(record))
-    PICTURE.write_text(picture(record))
-    print(TABLE.read_text())
+    records = {name: json.loads((RESULTS / f"survival_{name}.json").read_text()) for name in MODELS}
+    for name, record in records.items():
+        (DOCS / f"survival_{name}.svg").write_text(picture(record, MODELS[name]))
+    tables = [f"## {MODELS[name][0].upper()}{MODELS[name][1:]}\n\n{table(record)}" for name, record in records.items()]
+    text = "# Prompts still exact, by their smallest margin in logits\n\n" + "\n".join(tables)
+    (DOCS / "survival_table.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
