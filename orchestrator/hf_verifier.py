@@ -1,7 +1,7 @@
 """Verification on transformers' own `generate`: the second look where vLLM does not run a model.
 
 Owns: one resident transformers model for decoding, plainly, whatever the model's own files say of decoding. Must not
-know: the solver; it shares no code with it.
+know: the solver; how a model is to be read, its rope and its attention, is all they share.
 """
 
 from typing import Any

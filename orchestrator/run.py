@@ -35,10 +35,11 @@ from orchestrator.ledger import SCHEMA_VERSION, Ledger
 from orchestrator.location import STDIN, Location, absolute, name_of
 from orchestrator.margin_control import (
     EngineNoise,
-    cache_key,
+    EnginePair,
     candidates_of,
     compare,
     load_noise,
+    require_same_model,
     save_noise,
     with_margin_for,
 )
@@ -167,8 +168,8 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     info = roster.first_ready()
     plan = _vector_plan(prepared, roster, reporter)
     engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
-    key = cache_key(info.fingerprint, info.device_name, engine, spec.dtype)
-    noise = _engine_noise(options.recipe, plan, key, roster, reporter)
+    pair = EnginePair(options.source.name, info.fingerprint, info.device_name, dtype, engine, spec.dtype)
+    noise = _engine_noise(options.recipe, plan, pair, roster, reporter)
     recipe = with_margin_for(options.recipe, noise)
     if noise is not None:
         reporter.say(f"engines differ by up to {noise.largest:.2g} logits; margin asked for: {recipe.stop_margin:.2g}")
@@ -266,12 +267,16 @@ def _vector_plan(prepared: Prepared, roster: Roster, reporter: Reporter) -> Vect
 
 
 def _engine_noise(
-    recipe: Recipe, plan: VectorPlan | None, key: str, roster: Roster, reporter: Reporter
+    recipe: Recipe, plan: VectorPlan | None, pair: EnginePair, roster: Roster, reporter: Reporter
 ) -> EngineNoise | None:
-    """How far the two engines' margins lie apart, from the cache or from a handful of texts."""
+    """How far the two engines' margins lie apart, from the cache or from a handful of texts.
+
+    Raises:
+        UserError: they do not compute the same model.
+    """
     if recipe.noise_factor == 0:
         return None
-    noise = load_noise(key)
+    noise = load_noise(pair.key)
     if noise is None:
         apart = "measuring how far the two engines' margins lie apart"
         reporter.say(f"{apart}: about {PROBE_S:.0f} s at most, kept for the next run")
@@ -279,8 +284,9 @@ def _engine_noise(
         candidates = candidates_of(probes)
         verdicts = roster.ask_verifier(lambda verifier: verifier.judge.remote(candidates, Mode(margins=True)))
         noise = compare(probes, verdicts)
+        require_same_model(probes, noise, pair)
         if noise is not None:
-            save_noise(key, noise)
+            save_noise(pair.key, noise)
     return noise
 
 

@@ -23,6 +23,7 @@ from engine.recipe.sections import (
     StartRecipe,
     TermsRecipe,
 )
+from engine.schedules import Value, build_schedule
 from engine.strict import Strict
 
 STAGE_SECTIONS = ("loss", "terms", "knobs", "context", "noise", "parameterisation", "optim")
@@ -88,14 +89,21 @@ class Recipe(Strict):
         if self.num_vectors != "auto" and self.num_vectors > MOST:
             raise ValueError(f"num_vectors: must be at most {MOST}, or auto")
         has_margin = self.loss.name not in LIKELIHOODS
-        if self.loss.margin < self.stop_margin and has_margin:
+        asked = self.loss.margin * self._largest(self.loss.margin_factor)
+        if asked < self.stop_margin * (1 - 1e-9) and has_margin:
+            annealed = "" if self.loss.margin_factor == 1 else f" times loss.margin_factor, at most {asked:g}"
             raise ValueError(
-                f"loss.margin = {self.loss.margin}: must be at least stop_margin = {self.stop_margin}, "
+                f"loss.margin = {self.loss.margin}{annealed}: must be at least stop_margin = {self.stop_margin}, "
                 "or the loss is satisfied before the attempt is"
             )
         if self.context.name == "mixer" and self.terms.reinforce == 0 and self.terms.rloo == 0:
             raise ValueError("context.name = 'mixer': its tail learns from a reward; set terms.reinforce or terms.rloo")
         self._check_stages()
+
+    def _largest(self, value: Value) -> float:
+        """The largest value over an attempt, looked at in 65 places."""
+        schedule = build_schedule(value, self.max_steps)
+        return max(schedule(self.max_steps * share / 64) for share in range(65))
 
     def _check_stages(self) -> None:
         if not self.stages:

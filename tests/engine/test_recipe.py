@@ -298,6 +298,18 @@ def test_stages_and_a_growing_prefix_exclude_each_other():
         load_recipe(None, ["stages=[{until=1.0}]", "curriculum.growth=bisect"])
 
 
+def test_a_loss_that_never_asks_for_the_margin_at_which_an_attempt_is_done_is_refused():
+    never = ["loss.margin_factor=0.4", 'loss.margin_factor={kind="cosine",start=0.1,end=0.45}']
+    for override in never:
+        with pytest.raises(RecipeError, match=r"loss\.margin = 1\.0 times loss\.margin_factor, at most 0\.4.*0\.5"):
+            load_recipe(None, [override])
+        assert load_recipe(None, [override, "loss.name=cross_entropy"])
+    at_some_time = ["loss.margin_factor=0.5", 'loss.margin_factor={kind="linear",start=0.1,end=0.6}']
+    for override in [*at_some_time, 'loss.margin_factor={kind="exponential",base=0.5}']:
+        assert load_recipe(None, [override]).with_margins_times(3.7).stop_margin == pytest.approx(1.85)
+    assert load_recipe(None, ["loss.margin=0.25", "loss.margin_factor=2"]).loss.margin == 0.25
+
+
 def test_mixer_is_refused_without_a_reward():
     with pytest.raises(RecipeError, match="context.name = 'mixer'.*terms.reinforce or terms.rloo"):
         load_recipe(None, ["context.name=mixer"])
