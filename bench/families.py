@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 
@@ -168,7 +168,7 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     from engine.slots import Job
     from engine.solver import Solver
     from engine.soundness import Probe
-    from engine.target import make_target
+    from engine.target import Target, make_target
     from orchestrator.hf_verifier import HfVerifier
     from orchestrator.verifier import Candidate
 
@@ -182,10 +182,10 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     probe = Probe(lm)
     row |= {"loads": True, "caches": lm.caches, "apart": probe.largest_difference(), "context": lm.tokens.context}
     recipe = load_recipe(None, list(OVERRIDES))
-    jobs = [Job(make_target(lm.tokens, text, text), recipe, NUM_VECTORS) for text in TEXTS]
-    attempts = [a for a in Solver(lm, token_budget=2048).solve(jobs) if a.is_candidate]
+    jobs = [Job(cast(Target, make_target(lm.tokens, text, text)), recipe, NUM_VECTORS) for text in TEXTS]
+    attempts = [a for a in Solver(lm, token_budget=2048).solve(jobs) if a.is_candidate and a.certificate]
     row["certified"] = len(attempts)
-    row["margins"] = [round(a.certificate.min_margin, 3) for a in attempts]
+    row["margins"] = [round(a.certificate.min_margin, 3) for a in attempts if a.certificate]
     candidates = [Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids) for a in attempts]
     context = min(lm.tokens.context, 64)
     for engine in ("hf", "vllm") if vllm_too else ("hf",):
@@ -214,9 +214,8 @@ def line(error: object) -> str:
 def run(name: str, vllm_too: bool) -> dict[str, Any]:
     """A row from a process of its own: a copy of this one, with its imports, or a fresh one for vLLM."""
     with tempfile.NamedTemporaryFile("r") as out:
-        process = get_context("spawn" if vllm_too else "fork").Process(
-            target=_write_row, args=(name, vllm_too, out.name)
-        )
+        context: Any = get_context("spawn" if vllm_too else "fork")
+        process = context.Process(target=_write_row, args=(name, vllm_too, out.name))
         process.start()
         process.join(LIMIT_S)
         ended = "ended without a word"
