@@ -21,7 +21,7 @@ MOST = 400
 OURS = (UserError, ModelError, FleetError, StorageError, TimeoutError)
 """Errors whose message is a whole sentence, written here."""
 
-WRAPPER = re.compile("Engine core initialization failed|Failed core proc")
+WRAPPER = re.compile("Engine core initialization failed|Failed core proc|EngineCore encountered an issue")
 """What vLLM says where the reason is the error beneath."""
 
 FOR_VLLMS_OWN_USERS = re.compile(

@@ -3,6 +3,7 @@
 Owns: the vLLM engine and its settings. Must not know: the solver. vLLM is imported by the constructor alone.
 """
 
+import logging
 import os
 import warnings
 from typing import Any
@@ -32,13 +33,7 @@ class VllmVerifier(Verifier):
     """
 
     def __init__(self, model: str, *, revision: str | None, dtype: str, context: int, memory_frac: float = 0.9):
-        # One process to watch and to kill, and no usage report from a user's machine.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-        vllm = _import_vllm()
+        vllm = import_vllm()
         self._sampling: Any = vllm.SamplingParams
         self._llm: Any = vllm.LLM(
             model,
@@ -131,7 +126,19 @@ def _narrow_embedding(model: str, revision: str | None) -> dict[str, int]:
     return {} if width == config.hidden_size else {"projection_size": width}
 
 
-def _import_vllm() -> Any:
+def import_vllm() -> Any:
+    """vLLM, quiet and in this process.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    # One process to watch and to kill, and no usage report from a user's machine.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    logging.getLogger("vllm").setLevel(logging.ERROR)  # it warns before it has read the level above
     try:
         with warnings.catch_warnings():
             # torch's deprecations, met inside vLLM: nothing a user of this project can act on.

@@ -16,6 +16,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    OPTConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
@@ -51,6 +52,21 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gemma2": lambda: Gemma2Config(**_GROUPED, pad_token_id=None, sliding_window=8, final_logit_softcapping=30.0),
 }
 
+NARROW: dict[str, Callable[[], Any]] = {
+    "opt": lambda: OPTConfig(
+        **_COMMON,
+        hidden_size=HIDDEN_SIZE,
+        word_embed_proj_dim=HIDDEN_SIZE // 2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=256,
+        max_position_embeddings=CONTEXT,
+        do_layer_norm_before=False,
+        pad_token_id=None,
+    )
+}
+"""Families whose embeddings are narrower than their hidden states, as OPT-350m's."""
+
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, the end-of-text token first."""
@@ -69,7 +85,7 @@ def save_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
 
     Every parameter is random, biases and norms too, so that a rule that forgets one gives other numbers.
     """
-    model = AutoModelForCausalLM.from_config(FAMILIES[family]())
+    model = AutoModelForCausalLM.from_config((FAMILIES | NARROW)[family]())
     generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(model.named_parameters()):
         noise = torch.randn(weight.shape, generator=generator) * INITIALIZER_RANGE

@@ -1,4 +1,4 @@
-"""Models of five families, inverted by the solver and judged by engines that share no code with it."""
+"""Models of several families, inverted by the solver and judged by engines that share no code with it."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -10,10 +10,12 @@ from orchestrator.hf_verifier import HfVerifier
 from orchestrator.verifier import Candidate, Verdict
 from orchestrator.vllm_verifier import VllmVerifier
 from tests.engine.jobs import job_of, solve
-from tests.tiny import CONTEXT, FAMILIES
+from tests.tiny import CONTEXT, FAMILIES, NARROW
 
 TEXTS = ("Ada!", "verb", "a b c")
-VLLM_FAMILIES = sorted(FAMILIES.keys() - {"gemma"})  # gemma2 has its embedding rule, and softcaps and windows besides
+VLLM_FAMILIES = sorted(
+    (FAMILIES | NARROW).keys() - {"gemma"}
+)  # gemma2 has its embedding rule, and softcaps and windows besides
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def candidates(tiny_lm):
     return cache(invert)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES | NARROW)
 def test_transformers_decodes_what_the_solver_certified(family, tiny_folder, candidates):
     verifier = HfVerifier(str(tiny_folder(family)), revision=None, dtype="float32", context=CONTEXT)
     verdicts = verifier.judge(candidates(family))
