@@ -18,6 +18,7 @@ import typer
 from orchestrator import flags, interrupts
 from orchestrator.errors import FleetError, StorageError, UserError
 from orchestrator.location import parse_location
+from orchestrator.ray_start import require_joinable
 from orchestrator.submit import DASHBOARD, RUNTIME_ENV
 from orchestrator.terminal import make_console, never_fail_to_encode, one_line, say
 
@@ -94,6 +95,7 @@ def run(
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
     with told_in_one_line():
+        require_joinable(address)
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator import reproof
@@ -146,6 +148,7 @@ def verify(
 ) -> None:
     """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""
     with told_in_one_line():
+        require_joinable(address)
         from orchestrator import reproof
         from orchestrator.verifier import Mode
 

@@ -172,8 +172,7 @@ def connect(address: str | None, *, dashboard: bool) -> str | None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local: dict[str, Any] = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", **ray_start.socket_folder()}
-    if address is not None:
-        ray_start.require_joinable(address)
+    ray_start.require_joinable(address)
     with ray_start.told(address):
         context = ray.init(
             address=address or "local",  # without an address Ray would join whatever cluster it finds here

@@ -36,14 +36,16 @@ SETTINGS = 4
 FORM = "give HOST:PORT as `ray start --head` prints it, or auto on a machine of the cluster"
 
 
-def require_joinable(address: str) -> None:
+def require_joinable(address: str | None) -> None:
     """Refuse an address where no cluster can be joined, within ten seconds.
 
     Args:
-        address: as `--address` has it.
+        address: as `--address` has it; None joins none.
     Raises:
         UserError: not an address of a cluster, or nobody answers there.
     """
+    if address is None:
+        return
     if address == "auto":
         _require_answer(address, _of_this_machine())
         return

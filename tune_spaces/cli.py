@@ -11,6 +11,7 @@ import typer
 from orchestrator import flags
 from orchestrator.cli import app, console, told_in_one_line
 from orchestrator.location import parse_location
+from orchestrator.ray_start import require_joinable
 
 __all__ = ["app"]
 
@@ -51,6 +52,7 @@ def tune(
 ) -> None:
     """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
     with told_in_one_line():
+        require_joinable(address)
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator.corpus import Reading, short_name
