@@ -43,17 +43,10 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """The user's mistakes as one line on standard error and exit code 2; actors that keep dying as one and 1."""
-    from engine.decoding import DecodingError
-    from engine.model_source import ModelError
-    from engine.settings import SettingsError
-
     never_fail_to_encode()
     try:
         with interrupts.interruptible():
             yield
-    except (UserError, ModelError, SettingsError, DecodingError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise typer.Exit(2) from None
     except (FleetError, StorageError) as error:
         print(f"error: {one_line(error)}; what was committed stays, run it again", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -66,6 +59,20 @@ def told_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(interrupts.exit_code()) from None
+    except Exception as error:
+        if not isinstance(error, UserError) and not _is_mistake(error):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether the engine calls it the user's; asked only then, because the engine takes seconds to import."""
+    from engine.decoding import DecodingError
+    from engine.model_source import ModelError
+    from engine.settings import SettingsError
+
+    return isinstance(error, (ModelError, SettingsError, DecodingError))
 
 
 @app.command()
