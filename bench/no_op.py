@@ -80,7 +80,7 @@ class NoOpSolver:
         attempts = [solved(job) for job in self._jobs[: self._jobs_a_call]]
         del self._jobs[: len(attempts)]
         steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
-        return Advance(attempts, len(self._jobs), steps, tokens, elapsed, given_back=tuple(given_back))
+        return Advance(attempts, len(self._jobs), steps, tokens, elapsed, TABLE, given_back=tuple(given_back))
 
 
 @ray.remote(num_cpus=0)

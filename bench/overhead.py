@@ -111,7 +111,7 @@ def bytes_moved(num_targets: int = 256) -> dict[str, int]:
     queue = WorkQueue(make_retry(1024, grows=False))
     for row, job in enumerate(jobs):
         queue.add(row, job)
-    advance = Advance([solved(job) for job in queue.lease("w", 10**9)], 0, 0, 0.0, 0.0)
+    advance = Advance([solved(job) for job in queue.lease("w", 10**9)], 0, 0, 0.0, 0.0, 10**9)
     for attempt in advance.attempts:
         queue.finish("w", attempt)
     candidates = queue.take_candidates(num_targets)

@@ -56,13 +56,19 @@ class Footprint:
         Raises:
             ModelError: no configuration, or not of a causal language model.
         """
-        model = load_skeleton(source)
+        skeleton = load_skeleton(source)
+        context = context or TokenRule.of(from_pretrained(AutoTokenizer, source), skeleton).context
+        return cls.of_skeleton(skeleton, context, _file_bytes(source))
+
+    @classmethod
+    def of_skeleton(cls, model: Any, context: int, file_bytes: int | None = None) -> "Footprint":
+        """Look at a transformers model that may be without numbers."""
         config = model.config.get_text_config()
         return cls(
             config,
             num_parameters=sum(weight.numel() for weight in model.parameters()),
-            context=context or TokenRule.of(from_pretrained(AutoTokenizer, source), model).context,
-            file_bytes=_file_bytes(source),
+            context=context,
+            file_bytes=file_bytes,
             norm_width=_norm_width(model, config),
             is_quantised=getattr(model.config, "quantization_config", None) is not None,
         )
@@ -90,15 +96,24 @@ class Footprint:
     def training_bytes_a_position(self, dtype: str, length: int = 0) -> int:
         """Bytes that one position holds between the forward and the backward pass through the frozen model.
 
-            (L + 1) * [ 4 norms + itemsize * (2 H h + 2 G h + c I) ]
+            (L + 1) * layer_bytes_a_position
 
-        Frozen weights have no gradient, so a projection keeps nothing of what it reads. What stays is the float32
-        input of each normalisation; queries, keys, values and what attention gives; and in the feed-forward block
-        the gate, its activation and what it is multiplied with (c = 3; activations written out in Python keep 4).
-        The layer that is gone through backward has its gradients beside that, hence L + 1.
+        The layer that is gone through backward has its gradients beside what all layers keep, hence L + 1.
 
         Args:
             length: positions of a text; they matter where attention is not fused and keeps its weights.
+        """
+        return (_layers(self.config) + 1) * self.layer_bytes_a_position(dtype, length)
+
+    def layer_bytes_a_position(self, dtype: str, length: int = 0) -> int:
+        """Bytes that one layer keeps of one position for the backward pass; a forward pass alone has no more at once.
+
+            4 norms + itemsize * (2 H h + 2 G h + c I)
+
+        Frozen weights have no gradient, so a projection keeps nothing of what it reads. What stays is the float32
+        input of each normalisation; queries, keys, values and what attention gives; and in the feed-forward block
+        the gate, its activation and what it is multiplied with (c = 3; activations written out in Python keep more).
+
         Source: what autograd saves in transformers 5.19, counted tensor by tensor, 2026-11-25.
         """
         itemsize = DTYPES[dtype].itemsize
@@ -108,7 +123,25 @@ class Footprint:
         if _number(self.config, "attn_logit_softcapping"):
             # No fused kernel has a softcap: the capped scores, their float32 softmax and that rounded are kept.
             layer += self._heads * length * (FLOAT32_BYTES + 2 * itemsize)
-        return (_layers(self.config) + 1) * layer
+        return layer
+
+    @property
+    def original_context(self) -> int | None:
+        """Positions up to which a model with long-rope reads with its short factors; None for all others.
+
+        vLLM takes the long factors for every text once it is started with more, so that is another model.
+        """
+        rules = getattr(self.config, "rope_parameters", None) or {}
+        kinds = [rules, *(rule for rule in rules.values() if isinstance(rule, dict))]
+        if not any(kind.get("rope_type") in ("longrope", "su") for kind in kinds):
+            return None
+        stated = max(int(kind.get("original_max_position_embeddings") or 0) for kind in kinds)
+        return stated or _number(self.config, "original_max_position_embeddings") or None
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Of the embedding in float32: what is held for a moment when it is measured at the load."""
+        return FLOAT32_BYTES * _number(self.config, "vocab_size") * self._hidden
 
     @property
     def _heads(self) -> int:

@@ -35,6 +35,9 @@ class Solver:
     Args:
         lm: the frozen model.
         token_budget: read positions in the table at once; bounds memory, and the size of a pass.
+
+    Attributes:
+        largest_pass: positions of the largest pass of the last step, padding included.
     """
 
     def __init__(self, lm: FrozenLM, *, token_budget: int = 2048):
@@ -47,6 +50,7 @@ class Solver:
         self.solved = SolvedPrompts()
         self.num_steps = 0
         self.num_tokens = 0.0
+        self.largest_pass = 0
         self._num_families = 0
 
     def submit(self, job: Job) -> None:
@@ -91,12 +95,14 @@ class Solver:
         Slots that read the same way share a pass. Places freed here are filled at the start of the next step.
         """
         self._admit()
+        self.largest_pass = 0
         by_reading: dict[str, list[Slot]] = {}
         for slot in self.active:
             if not slot.has_ended:
                 by_reading.setdefault(_reading(slot), []).append(slot)
         for slots in by_reading.values():
             for pack in packs(slots, self.token_budget):
+                self.largest_pass = max(self.largest_pass, len(pack) * max(slot.num_positions for slot in pack))
                 self._step_pack(pack)
         self.num_steps += 1
         return self._release()

@@ -273,6 +273,7 @@ class Driver:
         self.num_slots[solver.name] = advance.num_slots
         self._pace.measure(solver.name, advance.num_tokens, advance.seconds)
         self.watch.advanced(solver.name, advance)
+        self._budgets[solver.name] = advance.token_budget
         for attempt in advance.attempts:
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
@@ -282,13 +283,12 @@ class Driver:
             self._take_shortage(solver, advance.shortage)
 
     def _take_shortage(self, solver: Worker, shortage: Shortage) -> None:
-        """A solver ran out of memory: less at once from here on; a text that was alone ends."""
-        self._budgets[solver.name] = shortage.token_budget
+        """A solver ran out of memory: less at once for a while; a text that was alone ends."""
         if shortage.too_large is not None:
             self.queue.give_up(solver.name, shortage.too_large, TOO_LARGE)
         self.queue.lose(solver.name, is_suspicious=False)
         self.reporter.say(
-            f"{solver.name} ran out of memory; its table has {shortage.token_budget} positions from here on"
+            f"{solver.name} ran out of memory; its table has {self._budgets[solver.name]} positions for a while"
         )
 
     def _take_verdicts(self, verdicts: list[Verdict]) -> None:

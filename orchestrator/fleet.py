@@ -202,10 +202,10 @@ def solver_worker(run_name: str, index: int, source: ModelSource, placement: Pla
             **where,
         ).remote(
             source,
+            placement.solver_room,
             dtype=dtype,
             device=placement.device,
             num_threads=threads,
-            token_budget=placement.token_budget,
         )
 
     return Worker(f"solver-{index}", start, run_name)

@@ -3,13 +3,18 @@
 Owns: those options, their checks, what follows from them for the verifier. Must not know: what the fleet works on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.footprint import Footprint
 from engine.frozen_lm import DTYPES
 from engine.model_source import ModelSource
 from orchestrator.driver import LEASE_S
 from orchestrator.errors import UserError
+from orchestrator.nodes import Node
 from orchestrator.placement import Placement
+from orchestrator.room import Room, Tenancy, make_room
+from orchestrator.sharing import Need
 from orchestrator.verifier_actor import ENGINES, EngineSpec
 
 
@@ -51,14 +56,31 @@ class FleetOptions:
             if dtype is not None and dtype not in DTYPES:
                 raise UserError(f"{flag} {dtype}: must be one of {', '.join(DTYPES)}")
 
-    def engine_spec(self, placement: Placement, context: int, dtype: str) -> EngineSpec:
+    def room(
+        self, placement: Placement, nodes: Sequence[Node], need: Need, context: int, served: int | None = None
+    ) -> Room:
+        """What memory these models have and how long their texts may be; Ray must be connected.
+
+        Args:
+            need: of the texts.
+            context: of the model, in positions.
+            served: length that the run which goes on was served with, or None.
+        Raises:
+            UserError: they do not fit; nothing has been loaded.
+        """
+        dtype = self.dtype or placement.dtype
+        tenancy = Tenancy(self.source, placement, dtype, self.engine_dtype or dtype, served)
+        return make_room(tenancy, nodes, need, Footprint.of(self.source, context))
+
+    def engine_spec(self, room: Room, dtype: str) -> EngineSpec:
         """The verifier beside solvers that compute in `dtype`."""
         return EngineSpec(
             engine=self.engine,
             model=self.source.name,
             revision=self.source.revision,
             dtype=self.engine_dtype or dtype,
-            context=context,
-            device=placement.device,
-            memory_frac=0.9 * placement.verifier_gpus if placement.verifier_gpus else 0.9,
+            context=room.served_length,
+            device=room.placement.device,
+            memory_frac=room.memory_frac,
+            cache=room.cache,
         )

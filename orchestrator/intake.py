@@ -47,6 +47,7 @@ class Intake:
         plan: vectors by text length, or None where the recipe fixes K.
         skip: ids that have their row already.
         say: told of the first row whose id had to be made.
+        served_length: positions that the verifier reads at most; None is the model's context.
     """
 
     corpus: Corpus
@@ -55,6 +56,7 @@ class Intake:
     plan: VectorPlan | None = None
     skip: Container[str] = frozenset()
     say: Callable[[str], None] | None = None
+    served_length: int | None = None
 
     def taken(self) -> Iterator[Taken]:
         """Every row that has no result yet, in corpus order.
@@ -95,9 +97,12 @@ class Intake:
         target = make_target(self.tokens, id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
         if isinstance(target, Refusal):
             return Refused(row.row, id, row.text, target)
-        num_vectors = fixed
+        num_vectors, num_tokens = fixed, len(target.token_ids)
+        served = self.served_length or self.tokens.context
+        if num_vectors + num_tokens > served:
+            return Refused(row.row, id, row.text, Refusal(Invalid.TOO_LONG, _beyond(num_vectors + num_tokens, served)))
         if self.plan is not None:
-            num_vectors = self.plan.num_vectors(len(target.token_ids), self.tokens.context)
+            num_vectors = self.plan.num_vectors(num_tokens, served)
         return Accepted(row.row, Job(target, self.recipe, num_vectors))
 
     def _tell(self, row: CorpusRow, id: str) -> None:
@@ -112,6 +117,13 @@ class Intake:
             f": its tokens and the soft prompt need more than the model's context of {self.tokens.context}; "
             "cut the text, lower num_vectors or take a model with a longer context"
         )
+
+
+def _beyond(needed: int, served: int) -> str:
+    return (
+        f"{needed} positions with its soft prompt, and the verifier was started for {served}, by the texts that the "
+        "corpus began with; invert it in a run of its own"
+    )
 
 
 def easiest_first(

@@ -32,8 +32,7 @@ class Judge:
     def __init__(self, spec: EngineSpec, name: str, say: Callable[[str], None] = lambda _: None):
         self._say = say
         placement = place_judge(ray.cluster_resources().get("GPU", 0))
-        share = 0.9 * placement.verifier_gpus or spec.memory_frac
-        spec = replace(spec, device=placement.device, memory_frac=share)
+        spec = replace(spec, device=placement.device)
         self._worker = fleet.verifier_worker(f"{name}-{os.getpid()}", spec, placement)
 
     @property

@@ -63,6 +63,9 @@ RUNGS = (
 )
 """Decoded rungs; the ones of one dtype share an engine."""
 
+WIDEST = "float32"
+"""The dtype of a rung that takes the most memory."""
+
 
 @dataclass(frozen=True)
 class Proof:

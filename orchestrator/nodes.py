@@ -1,6 +1,7 @@
 """The cluster's nodes as Ray tells of them, and the processes on them.
 
-Owns: which nodes are up or about to go, whose fault a death was, ending a process for good. Must not know: what runs.
+Owns: which nodes are up or about to go, their memory, whose fault a death was, ending a process for good. Must not
+know: what runs.
 
 Ray 2.60 has no public call for nodes that drain: `get_draining_nodes` is what Ray Train and Ray Data go by. Nor does it
 say in public whether a cluster can grow.
@@ -8,6 +9,7 @@ say in public whether a cluster can grow.
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import ray
 from ray._private.state import state as ray_state
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.memory import Memory
 
 UNCERTAIN = (ActorUnavailableError, ObjectLostError)
 """Errors that leave open whether an actor lives: Ray tells of a lost connection before it knows that a node died."""
@@ -98,3 +102,21 @@ def _end(home: Home) -> None:
 def _born(pid: int) -> str:
     """Ticks from the machine's start to the process's: field 22 of Linux' proc_pid_stat, the 20th after the name."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def memory_of(nodes: Sequence[Node], device: str) -> Memory:
+    """The least that a card, or a node without, has: any actor may come to be there.
+
+    Where no card is up yet the first that comes is waited for.
+    """
+    if device == "cpu" and len(nodes) == 1:
+        return Memory.here(device)
+    share = {"num_gpus": 0.01} if device == "cuda" else {}
+    up = [node for node in nodes if not node.is_draining and (node.num_gpus if share else node.num_cpus)]
+    looks = [_look.options(scheduling_strategy=only_on(node.id), **share).remote(device) for node in up]
+    return min(ray.get(looks or [_look.options(**share).remote(device)]), key=lambda memory: memory.free)
+
+
+@ray.remote(num_cpus=0)
+def _look(device: str) -> Memory:
+    return Memory.here(device)

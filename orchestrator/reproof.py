@@ -16,10 +16,11 @@ from engine.model_source import ModelSource
 from orchestrator import fleet, run_record
 from orchestrator.errors import UserError
 from orchestrator.judge import Judge
-from orchestrator.ladder import MARGIN_BINS, climb, print_proof, write_proof
+from orchestrator.ladder import MARGIN_BINS, WIDEST, climb, print_proof, write_proof
 from orchestrator.ledger import Ledger, Row
 from orchestrator.location import Location
 from orchestrator.progress import Reporter, make_reporter
+from orchestrator.room import judges_room, need_of_stored
 from orchestrator.run_record import RunRecord
 from orchestrator.stored_prompt import stored_candidate
 from orchestrator.terminal import make_console, say, say_json
@@ -66,20 +67,27 @@ class Claims:
         """The stored smallest margin of each, logits."""
         return [row["min_margin"] for row in self.rows]
 
-    def spec(self, options: "ReproofOptions") -> EngineSpec:
-        """The engine that is to judge them, in the run's numerics if none are asked for.
+    @property
+    def source(self) -> ModelSource:
+        return ModelSource(self.record.model.name, self.record.model.revision)
 
-        Raises:
-            ModelError: the model is not where it was.
+    def spec(self, options: "ReproofOptions", widest: str | None = None) -> EngineSpec:
+        """The engine that is to judge them, in the run's numerics if none are asked for; Ray must be connected.
+
+        Args:
+            widest: dtype of the numerics that it is to have room for; None is the one it judges in.
         """
-        source = ModelSource(self.record.model.name, self.record.model.revision)
-        _ = source.path  # refused here, before anything is started
+        model, dtype = self.record.model, options.dtype or self.record.engine_dtype
+        need = need_of_stored([row["num_vectors"] + len(row["token_ids"]) for row in self.rows])
+        room = judges_room(self.source, widest or dtype, model.context, model.was_served, need)
         return EngineSpec(
             engine=options.engine,
-            model=source.name,
-            revision=source.revision,
-            dtype=options.dtype or self.record.engine_dtype,
-            context=self.record.model.context,
+            model=model.name,
+            revision=model.revision,
+            dtype=dtype,
+            context=room.served_length,
+            memory_frac=room.memory_frac,
+            cache=room.cache,
         )
 
 
@@ -183,7 +191,7 @@ def reprove_claims(options: ReproofOptions, console: Console, *, as_json: bool) 
     claims = read_claims(options.folder)
     reproof = Reproof([], [], claims.num_unproved)
     if claims.rows:
-        with _connected(options, len(claims.rows)) as reporter, Judge(claims.spec(options), "verify") as judge:
+        with _connected(options, claims) as reporter, Judge(claims.spec(options), "verify") as judge:
             reproof = reprove(claims, judge, options.mode, reporter)
     print_reproof(reproof, console, as_json=as_json)
     return reproof.is_all_exact
@@ -195,8 +203,8 @@ def climb_claims(options: ReproofOptions, out: Path | None, console: Console) ->
     claims = read_claims(options.folder)
     if not claims.rows:
         raise UserError(f"{options.folder}: none of its {claims.num_unproved} rows is exact; there is nothing to climb")
-    with _connected(options, len(claims.rows)) as reporter:
-        proof = climb(claims.candidates, claims.margins, claims.spec(options), reporter)
+    with _connected(options, claims) as reporter:
+        proof = climb(claims.candidates, claims.margins, claims.spec(options, WIDEST), reporter)
     if out is not None:
         write_proof(proof, out)
     print_proof(proof, console)
@@ -212,10 +220,15 @@ def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Rep
 
 
 @contextmanager
-def _connected(options: ReproofOptions, total: int) -> Iterator[Reporter]:
-    """Ray for the length of a reproof, and a reporter that leaves standard output alone."""
+def _connected(options: ReproofOptions, claims: Claims) -> Iterator[Reporter]:
+    """Ray for the length of a reproof, and a reporter that leaves standard output alone.
+
+    Raises:
+        ModelError: the model is not where it was; nothing has been started.
+    """
+    _ = claims.source.path
     fleet.connect(options.address, dashboard=False)
-    reporter = make_reporter(make_console(stderr=True), total)
+    reporter = make_reporter(make_console(stderr=True), len(claims.rows))
     try:
         yield reporter
     finally:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator.verifier import Verdict
 
@@ -18,7 +19,7 @@ def make_retry(context: int, grows: bool) -> Callable[[Job, Attempt, Verdict | N
     """The rule that follows a failed attempt.
 
     Args:
-        context: positions the model can read.
+        context: positions that soft prompt and target may have together: what the verifier is served with.
         grows: whether K may be raised; false where the user fixed it.
     """
 
@@ -40,6 +41,18 @@ def _more_margin(job: Job, attempt: Attempt, verdict: Verdict) -> Job:
     return replace(job, recipe=job.recipe.with_margins_times(factor), start_KD=attempt.prompt_KD, focus=focus)
 
 
+def most_vectors(num_vectors: int, recipe: Recipe) -> int:
+    """K of the last attempt at a text that begins with `num_vectors` and is never solved."""
+    if recipe.num_vectors != "auto":
+        return num_vectors
+    for _ in range(recipe.attempts - 1):
+        num_vectors = _grown(num_vectors, recipe)
+    return num_vectors
+
+
 def _more_vectors(job: Job, context: int) -> int:
-    grown = max(job.num_vectors + 1, math.ceil(job.num_vectors * job.recipe.growth)) if job.recipe.growth > 1 else 0
-    return min(max(grown, job.num_vectors), context - len(job.target.token_ids))
+    return min(_grown(job.num_vectors, job.recipe), context - len(job.target.token_ids))
+
+
+def _grown(num_vectors: int, recipe: Recipe) -> int:
+    return max(num_vectors + 1, math.ceil(num_vectors * recipe.growth)) if recipe.growth > 1 else num_vectors

@@ -22,7 +22,12 @@ FILE = "run.json"
 
 
 class ModelRecord(BaseModel):
-    """The frozen model of a run."""
+    """The frozen model of a run.
+
+    Attributes:
+        served_length: positions that the verifier was started with; None in folders from before there was one, where
+            it was the context.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: str
@@ -30,8 +35,14 @@ class ModelRecord(BaseModel):
     fingerprint: str
     hidden_size: int
     context: int
+    served_length: int | None = None
     solver_dtype: str
     device: str
+
+    @property
+    def was_served(self) -> int:
+        """The served length, of old folders too."""
+        return self.served_length or self.context
 
 
 class RunRecord(BaseModel):

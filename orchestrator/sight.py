@@ -96,7 +96,8 @@ def look(folder: Location, id: str, *, strategies: Mapping[str, Strategy], dtype
     candidate = usable(row, record.model)
     dtype = dtype or record.model.solver_dtype
     disable_progress_bar()  # or the bar of the weights stands before the one line of a decoder's refusal
-    lm = FrozenLM.load(ModelSource(record.model.name, record.model.revision), dtype=dtype)
+    source = ModelSource(record.model.name, record.model.revision)
+    lm = FrozenLM.load(source, dtype=dtype, served_length=record.model.was_served)
     prompt_KD = torch.from_numpy(candidate.prompt_KD.copy())
     ends = candidate.token_ids[-1] == lm.tokens.end_id
     target = Target(id, row["text"], candidate.token_ids, ends=ends)

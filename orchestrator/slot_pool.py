@@ -49,7 +49,7 @@ class PoolSpec:
 
     Attributes:
         name: of the run, for the dashboard.
-        context: longest soft prompt and target together, in positions.
+        context: longest soft prompt and target together, in positions: the served length.
         lease_s: seconds an actor may take over one call before it is replaced.
     """
 
@@ -276,8 +276,8 @@ class SlotPool:
             self._queue.finish(solver.name, attempt)
             self._asked[attempt.job.key].spent = 0.0
         self._queue.give_back(solver.name, {key: advance.checkpoints.get(key) for key in advance.given_back})
+        self._budgets[solver.name] = advance.token_budget
         if advance.shortage is not None:
-            self._budgets[solver.name] = advance.shortage.token_budget
             if advance.shortage.too_large is not None:
                 self._queue.give_up(solver.name, advance.shortage.too_large, TOO_LARGE)
             self._queue.remember(solver.name, advance.checkpoints)

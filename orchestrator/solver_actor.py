@@ -23,9 +23,16 @@ from engine.solver import Solver
 from engine.target import Target
 from orchestrator.fail_points import fail_point
 from orchestrator.failures import told_at_start
-from orchestrator.memory import is_out_of_memory, reclaim
+from orchestrator.memory import (
+    bound_this_process,
+    held_by_this_process,
+    is_out_of_memory,
+    peak_since_last_asked,
+    reclaim,
+)
 from orchestrator.nodes import Home, home
 from orchestrator.plan_cache import load_plan, save_plan
+from orchestrator.table_size import SolverRoom, TableSize
 
 CALIBRATION_SLICE_S = 2.0
 """Seconds after which a calibration tells how far it is."""
@@ -49,14 +56,12 @@ class SolverInfo:
 
 @dataclass(frozen=True)
 class Shortage:
-    """Memory ran out during a pass.
+    """Memory ran out during a pass; the table is half as large from here on.
 
     Attributes:
-        token_budget: read positions of the table from here on.
-        too_large: key of the attempt that was alone in the table, if one was.
+        too_large: key of the attempt that was alone in the table, if one was and could not be passed in parts.
     """
 
-    token_budget: int
     too_large: str | None
 
 
@@ -70,6 +75,7 @@ class Advance:
         num_steps: passes over the table.
         num_tokens: positions passed forward and backward.
         seconds: wall time inside the call.
+        token_budget: read positions of the table from here on.
         spent: positions that each attempt still under way has taken, by job key.
         checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
         given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
@@ -81,6 +87,7 @@ class Advance:
     num_steps: int
     num_tokens: float
     seconds: float
+    token_budget: int
     spent: dict[str, float] = field(default_factory=dict)
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     given_back: tuple[str, ...] = ()
@@ -91,9 +98,9 @@ class Advance:
 class SolverActor:
     """Holds a frozen model and a slot table; the driver feeds it and takes attempts away."""
 
-    def __init__(self, source: ModelSource, *, dtype: str, device: str, num_threads: int, token_budget: int):
-        self._source, self._dtype, self._device = source, dtype, device
-        self._num_threads, self._token_budget = num_threads, token_budget
+    def __init__(self, source: ModelSource, room: SolverRoom, *, dtype: str, device: str, num_threads: int):
+        self._source, self._room = source, room
+        self._dtype, self._device, self._num_threads = dtype, device, num_threads
 
     def load(self) -> Home:
         """Load the model; where this runs.
@@ -103,14 +110,18 @@ class SolverActor:
         Raises:
             UserError, ModelError: why it cannot be had.
         """
-        name, dtype, device = self._source.name, self._dtype, self._device
+        name, dtype, device, room = self._source.name, self._dtype, self._device, self._room
         with told_at_start(
             f"--model {name}: cannot be loaded in {dtype} on {device}", f"`verbatim doctor --model {name}` says more"
         ):
             fail_point("solver.loads", name)
             torch.set_num_threads(self._num_threads)
-            self._lm = FrozenLM.load(self._source, device=device, dtype=dtype)
-            self._solver = Solver(self._lm, token_budget=self._token_budget)
+            if room.num_bytes:
+                bound_this_process(room.num_bytes)
+            self._lm = FrozenLM.load(self._source, device=device, dtype=dtype, served_length=room.served_length)
+            self._solver = Solver(self._lm, token_budget=room.token_budget)
+            self._table = TableSize(room.token_budget, room.token_budget)
+            self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
             self._calibration: Calibration | None = None
             self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
@@ -188,6 +199,7 @@ class SolverActor:
             num_steps=self._solver.num_steps - steps,
             num_tokens=self._solver.num_tokens - tokens,
             seconds=time.monotonic() - started,
+            token_budget=self._solver.token_budget,
             spent=self._solver.spent(),
             checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
             given_back=tuple(c.job.key for c in let_go),
@@ -197,16 +209,31 @@ class SolverActor:
     def _step(self) -> tuple[list[Attempt], Shortage | None]:
         """One step of the solver; where memory runs out, a table of half the size."""
         try:
-            return self._solver.step(), None
+            attempts = self._solver.step()
+            self._table.step()
+            self._measure()
+            self._solver.token_budget = self._table.positions
+            return attempts, None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         reclaim()
-        solver = self._solver
-        keys = list(dict.fromkeys(slot.job.key for slot in solver.active)) or [solver.waiting[0].job.key]
-        if len(keys) > 1:
-            solver.token_budget = max(1, sum(slot.job.num_positions for slot in solver.active) // 2)
-        return [], Shortage(solver.token_budget, too_large=keys[0] if len(keys) == 1 else None)
+        jobs = [slot.job for slot in self._solver.active] or [self._solver.waiting[0].job]
+        # Siblings of one text are passed in parts where the table is smaller than they are together.
+        can_pass_less = len(jobs) > 1 and self._table.positions > min(job.num_positions for job in jobs)
+        if can_pass_less or len({job.key for job in jobs}) > 1:
+            self._table.halve(sum(job.num_positions for job in jobs))
+            self._solver.token_budget = self._table.positions
+            return [], Shortage(too_large=None)
+        return [], Shortage(too_large=jobs[0].key)
+
+    def _measure(self) -> None:
+        """On a GPU what the passes of this step took decides what the table may be."""
+        room = self._room
+        if room.num_bytes and not room.is_budget_fixed:
+            taken = peak_since_last_asked() - self._weights_bytes
+            free = room.num_bytes - self._weights_bytes
+            self._table.measure(self._solver.largest_pass, taken, free, room.most_positions)
 
     def _listen(self, attempt: Attempt) -> Attempt:
         """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""

@@ -12,6 +12,7 @@ from engine.model_source import ModelSource
 from orchestrator.fail_points import fail_point
 from orchestrator.failures import told_at_start
 from orchestrator.nodes import Home, home
+from orchestrator.sharing import PASS_POSITIONS, USUAL_CACHE, Cache
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
@@ -34,8 +35,9 @@ class EngineSpec:
         engine: one of `ENGINES`.
         model: as `--model` takes it; each machine looks for it on its own disk.
         dtype: numerics the engine decodes in.
-        context: longest soft prompt and target together, in positions.
-        memory_frac: share of a GPU's memory vLLM may take.
+        context: longest soft prompt and target together, in positions: the served length.
+        memory_frac: share of its card that vLLM may ask for at its start.
+        cache: vLLM's key-value cache.
     """
 
     engine: str
@@ -45,6 +47,7 @@ class EngineSpec:
     context: int
     device: str = "cpu"
     memory_frac: float = 0.9
+    cache: Cache = USUAL_CACHE
 
 
 def make_verifier(spec: EngineSpec) -> Verifier:
@@ -59,6 +62,8 @@ def make_verifier(spec: EngineSpec) -> Verifier:
             dtype=spec.dtype,
             context=spec.context,
             memory_frac=spec.memory_frac,
+            cache=spec.cache,
+            pass_positions=PASS_POSITIONS if spec.device == "cuda" else None,
         )
     from orchestrator.hf_verifier import HfVerifier
 

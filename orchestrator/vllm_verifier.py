@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig
 
 from orchestrator.errors import UserError
+from orchestrator.sharing import USUAL_CACHE, Cache, rounded
 from orchestrator.verifier import Candidate, Mode, Said, Verifier
 from orchestrator.vllm_beam import Hypotheses, LikelyTokens, search_beams
 
@@ -27,12 +28,24 @@ class VllmVerifier(Verifier):
         revision: hub revision or None.
         dtype: `float32`, `bfloat16` or `float16`.
         context: longest soft prompt and target together, in positions.
-        memory_frac: share of a GPU's memory the engine may take.
+        memory_frac: share of its card that must be free at the start.
+        cache: the key-value cache; its size in bytes makes vLLM measure nothing, on GPUs and CPUs alike.
+        pass_positions: of one of vLLM's passes, at most; None is vLLM's choice.
     Raises:
         UserError: vLLM is not installed.
     """
 
-    def __init__(self, model: str, *, revision: str | None, dtype: str, context: int, memory_frac: float = 0.9):
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None,
+        dtype: str,
+        context: int,
+        memory_frac: float = 0.9,
+        cache: Cache = USUAL_CACHE,
+        pass_positions: int | None = None,
+    ):
         vllm = import_vllm()
         self._sampling: Any = vllm.SamplingParams
         self._llm: Any = vllm.LLM(
@@ -44,6 +57,9 @@ class VllmVerifier(Verifier):
             enable_prefix_caching=False,
             enforce_eager=True,
             gpu_memory_utilization=memory_frac,
+            kv_cache_memory_bytes=cache.num_bytes,
+            max_num_seqs=cache.num_texts,
+            max_num_batched_tokens=pass_positions,
             trust_remote_code=False,
             generation_config="vllm",  # nothing of the model's own settings for sampling
             disable_log_stats=True,
@@ -54,15 +70,27 @@ class VllmVerifier(Verifier):
         self.engine = f"vllm {vllm.__version__}"
         self.engine_dtype = dtype
         self.context = context
+        self._cache = cache
         self.hidden_size = self._llm.model_config.get_inputs_embeds_size()
         self._dtype = self._llm.model_config.dtype
         self.end_id = self._llm.get_tokenizer().eos_token_id
 
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
-        size = mode.batch_size or len(candidates)
-        batches = [candidates[first : first + size] for first in range(0, len(candidates), size)]
         decode = self._search if mode.beams > 1 else self._decode_greedily
-        return [said for batch in batches for said in decode(batch, mode)]
+        return [said for batch in self._batches(candidates, mode.batch_size) for said in decode(batch, mode)]
+
+    def _batches(self, candidates: list[Candidate], size: int | None) -> list[list[Candidate]]:
+        """As many at once as the cache holds to their ends: vLLM would stop one for another and compute it anew."""
+        batches: list[list[Candidate]] = [[]]
+        taken = 0
+        for candidate in candidates:
+            positions = rounded(len(candidate.prompt_KD) + self._limit(candidate))
+            if batches[-1] and (taken + positions > self._cache.positions or len(batches[-1]) == size):
+                batches.append([])
+                taken = 0
+            batches[-1].append(candidate)
+            taken += positions
+        return batches
 
     def _decode_greedily(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         prompts = [{"prompt_embeds": self._tensor(c)} for c in candidates]
@@ -137,7 +165,6 @@ def import_vllm() -> Any:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     logging.getLogger("vllm").setLevel(logging.ERROR)  # it warns before it has read the level above
     try:
         with warnings.catch_warnings():

@@ -25,6 +25,7 @@ from orchestrator.failures import reason
 from orchestrator.intake import Intake
 from orchestrator.nodes import nodes
 from orchestrator.placement import place
+from orchestrator.room import need_of_corpus
 from orchestrator.slot_pool import PoolSpec, PoolText
 from orchestrator.slot_pool_actor import SlotPoolActor
 from orchestrator.solver_actor import SolverInfo
@@ -110,13 +111,16 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
         num_cpu_solvers=sum(min(node.num_cpus, MAX_CPU_SOLVERS) for node in there),
     )
     dtype = options.dtype or placement.dtype
+    recipe = options.base.model_copy(update={"num_vectors": "auto"})
+    need = need_of_corpus(Intake(corpus, tokens, recipe).taken(), recipe)
+    room = options.room(placement, there, need, tokens.context)
     spec = PoolSpec(
         f"{options.out.name}-{os.getpid()}",
         options.source,
-        placement,
+        room.placement,
         dtype,
-        options.engine_spec(placement, tokens.context, dtype),
-        tokens.context,
+        options.engine_spec(room, dtype),
+        room.served_length,
         options.lease_s,
     )
     say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
@@ -125,8 +129,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     plan = settled_plan(
         lambda: fleet.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
-    recipe = options.base.model_copy(update={"num_vectors": "auto"})
-    taken = Intake(corpus, tokens, recipe, plan).taken()
+    taken = Intake(corpus, tokens, recipe, plan, served_length=room.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
     known = fleet.get(pool.open.remote(texts))

@@ -1,11 +1,13 @@
 """Who goes where: shares of GPUs, seats of CPU solvers, shares of the work."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.nodes import Node
 from orchestrator.pace import Pace
-from orchestrator.placement import place, room_for_solvers, seat
+from orchestrator.placement import place, place_judge, room_for_solvers, seat
 
 
 def cluster(*gpus, cpus=8, draining=()):
@@ -25,7 +27,7 @@ def test_each_gpu_gets_a_solver_and_one_the_verifier(gpus, solvers, share):
 
 @pytest.mark.parametrize(
     "gpus, share, room",
-    [((1,), 0.6, 1), ((1, 1), 0.6, 2), ((1, 1, 1), 0.3, 8), ((2,), 2, 0), ((2, 4), 2, 2), ((), 1, 0), ((3, 1), 1, 3)],
+    [((1,), 0.6, 1), ((1, 1), 0.6, 2), ((1, 1, 1), 0.3, 8), ((), 1, 0), ((3, 1), 1, 3)],
 )
 def test_room_is_counted_by_whole_gpus_of_a_node(gpus, share, room):
     placement = place(cluster(1, 1, 1), solver_gpus=share, is_fixed=False)
@@ -37,6 +39,38 @@ def test_more_solvers_than_gpus_are_refused_where_the_cluster_is_fixed_and_wait_
     with pytest.raises(UserError, match="--solvers 4 x --solver-gpus 1 and 1 for the verifier: the cluster has 2 GPUs"):
         place(cluster(2), num_solvers=4)
     assert place(cluster(2), num_solvers=4, is_fixed=False).num_solvers == 4
+
+
+def test_a_solver_is_given_no_second_card_that_it_would_leave_idle():
+    with pytest.raises(UserError, match="--solver-gpus 2: a solver computes on one card, so a second would lie idle"):
+        place(cluster(8), solver_gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "company"),
+    [
+        ((0,), {}, [(1, True)]),
+        ((0, 0), {"num_solvers": 5}, [(3, True)]),
+        ((1,), {}, [(1, True)]),
+        ((1,), {"solver_gpus": 0.3}, [(2, True)]),
+        ((2,), {}, [(0, True), (1, False)]),
+        ((2,), {"solver_gpus": 0.5}, [(0, True), (2, False)]),
+        ((8,), {}, [(0, True), (1, False)]),
+    ],
+)
+def test_who_shares_a_card_follows_from_the_shares(gpus, asked, company):
+    assert place(cluster(*gpus), **asked).company(len(gpus)) == company
+
+
+def test_a_judge_has_its_card_for_itself():
+    assert place_judge(1).company(1) == place_judge(0).company(1) == [(0, True)]
+
+
+def test_what_a_solver_is_told_of_its_room_has_a_bound_on_a_card_alone():
+    found = {"token_budget": 1000, "solver_bytes": 10**9, "served_length": 256}
+    assert replace(place(cluster(1)), **found).solver_room.num_bytes == 10**9
+    assert replace(place(cluster(0)), **found).solver_room.num_bytes == 0
+    assert replace(place(cluster(0)), **found).solver_room.served_length == 256
 
 
 def test_a_gpu_share_is_waited_for_where_no_gpu_is_up_yet():

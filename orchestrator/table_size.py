@@ -1,0 +1,77 @@
+"""How many positions a solver's table has, from step to step.
+
+Owns: halving after a shortage, growing again, the size that measured memory allows. Must not know: the solver, torch.
+"""
+
+from dataclasses import dataclass
+
+QUIET_STEPS = 50
+"""Steps without a shortage after which a table grows back; twice as many after each further shortage. Assumption."""
+
+MEASURED_FRAC = 0.9
+"""Share of the memory there is that a measured table may come to take: passes differ. Assumption."""
+
+TELLING_POSITIONS = 512
+"""A pass of fewer positions says little of what one takes: a chunk of logits weighs more. Assumption."""
+
+
+@dataclass(frozen=True)
+class SolverRoom:
+    """What a solver is told of its room.
+
+    Attributes:
+        token_budget: read positions of its table at the start.
+        most_positions: that a table found by measuring may have.
+        served_length: positions that the verifier reads at most; None is the model's context.
+        num_bytes: what it may take of its card; 0 is as much as it gets.
+        is_budget_fixed: whether the table stays as it is asked for.
+    """
+
+    token_budget: int
+    most_positions: int = 0
+    served_length: int | None = None
+    num_bytes: int = 0
+    is_budget_fixed: bool = False
+
+
+@dataclass
+class TableSize:
+    """The size of one table.
+
+    Attributes:
+        positions: of the table at present.
+        aim: what it grows back to.
+    """
+
+    positions: int
+    aim: int
+    _quiet: int = 0
+    _num_shortages: int = 0
+    _measured: int = 0
+
+    def halve(self, used: int) -> None:
+        """After a shortage with so many positions in the table."""
+        self.positions = max(1, min(self.positions, used) // 2)
+        self._quiet = 0
+        self._num_shortages += 1
+
+    def step(self) -> None:
+        """A step went well."""
+        self._quiet += 1
+        if self.positions < self.aim and self._quiet >= QUIET_STEPS * 2 ** (self._num_shortages - 1):
+            self.positions = min(self.aim, 2 * self.positions)
+            self._quiet = 0
+
+    def measure(self, positions: int, taken_bytes: int, num_bytes: int, most_positions: int) -> None:
+        """A pass of so many positions, padding included, took `taken_bytes` of the `num_bytes` beside the weights.
+
+        Larger passes say more: each that is half as large again sets the aim anew, and the table too unless it is
+        small because of a shortage.
+        """
+        if positions < max(TELLING_POSITIONS, 1.5 * self._measured):
+            return
+        self._measured = positions
+        is_short = self.positions < self.aim
+        allowed = int(MEASURED_FRAC * num_bytes * positions / max(1, taken_bytes))
+        self.aim = max(1, min(allowed, most_positions))
+        self.positions = min(self.positions, self.aim) if is_short else self.aim
