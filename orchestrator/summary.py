@@ -149,4 +149,5 @@ def _verdict(row: Row) -> Text:
         return cell("exact", "green")
     if row["engine"]:
         return cell(f"not exact from token {row['first_mismatch']}", "red")
-    return cell(row["reason"] or row["status"], "yellow")
+    # The detail behind a reason is in the lines below the table.
+    return cell((row["reason"] or row["status"]).partition(": ")[0], "yellow")

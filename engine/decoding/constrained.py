@@ -161,4 +161,11 @@ def _spell(tokens: TokenRule, literal: str) -> Occurs:
     if not text:
         raise DecodingError(f'constrained.clauses: {literal!r} names no text; write it behind the "!"')
     spellings = (text,) if text.startswith(" ") else (text, f" {text}")
-    return Occurs(frozenset(tuple(encode(tokens, spelling)) for spelling in spellings), text == literal)
+    found = [tuple(encode(tokens, spelling)) for spelling in spellings]
+    known = [ids for ids in found if all(token < tokens.num_embeddings for token in ids)]
+    if not known:
+        raise DecodingError(
+            f"constrained.clauses: {literal!r} needs token {max(found[0])}, the model has {tokens.num_embeddings} "
+            "tokens; leave it out"
+        )
+    return Occurs(frozenset(known), text == literal)

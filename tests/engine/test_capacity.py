@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -74,6 +75,12 @@ def test_a_calibration_finds_sizes_that_solve_every_sample(tiny_llama, samples_o
         targets = samples.sample_targets(tiny_llama.tokens, length)
         alone = Solver(tiny_llama).solve([Job(target, RECIPE, num_vectors) for target in targets])
         assert len(alone) == samples.NUM_SAMPLES[length] and all(attempt.is_candidate for attempt in alone)
+
+
+def test_samples_hold_no_token_that_the_model_lacks(tiny_llama):
+    few = replace(tiny_llama.tokens, num_embeddings=50)
+    (target, *_) = samples.sample_targets(few, 32)
+    assert len(target.token_ids) == 32 and max(target.token_ids) < 50
 
 
 def test_a_calibration_in_slices_comes_to_what_it_comes_to_at_once(tiny_llama, samples_of):

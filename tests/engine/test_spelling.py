@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
+from tokenizers.decoders import DecodeStream
 
 from engine.frozen_lm import TokenRule
 from engine.spelling import Spelling
@@ -86,6 +87,9 @@ def says(tokens, target, text):
     assert ids[-1] == tokens.end_id and tokens.end_id not in ids[:-1] and max(ids) < tokens.num_embeddings
     assert decode(tokens, ids) == text
     assert tokens.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text
+    if backend := getattr(tokens.tokenizer, "backend_tokenizer", None):
+        stream = DecodeStream(ids=[], skip_special_tokens=True)  # how vLLM prints
+        assert "".join(stream.step(backend, id) or "" for id in ids) == text
 
 
 @pytest.mark.parametrize("kind", COMPLETE)

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from orchestrator.ledger import Ledger
 from orchestrator.rows import result_row
-from orchestrator.summary import print_summary, summarise
+from orchestrator.summary import print_summary, print_table, summarise
+from orchestrator.work_queue import Item, State
 from tests.orchestrator.made_up import ROW_CONTEXT, run_record, verified_item
 
 
@@ -30,3 +31,15 @@ def test_texts_in_other_tokens_than_the_tokenizers_own_are_counted_in_one_line(t
 
 def test_nothing_is_said_of_spellings_where_all_are_plain_or_from_before_there_was_a_choice(tmp_path):
     assert "spelt" not in printed(tmp_path, "plain", None)
+
+
+def test_the_table_names_a_reason_and_the_lines_below_it_the_detail(tmp_path):
+    refusal = "not_round_trippable: its tokens say 'ada' where the text says 'Ada'"
+    row = result_row(Item(0, "a", "Ada", State.INVALID, reason=refusal), ROW_CONTEXT)
+    Ledger(tmp_path).commit([row])
+    console = Console(file=io.StringIO(), width=80)
+    summary = summarise(Ledger(tmp_path), run_record(num_rows=1))
+    print_table(summary.rows, console)
+    assert "not_round_trippable\n" in "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+    print_summary(summary, console)
+    assert f"a: invalid, {refusal}" in console.file.getvalue()

@@ -1,6 +1,7 @@
 """Constrained beam search: the formula always holds, and what holds it best is found where nothing is left out."""
 
 import random
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -200,5 +201,8 @@ def test_clauses_without_meaning_are_refused(tiny_llama):
             Constrained(clauses=clauses)
     with pytest.raises(DecodingError, match="constrained.clauses: '!' names no text"):
         Constrained(clauses=(("a",), ("!",))).decode(tiny_llama, draw_prompts(tiny_llama), [5] * B)
+    few = replace(tiny_llama.tokens, num_embeddings=50)
+    with pytest.raises(DecodingError, match=r"constrained.clauses: 'a' needs token \d+, the model has 50 tokens"):
+        Constrained(clauses=(("a",),)).compile(few)
     with pytest.raises(DecodingError, match="constrained.clauses: 15 distinct phrases"):
         Constrained(clauses=tuple((letter,) for letter in "abcdefghijklmno")).compile(tiny_llama.tokens)
