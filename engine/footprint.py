@@ -58,7 +58,8 @@ class Footprint:
         """
         skeleton = load_skeleton(source)
         context = context or TokenRule.of(from_pretrained(AutoTokenizer, source), skeleton).context
-        return cls.of_skeleton(skeleton, context, _file_bytes(source))
+        file_bytes = sum(file.stat().st_size for file in weight_files(source)) or None
+        return cls.of_skeleton(skeleton, context, file_bytes)
 
     @classmethod
     def of_skeleton(cls, model: Any, context: int, file_bytes: int | None = None) -> "Footprint":
@@ -223,11 +224,10 @@ def _has_weight(module: torch.nn.Module) -> bool:
     return isinstance(getattr(module, "weight", None), torch.Tensor)
 
 
-def _file_bytes(source: ModelSource) -> int | None:
-    """Of the weight files on this machine, in the model's folder or in the hub's cache."""
+def weight_files(source: ModelSource) -> list[Path]:
+    """The weight files that are on this machine, in the model's folder or in the hub's cache."""
     try:
         config = cached_file(source.path, "config.json", revision=source.revision, local_files_only=True)
     except OSError:
-        return None
-    files = list(Path(config).parent.glob("*.safetensors")) if config else []
-    return sum(file.stat().st_size for file in files) or None
+        return []
+    return sorted(Path(config).parent.glob("*.safetensors")) if config else []

@@ -76,7 +76,7 @@ def load_skeleton(source: ModelSource) -> Any:
     """
     config = load_config(source)
     with told_in_one_line(source), _quiet():
-        _require_trainable(config, is_on_its_device=False)
+        require_trainable(config, is_on_its_device=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
@@ -89,7 +89,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
     """
     config = load_config(source)
     with told_in_one_line(source), _quiet():
-        _require_trainable(config)
+        require_trainable(config)
     model, info = from_pretrained(
         AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, output_loading_info=True,
         ignore_mismatched_sizes=True, **attention_for(config),
@@ -152,7 +152,7 @@ def _stored_quantisation(config: Any) -> Any:
     return own or getattr(config.get_text_config(decoder=True), "quantization_config", None)
 
 
-def _require_trainable(config: Any, *, is_on_its_device: bool = True) -> None:
+def require_trainable(config: Any, *, is_on_its_device: bool = True) -> None:
     """Refuse a quantiser that lacks its package or that no gradient passes, before any weight is read.
 
     Args:

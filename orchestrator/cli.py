@@ -276,15 +276,20 @@ def _parse_run(arguments: list[str]) -> dict[str, Any]:
 
 @app.command()
 def doctor(
-    model: Annotated[str, typer.Option(help="model to look at")] = "pocket",
-    revision: Annotated[str | None, typer.Option(help="hub revision")] = None,
+    model: flags.Model = "pocket",
+    revision: flags.Revision = None,
+    engine: flags.Engine = "vllm",
+    load: Annotated[bool, typer.Option("--load", help="load the model, and probe that it reads soundly")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="findings as JSON")] = False,
 ) -> None:
-    """Look at this machine: packages, devices, model, engines. Ends 0 if a run would work."""
+    """Look at this machine and at a model, without loading its weights. Ends 0 if a run would work."""
     with told_in_one_line():
-        from orchestrator.doctor import examine, print_findings
+        from engine.model_source import ModelSource
+        from orchestrator.doctor import examine
+        from orchestrator.finding import print_findings
 
-        findings = examine(model, revision)
-        print_findings(findings, console)
+        findings = examine(ModelSource(model, revision), engine, loads=load)
+        print_findings(findings, console, as_json=as_json)
         raise typer.Exit(0 if all(finding.is_fine for finding in findings) else 2)
 
 

@@ -1,6 +1,6 @@
 """`verbatim doctor`: would a run work on this machine, and if not, what to do.
 
-Owns: the checks. Must not know: how a run works.
+Owns: the checks of the machine. Must not know: models, how a run works.
 """
 
 import importlib.metadata
@@ -11,16 +11,12 @@ import os
 import shutil
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.text import Text
-
-from engine.frozen_lm import FrozenLM
-from engine.model_source import ModelError, ModelSource
+from engine.model_source import ModelSource
+from orchestrator.finding import Finding
+from orchestrator.model_report import examine_model
 from orchestrator.run_record import installed_versions, python_version
-from orchestrator.terminal import say
 
 MIN_MEMORY_GIB = 6.0
 """Ray, one pocket solver and vLLM together peak below this. Measured, LOG 2026-11-21."""
@@ -33,24 +29,13 @@ PROBE_S = 1.0
 """Seconds an address gets to answer. Assumption."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check: what was looked at, what was found, what to do if it is not fine.
+def examine(source: ModelSource, engine: str = "vllm", *, loads: bool = False) -> list[Finding]:
+    """All checks, the cheap ones first.
 
-    Attributes:
-        is_fine: a run would work as far as this check goes.
-        is_warning: it would, but the remedy is worth reading.
+    Args:
+        engine: who would verify: `vllm` or `hf`.
+        loads: whether to load the model at the end.
     """
-
-    name: str
-    is_fine: bool
-    found: str
-    remedy: str = ""
-    is_warning: bool = False
-
-
-def examine(model: str, revision: str | None) -> list[Finding]:
-    """All checks, the cheap ones first."""
     return [
         _python(),
         _packages(),
@@ -59,19 +44,8 @@ def examine(model: str, revision: str | None) -> list[Finding]:
         _devices(),
         _vllm(),
         _dashboard(),
-        _model(model, revision),
+        *examine_model(source, engine, loads=loads),
     ]
-
-
-def print_findings(findings: list[Finding], console: Console) -> None:
-    for finding in findings:
-        mark, style = ("ok  ", "green") if finding.is_fine else ("FAIL", "bold red")
-        if finding.is_fine and finding.is_warning:
-            mark, style = "WARN", "bold yellow"
-        console.print(Text.assemble((mark, style), f" {finding.name}: "), end="")
-        say(console, finding.found)
-        if not finding.is_fine or finding.is_warning:
-            say(console, f"     remedy: {finding.remedy}")
 
 
 def _python() -> Finding:
@@ -175,13 +149,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _model(name: str, revision: str | None) -> Finding:
-    try:
-        lm = FrozenLM.load(ModelSource(name, revision))
-    except ModelError as error:
-        return Finding("model", False, name, str(error))
-    size = sum(weight.numel() for weight in lm.model.parameters()) / 1e6
-    found = f"{name}: {size:.1f} M parameters, hidden {lm.hidden_size}, context {lm.tokens.context}, {lm.fingerprint}"
-    return Finding("model", True, found)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator.terminal import printable, say
 
@@ -37,7 +38,7 @@ def print_findings(findings: Sequence[Finding], console: Console, *, as_json: bo
         mark, style = ("ok  ", "green") if finding.is_fine else ("FAIL", "bold red")
         if finding.is_fine and finding.is_warning:
             mark, style = "WARN", "bold yellow"
-        console.print(f"[{style}]{mark}[/] {finding.name}: ", end="")
+        console.print(Text.assemble((mark, style), f" {finding.name}: "), end="")
         say(console, printable(finding.found))
         if finding.remedy and (not finding.is_fine or finding.is_warning):
             say(console, printable(f"     remedy: {finding.remedy}"))

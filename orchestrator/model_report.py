@@ -24,15 +24,20 @@ from engine.weight_files import check_safetensors
 from orchestrator.errors import UserError
 from orchestrator.failures import reason
 from orchestrator.finding import Finding
-from orchestrator.memory import GIB, Memory
 from orchestrator.nodes import Node
 from orchestrator.placement import Placement, place
-from orchestrator.room import Tenancy, room_in
-from orchestrator.sharing import Need
 from orchestrator.vllm_verifier import import_vllm
 
-USUAL = Need(longest=128, grown=192, typical=128)
-"""Positions of the texts that room is counted for: some 64 tokens with their vectors. Assumption."""
+GIB = 2**30
+
+PROCESSES_BYTES = {"cpu": 3 * GIB, "cuda": 2 * GIB}
+"""Of a solver and a verifier before they hold a model. Assumption."""
+
+USUAL_LENGTH = 128
+"""Positions of a text with its vectors: what a table is counted for. Assumption."""
+
+LEAST_POSITIONS = 256
+"""Of the smallest table and the smallest cache that are worth a start. Assumption."""
 
 SAMPLE_BYTES = 128 << 20
 SAMPLE_S = 1.5
@@ -42,6 +47,14 @@ JUDGE_WITH_HF = "judge with --engine hf"
 
 NORMALISED = "e\u0301 \u212b \ufb01 A"
 """A text that a tokenizer which rewrites (NFC, NFKC, lower case) does not give back: combining, compatible, capital."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """Memory of a card or of this machine, bytes."""
+
+    total: int
+    free: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Looked:
     tokens: TokenRule
     footprint: Footprint
     placement: Placement
-    memories: tuple[Memory, ...]
+    memories: tuple[Free, ...]
     files: tuple[Path, ...]
 
 
@@ -96,7 +109,7 @@ def _told(name: str, look: Callable[[Looked], Finding], looked: Looked) -> Findi
 def _look(source: ModelSource) -> Looked:
     config, tokens = load_config(source), TokenRule.load(source)
     num_gpus = torch.cuda.device_count()
-    memories = tuple(_card(index) for index in range(num_gpus)) or (Memory.here("cpu"),)
+    memories = tuple(_card(index) for index in range(num_gpus)) or (machine(),)
     return Looked(
         source,
         config,
@@ -108,9 +121,15 @@ def _look(source: ModelSource) -> Looked:
     )
 
 
-def _card(index: int) -> Memory:
+def _card(index: int) -> Free:
     free, total = torch.cuda.mem_get_info(index)
-    return Memory(total, free)
+    return Free(total, free)
+
+
+def machine() -> Free:
+    """What this machine has and would give, files that it keeps in memory given up."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return Free(*(int(facts[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable")))
 
 
 def _family(looked: Looked) -> Finding:
@@ -188,8 +207,8 @@ def _context(looked: Looked) -> Finding:
         found = f"stated nowhere, taken as {UNKNOWN_CONTEXT:,} positions, as vLLM does"
         return Finding("context", True, found, "keep texts and vectors together below it", is_warning=True)
     found = f"{context:,} positions"
-    if original := looked.footprint.original_context:
-        found += f"; beyond {original:,} it reads with other frequencies ({rope}): a run keeps to one side"
+    if "longrope" in rope or "dynamic" in rope:
+        found += f"; its frequencies depend on the length ({rope}), so that a run reads with those of one length"
     elif rope not in ("default", "none"):
         found += f"; positions by {rope}"
     return Finding("context", True, found)
@@ -228,24 +247,26 @@ def manner_of(tokens: TokenRule) -> str:
 
 
 def _memory(looked: Looked) -> Finding:
-    """What the solver and the verifier would be given.
-
-    Raises:
-        UserError: it does not fit; both numbers.
-    """
-    placement, footprint = looked.placement, looked.footprint
+    """What the solver and the verifier take on one card or machine, and the table that the rest is room for."""
+    footprint, dtype, device = looked.footprint, looked.placement.dtype, looked.placement.device
+    has_one_place = len(looked.memories) == 1
     least = min(looked.memories, key=lambda memory: memory.free)
-    room = room_in(least, Tenancy(looked.source, placement, placement.dtype, placement.dtype), 1, USUAL, footprint)
-    weights = footprint.weights_bytes(placement.dtype)
-    where = (
-        "this machine" if placement.device == "cpu" else "the fullest card" if len(looked.memories) > 1 else "the card"
+    position = footprint.training_bytes_a_position(dtype, USUAL_LENGTH)
+    weights, cache = footprint.weights_bytes(dtype), LEAST_POSITIONS * footprint.kv_bytes_a_position(dtype)
+    copies = 2 if has_one_place else 1
+    fixed = copies * weights + PROCESSES_BYTES[device] + (cache if has_one_place else 0)
+    needed = fixed + LEAST_POSITIONS * position
+    what = f"{weights / GIB:.2f} GiB of weights in {dtype}" + (
+        ", in the solver and again in the verifier" * has_one_place
     )
-    found = (
-        f"{least.free / GIB:.1f} of {least.total / GIB:.1f} GiB free on {where}; weights {weights / GIB:.2f} GiB in "
-        f"{placement.dtype}, once for the solver and once for vLLM; a table of {room.placement.token_budget:,} "
-        f"positions, a cache of {room.cache.num_bytes / GIB:.2f} GiB"
+    where = f"{least.free / GIB:.1f} of {least.total / GIB:.1f} GiB are free on " + (
+        "this machine" if device == "cpu" else "the card" if has_one_place else "the fullest card"
     )
-    return Finding("memory for it", True, found)
+    if needed > least.free:
+        found = f"{what}: at least {needed / GIB:.1f} GiB with what they work in, and {where}"
+        return Finding("memory for it", False, found, "take a larger card or machine, or a smaller model")
+    table = min(looked.placement.token_budget, int((least.free - fixed) / position))
+    return Finding("memory for it", True, f"{what}; {where}: room for a table of {table:,} positions")
 
 
 def _loading(looked: Looked) -> Finding:

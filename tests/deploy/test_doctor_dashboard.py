@@ -11,6 +11,7 @@ from ray.util import get_node_ip_address
 from rich.console import Console
 
 from orchestrator import doctor
+from orchestrator.finding import print_findings
 
 
 class Dashboard(BaseHTTPRequestHandler):
@@ -74,7 +75,7 @@ def test_the_warning_says_what_to_do_and_a_run_would_still_work(monkeypatch, por
     finding = doctor._dashboard()
     assert finding.is_fine and finding.is_warning
     told = io.StringIO()
-    doctor.print_findings([finding], Console(file=told))
+    print_findings([finding], Console(file=told))
     assert told.getvalue().startswith(f"WARN Ray: the dashboard at http://{outer_ip}:{port} runs anybody's code")
     assert "--dashboard-host=127.0.0.1 and RAY_AUTH_MODE=token" in told.getvalue()
 
