@@ -22,12 +22,16 @@ class Lesson:
         stage: index into the recipe's stages.
         solved: longest prefix that has been exact.
         opened: clock at which this window was opened.
+        most_right: most positions of this window that were right at once; watched where a stage may stall.
+        rose: clock at which they were.
     """
 
     window: int
     stage: int = 0
     solved: int = 0
     opened: float = 0.0
+    most_right: int = 0
+    rose: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def first_lesson(recipe: Recipe, num_tokens: int) -> Lesson:
         return Lesson(_stage_window(recipe.stages[0], num_tokens))
     if recipe.curriculum.growth in ("none", "bisect"):
         return Lesson(num_tokens)
+    if recipe.curriculum.growth == "block":
+        return Lesson(min(recipe.curriculum.block, num_tokens))
     return Lesson(min(recipe.curriculum.first, num_tokens))
 
 
@@ -66,12 +72,13 @@ def next_lesson(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: in
     return replace(lesson, window=window, solved=solved, opened=outcome.clock)
 
 
-Gate = Callable[[StageRecipe, Outcome], bool]
+Gate = Callable[[StageRecipe, Lesson, Outcome], bool]
 
 GATES: dict[str, Gate] = {
-    "time": lambda stage, outcome: False,
-    "exact": lambda stage, outcome: outcome.is_exact,
-    "accuracy": lambda stage, outcome: outcome.accuracy >= stage.gate_accuracy,
+    "time": lambda stage, lesson, outcome: False,
+    "exact": lambda stage, lesson, outcome: outcome.is_exact,
+    "accuracy": lambda stage, lesson, outcome: outcome.accuracy >= stage.gate_accuracy,
+    "stalled": lambda stage, lesson, outcome: outcome.clock - max(lesson.opened, lesson.rose) >= stage.patience,
 }
 """What ends a stage before its share of the attempt is spent."""
 
@@ -79,13 +86,19 @@ GATES: dict[str, Gate] = {
 def _next_stage(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> Lesson:
     number = lesson.stage
     last = len(recipe.stages) - 1
-    is_early = GATES[recipe.stages[number].gate](recipe.stages[number], outcome)
+    lesson = _watched(lesson, outcome) if recipe.stages[number].gate == "stalled" else lesson
+    is_early = GATES[recipe.stages[number].gate](recipe.stages[number], lesson, outcome)
     while number < last and (outcome.progress >= recipe.stages[number].until or is_early):
         number, is_early = number + 1, False
     if number == lesson.stage:
         return lesson
     window = _stage_window(recipe.stages[number], num_tokens)
     return Lesson(window, stage=number, solved=lesson.solved, opened=outcome.clock)
+
+
+def _watched(lesson: Lesson, outcome: Outcome) -> Lesson:
+    num_right = round(outcome.accuracy * lesson.window)
+    return replace(lesson, most_right=num_right, rose=outcome.clock) if num_right > lesson.most_right else lesson
 
 
 def _stage_window(stage: StageRecipe, num_tokens: int) -> int:
@@ -106,6 +119,12 @@ def _one_token(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int
     return min(num_tokens, lesson.window + 1), lesson.window
 
 
+def _block(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> tuple[int, int]:
+    if not outcome.is_exact:
+        return lesson.window, lesson.solved
+    return min(num_tokens, lesson.window + recipe.curriculum.block), lesson.window
+
+
 def _geometric(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> tuple[int, int]:
     if not outcome.is_exact:
         return lesson.window, lesson.solved
@@ -121,8 +140,15 @@ def _bisect(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -
     return lesson.window, lesson.solved
 
 
-GROWTH: dict[str, Growth] = {"none": _whole, "one_token": _one_token, "geometric": _geometric, "bisect": _bisect}
-"""The next window and the longest exact prefix: by one, by a factor, or the whole text and half the way on failure.
+GROWTH: dict[str, Growth] = {
+    "none": _whole,
+    "one_token": _one_token,
+    "block": _block,
+    "geometric": _geometric,
+    "bisect": _bisect,
+}
+"""The next window and the longest exact prefix: by one, by a block, by a factor, or the whole text and half the way on
+failure.
 
-Source: growth by one token, Tarasov et al. 2026 (progressive cramming); the others: ours.
+Source: growth by one token and by blocks, Tarasov et al. 2026 (progressive cramming); the others: ours.
 """

@@ -21,12 +21,21 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 class Scores(NamedTuple):
-    """What the head says about each target position. Float32, logits; any leading shape."""
+    """What the head says about each target position. Float32; any leading shape.
+
+    Attributes:
+        log_sum_exp: of the logits over the temperature.
+        target_logit, rival_logit: as they are, whatever the temperature; margins are their difference.
+        nats: cross-entropy of the target token at temperature 1; a measurement, without gradient.
+        sharpness: 1 / temperature.
+    """
 
     log_sum_exp: Tensor
     target_logit: Tensor
     rival_logit: Tensor
     rival_id: Tensor
+    nats: Tensor
+    sharpness: Tensor
 
     @property
     def margin(self) -> Tensor:
@@ -35,8 +44,8 @@ class Scores(NamedTuple):
 
     @property
     def nll(self) -> Tensor:
-        """Cross-entropy of the target token, nats."""
-        return self.log_sum_exp - self.target_logit
+        """Cross-entropy of the target token at the temperature, nats."""
+        return self.log_sum_exp - self.target_logit * self.sharpness
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,17 @@ class Head:
         bias_U = None if self.bias_V is None else self.bias_V[token_U]
         return self._finish(from_states(hidden_ND, self.weight_VD[token_U]), bias_U)
 
-    def entropy(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
+    def entropy(
+        self, hidden_ND: Float[Tensor, "N D"], sharpness_N: Float[Tensor, "N"] | None = None
+    ) -> Float[Tensor, "N"]:
         """Entropy of the next-token distribution, nats, a chunk of logits at a time in both directions."""
         rows = max(1, CHUNK_ELEMENTS // self.weight_VD.shape[0])
-        return torch.cat([_recomputed(self._entropy, chunk_ND) for chunk_ND in hidden_ND.split(rows)])
+        sharpness_N = torch.ones(len(hidden_ND), device=hidden_ND.device) if sharpness_N is None else sharpness_N
+        chunks = zip(hidden_ND.split(rows), sharpness_N.split(rows), strict=True)
+        return torch.cat([_recomputed(self._entropy, *chunk) for chunk in chunks])
 
-    def _entropy(self, hidden_ND: Tensor) -> Tensor:
-        log_p_NV = self.logits(hidden_ND).log_softmax(-1)
+    def _entropy(self, hidden_ND: Tensor, sharpness_N: Tensor) -> Tensor:
+        log_p_NV = (self.logits(hidden_ND) * sharpness_N[:, None]).log_softmax(-1)
         return -(log_p_NV.exp() * log_p_NV).sum(-1)
 
     def _finish(self, product: Tensor, bias: Tensor | None) -> Tensor:
@@ -88,63 +101,76 @@ class Head:
             return torch.full_like(logit, self.scale)
         return self.scale * (1 - (logit / self.softcap) ** 2)
 
-    def score(self, hidden_ND: Float[Tensor, "N D"], target_N: Int[Tensor, "N"]) -> Scores:
+    def score(
+        self,
+        hidden_ND: Float[Tensor, "N D"],
+        target_N: Int[Tensor, "N"],
+        sharpness_N: Float[Tensor, "N"] | None = None,
+    ) -> Scores:
         """Log-sum-exp, target logit, best rival and its id for every position, differentiable in `hidden_ND`.
 
         Args:
             hidden_ND: last hidden states, aligned so that row n predicts `target_N[n]`.
             target_N: token ids in [0, V).
+            sharpness_N: 1 / temperature of the softmax; None is 1, which spares a second log-sum-exp.
         Returns:
             Scores of shape (N,). Backward costs two gathered rows a position for the logits, and one chunked
             product with the weights only where the log-sum-exp carries a gradient.
         Source: ours; the chunking follows cut cross-entropy, Wijmans et al. 2024, 2411.09009.
         """
-        return Scores(*_Score.apply(hidden_ND, target_N, self))
+        columns = _Score.apply(hidden_ND, target_N, sharpness_N, self)
+        return Scores(*columns, torch.ones_like(columns[0]) if sharpness_N is None else sharpness_N)
 
 
 class _Score(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden_ND: Tensor, target_N: Tensor, head: Head):
-        rows = max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])
-        parts = [_score_chunk(head, h, y) for h, y in zip(hidden_ND.split(rows), target_N.split(rows), strict=True)]
-        log_sum_exp, target_logit, rival_logit, rival_id = (torch.cat(column) for column in zip(*parts, strict=True))
+    def forward(ctx, hidden_ND: Tensor, target_N: Tensor, sharpness_N: Tensor | None, head: Head):
+        rows = range(0, len(hidden_ND), max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0]))
+        chunks = [slice(first, first + rows.step) for first in rows]
+        parts = [
+            _score_chunk(head, hidden_ND[c], target_N[c], None if sharpness_N is None else sharpness_N[c])
+            for c in chunks
+        ]
+        log_sum_exp, target_logit, rival_logit, rival_id, nats = map(torch.cat, zip(*parts, strict=True))
         ctx.head = head
-        ctx.save_for_backward(hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id)
-        ctx.mark_non_differentiable(rival_id)
+        ctx.save_for_backward(hidden_ND, target_N, sharpness_N, log_sum_exp, target_logit, rival_logit, rival_id)
+        ctx.mark_non_differentiable(rival_id, nats)
         ctx.set_materialize_grads(False)
-        return log_sum_exp, target_logit, rival_logit, rival_id
+        return log_sum_exp, target_logit, rival_logit, rival_id, nats
 
     @staticmethod
-    def backward(ctx, grad_lse, grad_target, grad_rival, _):
-        hidden_ND, target_N, log_sum_exp, target_logit, rival_logit, rival_id = ctx.saved_tensors
+    def backward(ctx, grad_lse, grad_target, grad_rival, *_):
+        hidden_ND, target_N, sharpness_N, log_sum_exp, target_logit, rival_logit, rival_id = ctx.saved_tensors
         head: Head = ctx.head
         grad_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
         if grad_lse is not None:
+            sharpness_N = torch.ones_like(grad_lse) if sharpness_N is None else sharpness_N
             grad_target = torch.zeros_like(grad_lse) if grad_target is None else grad_target
             active_M = grad_lse.nonzero().squeeze(1)
             for rows in active_M.split(max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])):
                 logits_MV = head.logits(hidden_ND[rows])
-                pull_MV = (logits_MV - log_sum_exp[rows, None]).exp_()
-                _pull(pull_MV, target_N[rows], grad_lse[rows], grad_target[rows])
+                pull_MV = (logits_MV * sharpness_N[rows, None] - log_sum_exp[rows, None]).exp_()
+                _pull(pull_MV, target_N[rows], grad_lse[rows] * sharpness_N[rows], grad_target[rows])
                 pull_MV *= head.slope(logits_MV)
                 grad_ND[rows] += to_states(pull_MV, head.weight_VD)
             grad_target = grad_target.index_fill(0, active_M, 0.0)
         _add_rows(grad_ND, head, target_N, grad_target, target_logit)
         _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)
-        return grad_ND.to(hidden_ND.dtype), None, None
+        return grad_ND.to(hidden_ND.dtype), None, None, None
 
 
-def _recomputed(function: Callable[[Tensor], Tensor], hidden_ND: Tensor) -> Any:
-    """`function(hidden_ND)`; what lies between is computed again in backward instead of being kept."""
-    return checkpoint(function, hidden_ND, use_reentrant=False)
+def _recomputed(function: Callable[..., Tensor], *args: Tensor) -> Any:
+    """`function(*args)`; what lies between is computed again in backward instead of being kept."""
+    return checkpoint(function, *args, use_reentrant=False)
 
 
-def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor, sharpness_N: Tensor | None) -> tuple[Tensor, ...]:
     logits_NV = head.logits(hidden_ND)
-    log_sum_exp = logits_NV.logsumexp(-1)
+    plain = logits_NV.logsumexp(-1)
+    log_sum_exp = plain if sharpness_N is None else (logits_NV * sharpness_N[:, None]).logsumexp(-1)
     target_logit = logits_NV.gather(1, target_N[:, None]).squeeze(1)
     rival_logit, rival_id = logits_NV.scatter_(1, target_N[:, None], float("-inf")).max(-1)
-    return log_sum_exp, target_logit, rival_logit, rival_id
+    return log_sum_exp, target_logit, rival_logit, rival_id, plain - target_logit
 
 
 def _pull(p_MV: Tensor, target_M: Tensor, grad_lse_M: Tensor, grad_target_M: Tensor) -> None:

@@ -160,13 +160,13 @@ class Solver:
 
     def _start(self, job: Job, target_T: Tensor, generator: torch.Generator, *, is_repeat: bool) -> Tensor:
         origin = Origin(job.num_vectors, generator, target_T, self.solved, is_repeat)
-        return STARTS[job.recipe.start.name](self.lm, origin)
+        return STARTS[job.recipe.start.name](self.lm, origin) * job.recipe.start.scale
 
     def _step_pack(self, pack: list[Slot]) -> None:
         """Measure all; of those that go on, train on the same pass or on the one their recipe reads."""
         measured = Measured.of(self.lm, pack, keeps_gradient=not has_own_pass(pack[0].recipe))
         certificates = [
-            certify(*measured.margin_and_nll(b), num_tokens=len(slot.target_T)) for b, slot in enumerate(pack)
+            certify(*measured.margin_and_nats(b), num_tokens=len(slot.target_T)) for b, slot in enumerate(pack)
         ]
         moving = []
         for b, (slot, certificate) in enumerate(zip(pack, certificates, strict=True)):
@@ -187,8 +187,12 @@ class Solver:
 
     def _advance(self, slot: Slot, certificate: Certificate) -> None:
         """Move on in the curriculum if the measurement says so; a new parameterisation starts from the prompt."""
-        is_exact = certificate.first_mismatch == slot.lesson.window
-        outcome = curriculum.Outcome(is_exact, certificate.accuracy, slot.clock, slot.progress)
+        outcome = curriculum.Outcome(
+            is_exact=certificate.first_mismatch == slot.lesson.window,
+            accuracy=certificate.accuracy,
+            clock=slot.clock,
+            progress=slot.progress,
+        )
         before = slot.recipe.parameterisation
         slot.lesson = curriculum.next_lesson(slot.lesson, outcome, slot.job.recipe, len(slot.target_T))
         if slot.recipe.parameterisation != before:

@@ -32,7 +32,7 @@ TERM_NAMES = tuple(TermsRecipe.model_fields)
 
 @dataclass(frozen=True)
 class Measured:
-    """Teacher-forced scores of B slots on their clean prompts.
+    """Teacher-forced scores of B slots on their clean prompts, at the temperatures of their losses.
 
     Attributes:
         leaves: trained tensors of each slot, ready for gradients.
@@ -53,7 +53,7 @@ class Measured:
         targets = [slot.target_T[: slot.lesson.window] for slot in slots]
         with torch.set_grad_enabled(keeps_gradient):
             hidden_ND = lm.read(prompts, lm.embed_targets(targets))
-        hidden, scores = _scored(lm, hidden_ND, targets)
+        hidden, scores = _scored(lm, hidden_ND, targets, slots)
         return cls(leaves, prompts, hidden, scores)
 
     def take(self, rows: list[int]) -> "Measured":
@@ -65,9 +65,9 @@ class Measured:
             [self.scores[b] for b in rows],
         )
 
-    def margin_and_nll(self, b: int) -> tuple[Tensor, Tensor]:
-        """Of one slot, on the CPU, no gradient."""
-        return self.scores[b].margin.detach().cpu(), self.scores[b].nll.detach().cpu()
+    def margin_and_nats(self, b: int) -> tuple[Tensor, Tensor]:
+        """Of one slot, on the CPU, no gradient, whatever the temperature."""
+        return self.scores[b].margin.detach().cpu(), self.scores[b].nats.cpu()
 
 
 def make_prompt(lm: FrozenLM, slot: Slot, trained: Parameters) -> Tensor:
@@ -142,7 +142,7 @@ def _training_view(lm: FrozenLM, slots: list[Slot], measured: Measured) -> View:
             log_temperatures=[leaf.get("log_temperature") if slot.recipe.context.learn_temperature else None
                               for slot, leaf in zip(slots, measured.leaves, strict=True)],
         )  # fmt: skip
-        hidden, scores = _scored(lm, POLICIES[slots[0].recipe.context.name](lm, texts), targets)
+        hidden, scores = _scored(lm, POLICIES[slots[0].recipe.context.name](lm, texts), targets, slots)
     views = []
     for b, slot in enumerate(slots):
         leaf, loss = measured.leaves[b], slot.recipe.loss
@@ -231,8 +231,16 @@ def _at(slot: Slot, value: Value) -> float:
     return build_schedule(value, slot.job.recipe.max_steps)(slot.clock)
 
 
-def _scored(lm: FrozenLM, hidden_ND: Tensor, targets: list[Tensor]) -> tuple[list[Tensor], list[Scores]]:
+def _scored(
+    lm: FrozenLM, hidden_ND: Tensor, targets: list[Tensor], slots: list[Slot]
+) -> tuple[list[Tensor], list[Scores]]:
     lengths = [len(target_T) for target_T in targets]
-    scores_N = lm.head.score(hidden_ND, torch.cat(targets))
+    sharpness = [1 / _at(slot, slot.recipe.loss.temperature) for slot in slots]
+    sharpness_N = None
+    if any(value != 1 for value in sharpness):
+        sharpness_N = torch.tensor(sharpness, device=lm.device).repeat_interleave(
+            torch.tensor(lengths, device=lm.device), output_size=len(hidden_ND)
+        )
+    scores_N = lm.head.score(hidden_ND, torch.cat(targets), sharpness_N)
     columns = zip(*(column.split(lengths) for column in scores_N), strict=True)
     return list(hidden_ND.split(lengths)), [Scores(*column) for column in columns]

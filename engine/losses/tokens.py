@@ -2,7 +2,8 @@
 
 Owns: what probability on other tokens than y[t] costs. Must not know: weights, schedules, optimisers.
 
-Terms return one value per text, (B,), float32. T target tokens, U unlike tokens among them, D hidden size.
+Terms return one value per text, (B,), float32; probabilities are read at `loss.temperature`. T target tokens, U unlike
+tokens among them, D hidden size.
 """
 
 import torch
@@ -21,7 +22,8 @@ def unlikelihood(view: View) -> Float[Tensor, "B"]:
     for text in view.texts:
         unlike_U, is_candidate_TU = earlier_tokens(text.target_T)
         logits_TU = view.lm.head.token_logits(text.hidden_TD, unlike_U)
-        cost_TU = -log_one_minus(logits_TU - text.scores_T.log_sum_exp[:, None])
+        log_p_TU = logits_TU * text.scores_T.sharpness[:, None] - text.scores_T.log_sum_exp[:, None]
+        cost_TU = -log_one_minus(log_p_TU)
         per_text.append(torch.where(is_candidate_TU, cost_TU, 0.0).sum(1).mean())
     return torch.stack(per_text)
 
@@ -33,7 +35,7 @@ def sequence_unlikelihood(view: View) -> Float[Tensor, "B"]:
     """
     per_text = []
     for text, rollout in zip(view.texts, view.rollouts(), strict=True):
-        scores_T = view.lm.head.score(rollout.hidden_TD, rollout.token_T)
+        scores_T = view.lm.head.score(rollout.hidden_TD, rollout.token_T, text.scores_T.sharpness)
         repeats_T = repeated_ngrams(rollout.token_T, text.knobs.ngram)
         per_text.append(torch.where(repeats_T, -log_one_minus(-scores_T.nll), 0.0).mean())
     return torch.stack(per_text)
@@ -41,7 +43,7 @@ def sequence_unlikelihood(view: View) -> Float[Tensor, "B"]:
 
 def entropy(view: View) -> Float[Tensor, "B"]:
     """Mean entropy of the next-token distribution over the target's positions, nats."""
-    entropy_N = view.lm.head.entropy(torch.cat([text.hidden_TD for text in view.texts]))
+    entropy_N = view.lm.head.entropy(torch.cat([text.hidden_TD for text in view.texts]), view.sharpness_N)
     return torch.stack([entropy_T.mean() for entropy_T in entropy_N.split(view.lengths)])
 
 
@@ -52,7 +54,7 @@ def autoregressive(view: View) -> Float[Tensor, "B"]:
     Source: ours.
     """
     hidden_ND = torch.cat([rollout.hidden_TD for rollout in view.rollouts()])
-    nll_N = view.lm.head.score(hidden_ND, torch.cat([text.target_T for text in view.texts])).nll
+    nll_N = view.lm.head.score(hidden_ND, torch.cat([text.target_T for text in view.texts]), view.sharpness_N).nll
     return torch.stack([nll_T.mean() for nll_T in nll_N.split(view.lengths)])
 
 
@@ -64,10 +66,11 @@ def optimal_completion(view: View) -> Float[Tensor, "B"]:
     per_text = []
     for text, rollout in zip(view.texts, view.rollouts(), strict=True):
         unlike_U, is_optimal_TU = optimal_tokens(rollout.token_T, text.target_T)
-        log_p_TU = view.lm.head.token_logits(rollout.hidden_TD, unlike_U)
-        log_sum_exp_T = view.lm.head.score(rollout.hidden_TD, rollout.token_T).log_sum_exp
+        sharpness_T = text.scores_T.sharpness
+        logits_TU = view.lm.head.token_logits(rollout.hidden_TD, unlike_U) * sharpness_T[:, None]
+        log_sum_exp_T = view.lm.head.score(rollout.hidden_TD, rollout.token_T, sharpness_T).log_sum_exp
         num_optimal_T = is_optimal_TU.sum(1)
-        nll_T = log_sum_exp_T - torch.where(is_optimal_TU, log_p_TU, 0.0).sum(1) / num_optimal_T.clamp_min(1)
+        nll_T = log_sum_exp_T - torch.where(is_optimal_TU, logits_TU, 0.0).sum(1) / num_optimal_T.clamp_min(1)
         # A prefix after which nothing is left to say has no optimal token, and costs nothing.
         per_text.append(torch.where(num_optimal_T > 0, nll_T, 0.0).mean())
     return torch.stack(per_text)

@@ -98,6 +98,11 @@ class View:
         return [len(text.target_T) for text in self.texts]
 
     @cached_property
+    def sharpness_N(self) -> Tensor:
+        """1 / temperature of every position, one text after the other."""
+        return torch.cat([text.scores_T.sharpness for text in self.texts])
+
+    @cached_property
     def mask_BT(self) -> Tensor:
         """True on real positions."""
         lengths_B = torch.tensor(self.lengths, device=self.lm.device)

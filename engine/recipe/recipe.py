@@ -136,10 +136,14 @@ class Recipe(Strict):
         base = self.model_dump(exclude={"stages"})
         return Recipe.model_validate(base | {name: base[name] | values for name, values in stage.set.items()})
 
+    def canonical(self) -> dict[str, Any]:
+        """The values as JSON has them, without keys at their neutral value: what tells recipes apart, over versions."""
+        return _told(self)
+
     @property
     def hash(self) -> str:
         """Hash of the canonical JSON, 16 hex digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
     def with_margins_times(self, factor: float) -> "Recipe":
@@ -150,3 +154,16 @@ class Recipe(Strict):
             if "margin" in loss:
                 loss["margin"] *= factor
         return Recipe.model_validate(values)
+
+
+def _told(section: Strict) -> dict[str, Any]:
+    values = section.model_dump(mode="json")
+    for name, field in type(section).model_fields.items():
+        value, extra = getattr(section, name), field.json_schema_extra
+        if isinstance(extra, dict) and "neutral" in extra and value == extra["neutral"]:
+            del values[name]
+        elif isinstance(value, Strict):
+            values[name] = _told(value)
+        elif isinstance(value, tuple):
+            values[name] = [_told(part) if isinstance(part, Strict) else part for part in value]
+    return values

@@ -27,6 +27,14 @@ def _positive(value: Value) -> Value:
     return value
 
 
+def _neutral(value: Any, description: str, **bounds: Any) -> Any:
+    """A key younger than the recipes that people keep: at this value it does what was done before there was the key.
+
+    A recipe that leaves it there is the recipe it was: the same hash, and the same vector plan.
+    """
+    return Field(default=value, description=description, json_schema_extra={"neutral": value}, **bounds)
+
+
 Share = Annotated[Value, AfterValidator(_share)]
 Positive = Annotated[Value, AfterValidator(_positive)]
 
@@ -43,6 +51,7 @@ class LossRecipe(Strict):
     weight: Value = Field(default=1.0, description="its weight beside the added terms")
     margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
     margin_factor: Positive = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
+    temperature: Positive = _neutral(1.0, "of the softmax that likelihoods are read from; margins do not know it")
     p: float = Field(default=3.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
     gamma: float = Field(default=2.0, ge=0, le=16, description="focal's exponent; 0 is cross-entropy")
     num_leading: int = Field(default=0, ge=0, le=MOST, description="first positions that weigh leading_weight")
@@ -180,15 +189,17 @@ class StartRecipe(Strict):
     name: Literal["vocabulary", "random", "mean", "target", "neighbour"] = Field(
         default="target", description="engine.soft_prompt.STARTS"
     )
+    scale: float = _neutral(1.0, "factor on the vectors that it gives", gt=0, le=100)
 
 
 class CurriculumRecipe(Strict):
     """Which prefix of the target is trained, where no stages say it."""
 
-    growth: Literal["none", "one_token", "geometric", "bisect"] = Field(
+    growth: Literal["none", "one_token", "block", "geometric", "bisect"] = Field(
         default="none", description="how the prefix grows once it is exact; none trains the whole text at once"
     )
-    first: int = Field(default=1, ge=1, le=MOST, description="tokens of the first prefix")
+    first: int = Field(default=1, ge=1, le=MOST, description="tokens of the first prefix; block begins with a block")
+    block: int = _neutral(32, "block: tokens added at a time", ge=1, le=MOST)
     factor: float = Field(default=2.0, gt=1, description="geometric: factor on the prefix")
     patience: int = Field(default=50, ge=1, le=MOST, description="bisect: steps before the way to the goal is halved")
     order: Literal["corpus", "length", "surprisal"] = Field(
@@ -202,10 +213,14 @@ class StageRecipe(Strict):
     name: str = Field(default="", description="for people")
     until: float = Field(gt=0, le=1, description="share of the attempt at which it ends at the latest")
     length_frac: float = Field(default=1.0, gt=0, le=1, description="share of the target that is trained")
-    gate: Literal["time", "exact", "accuracy"] = Field(
-        default="time", description="what ends it earlier: nothing, an exact prefix, or gate_accuracy reached"
+    gate: Literal["time", "exact", "accuracy", "stalled"] = Field(
+        default="time",
+        description="what ends it earlier: nothing, an exact prefix, gate_accuracy reached, or patience at an end",
     )
     gate_accuracy: float = Field(default=0.9, gt=0, le=1, description="share of right positions for gate = accuracy")
+    patience: int = _neutral(
+        20, "gate = stalled: steps without more positions right than ever in the stage", ge=1, le=MOST
+    )
     set: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="recipe sections with the keys that differ"
     )

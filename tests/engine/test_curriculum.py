@@ -56,6 +56,12 @@ def test_a_geometric_prefix_grows_by_its_factor_rounded_up_and_no_further_than_t
     ]  # fmt: skip
 
 
+def test_blocks_are_added_once_the_prefix_is_exact_from_the_first_one_on():
+    lessons = walk(growing("block", "block=5"), [False, True, True, False, True])
+    assert windows(lessons) == [5, 5, 10, 13, 13, 13]
+    assert windows(walk(growing("block"), [True])) == [T, T], "a text shorter than a block is one"
+
+
 def test_the_smallest_factor_still_adds_a_token():
     assert windows(walk(growing("geometric", "factor=1.0001"), [True] * 3)) == [1, 2, 3, 4]
 
@@ -176,3 +182,24 @@ def test_stages_never_go_back(moments):
         lessons.append(lesson)
     assert [lesson.stage for lesson in lessons] == sorted(lesson.stage for lesson in lessons)
     assert all(lesson.window == (4, 7, T)[lesson.stage] for lesson in lessons)
+
+
+def test_a_stage_ends_once_no_more_positions_come_right_for_as_long_as_its_patience():
+    recipe = staged('until=0.9, gate="stalled", patience=5', 'until=0.95, gate="stalled", patience=2', "until=1.0")
+    shares = {0: 0, 1: 3, 3: 5, 4: 4, 7: 6, 8: 6, 11: 2, 12: 6, 13: 9}
+    lesson, stages = first_lesson(recipe, T), []
+    for clock in range(16):
+        right = shares.get(clock, 0)
+        lesson = next_lesson(lesson, outcome(False, float(clock), right / T), recipe, T)
+        stages.append(lesson.stage)
+    assert stages == [0] * 12 + [1] * 3 + [2], (
+        "rises at 1, 3 and 7 and stalls at 12; the next rises at 13 and stalls at 15"
+    )
+
+
+def test_a_stalled_stage_ends_in_time_even_while_it_makes_progress():
+    recipe = staged('until=0.03, gate="stalled", patience=50', "until=1.0")
+    lesson = first_lesson(recipe, T)
+    for clock in range(4):
+        lesson = next_lesson(lesson, outcome(False, float(clock), clock / T), recipe, T)
+    assert lesson.stage == 1

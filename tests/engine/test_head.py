@@ -27,17 +27,22 @@ def draw(num_rows: int = N, vocab_size: int = V, dtype: torch.dtype = torch.floa
     return weight_VD, hidden_ND, torch.randint(vocab_size, (num_rows,), generator=generator)
 
 
-def naive_scores(head: Head, hidden_ND: torch.Tensor, target_N: torch.Tensor) -> dict[str, torch.Tensor]:
+def naive_scores(
+    head: Head, hidden_ND: torch.Tensor, target_N: torch.Tensor, sharpness_N: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
     """From the definition, in float64, one position after the other."""
-    columns = {name: [] for name in (*DIFFERENTIABLE, "rival_id")}
-    for hidden_D, target in zip(hidden_ND.double(), target_N.tolist(), strict=True):
+    columns = {name: [] for name in (*DIFFERENTIABLE, "nll", "rival_id", "nats")}
+    sharpness = [1.0] * len(hidden_ND) if sharpness_N is None else sharpness_N.tolist()
+    for hidden_D, target, sharp in zip(hidden_ND.double(), target_N.tolist(), sharpness, strict=True):
         logits_V = head.weight_VD.double() @ hidden_D
         logits_V = head.scale * (logits_V if head.bias_V is None else logits_V + head.bias_V.double())
         if head.softcap is not None:
             logits_V = head.softcap * (logits_V / head.softcap).tanh()
         rivals = [v for v in range(len(logits_V)) if v != target]
         rival = max(rivals, key=lambda v: logits_V[v].item())
-        columns["log_sum_exp"].append(logits_V.exp().sum().log())
+        columns["log_sum_exp"].append((logits_V * sharp).exp().sum().log())
+        columns["nll"].append(-(logits_V * sharp).log_softmax(0)[target])
+        columns["nats"].append(-logits_V.log_softmax(0)[target].detach())
         columns["target_logit"].append(logits_V[target])
         columns["rival_logit"].append(logits_V[rival])
         columns["rival_id"].append(torch.tensor(rival))
@@ -58,6 +63,26 @@ def test_chunked_scores_and_gradients_equal_the_full_product(variant, rows, monk
         (grad_ND,) = torch.autograd.grad(getattr(ours, name), hidden_ND, pull_N, retain_graph=True)
         (naive_grad_ND,) = torch.autograd.grad(naive[name], hidden_ND, pull_N.double(), retain_graph=True)
         torch.testing.assert_close(grad_ND, naive_grad_ND.float())
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100], ids=lambda rows: f"{rows} rows a chunk")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_likelihoods_are_read_at_their_temperatures_and_margins_are_not(variant, rows, monkeypatch):
+    monkeypatch.setattr(head_module, "CHUNK_ELEMENTS", rows * V + 1)
+    weight_VD, hidden_ND, target_N = draw()
+    head, sharpness_N = Head(weight_VD, **VARIANTS[variant]), torch.linspace(0.25, 4, N)
+    ours = head.score(hidden_ND, target_N, sharpness_N)
+    naive = naive_scores(head, hidden_ND, target_N, sharpness_N)
+    torch.testing.assert_close(ours.nats, naive["nats"].float())
+    assert torch.equal(ours.margin, head.score(hidden_ND, target_N).margin) and not ours.nats.requires_grad
+    pull_N = torch.linspace(-1, 1, N)
+    for name in (*DIFFERENTIABLE, "nll"):
+        torch.testing.assert_close(getattr(ours, name), naive[name].float())
+        (grad_ND,) = torch.autograd.grad(getattr(ours, name), hidden_ND, pull_N, retain_graph=True)
+        (naive_grad_ND,) = torch.autograd.grad(naive[name], hidden_ND, pull_N.double(), retain_graph=True)
+        torch.testing.assert_close(grad_ND, naive_grad_ND.float())
+    log_p_NV = (head.logits(hidden_ND) * sharpness_N[:, None]).log_softmax(-1)
+    torch.testing.assert_close(head.entropy(hidden_ND, sharpness_N), -(log_p_NV.exp() * log_p_NV).sum(-1))
 
 
 def test_gradients_of_all_columns_add_up():

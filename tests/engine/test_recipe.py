@@ -345,3 +345,19 @@ def test_more_margin_is_asked_in_every_stage(tmp_path):
 def test_shares_and_temperatures_out_of_range_are_refused_by_name(override, complaint):
     with pytest.raises(RecipeError, match=complaint):
         load_recipe(None, [override])
+
+
+NEUTRAL = {"loss.temperature": 1.0, "start.scale": 1.0, "curriculum.block": 32}
+
+
+def test_a_key_at_its_neutral_value_leaves_a_recipe_the_one_it_was():
+    canonical = Recipe().canonical()
+    for key, value in NEUTRAL.items():
+        section, name = key.split(".")
+        assert name not in canonical[section] and load_recipe(None, [f"{key}={value}"]).hash == Recipe().hash
+        changed = load_recipe(None, [f"{key}={2 * value}"])
+        assert changed.canonical()[section][name] == 2 * value and changed.hash != Recipe().hash
+    usual, patient, hasty = (
+        load_recipe(None, [f"stages=[{{until=1.0{patience}}}]"]) for patience in ("", ", patience=20", ", patience=2")
+    )
+    assert usual.hash == patient.hash != hasty.hash

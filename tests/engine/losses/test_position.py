@@ -22,7 +22,9 @@ def scores_of(logits_BTV: Tensor, target_BT: Tensor) -> Scores:
     rivals_BTV = logits_BTV.scatter(2, target_BT[..., None], float("-inf"))
     rival_BT, rival_id_BT = rivals_BTV.max(-1)
     target_logit_BT = logits_BTV.gather(2, target_BT[..., None]).squeeze(2)
-    return Scores(logits_BTV.logsumexp(-1), target_logit_BT, rival_BT, rival_id_BT)
+    log_sum_exp_BT = logits_BTV.logsumexp(-1)
+    nats_BT = (log_sum_exp_BT - target_logit_BT).detach()
+    return Scores(log_sum_exp_BT, target_logit_BT, rival_BT, rival_id_BT, nats_BT, torch.ones_like(nats_BT))
 
 
 def draw() -> tuple[Tensor, Tensor, Tensor, Knobs]:

@@ -36,7 +36,7 @@ from tests.engine.losses.views import (
 
 
 def slow_unlikelihood(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
-    log_p_TV, total = slow_log_p(lm, prompt_KD, text.tokens), torch.tensor(0.0, dtype=torch.float64)
+    log_p_TV, total = slow_log_p(lm, prompt_KD, text.tokens, text.temperature), torch.tensor(0.0, dtype=torch.float64)
     for t, token in enumerate(text.tokens):
         for v in set(text.tokens[:t]) - {token}:
             total = total - (1 - log_p_TV[t, v].exp()).log()
@@ -45,7 +45,7 @@ def slow_unlikelihood(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
 
 def slow_sequence_unlikelihood(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
     own, n = slow_greedy(lm, prompt_KD, len(text.tokens)), text.knobs.ngram
-    log_p_TV, total = slow_log_p(lm, prompt_KD, own), torch.tensor(0.0, dtype=torch.float64)
+    log_p_TV, total = slow_log_p(lm, prompt_KD, own, text.temperature), torch.tensor(0.0, dtype=torch.float64)
     for t in slow_repeats(own, n):
         total = total - (1 - log_p_TV[t, own[t]].exp()).log()
     return total / len(own)
@@ -58,18 +58,18 @@ def slow_repeats(tokens: list[int], n: int) -> list[int]:
 
 
 def slow_entropy(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
-    log_p_TV = slow_log_p(lm, prompt_KD, text.tokens)
+    log_p_TV = slow_log_p(lm, prompt_KD, text.tokens, text.temperature)
     return torch.stack([-(log_p_V.exp() * log_p_V).sum() for log_p_V in log_p_TV]).mean()
 
 
 def slow_autoregressive(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
-    log_p_TV = slow_log_p(lm, prompt_KD, slow_greedy(lm, prompt_KD, len(text.tokens)))
+    log_p_TV = slow_log_p(lm, prompt_KD, slow_greedy(lm, prompt_KD, len(text.tokens)), text.temperature)
     return torch.stack([-log_p_TV[t, token] for t, token in enumerate(text.tokens)]).mean()
 
 
 def slow_optimal_completion(lm: FrozenLM, text: Text, prompt_KD: Tensor) -> Tensor:
     own = slow_greedy(lm, prompt_KD, len(text.tokens))
-    log_p_TV, total = slow_log_p(lm, prompt_KD, own), torch.tensor(0.0, dtype=torch.float64)
+    log_p_TV, total = slow_log_p(lm, prompt_KD, own, text.temperature), torch.tensor(0.0, dtype=torch.float64)
     for t in range(len(own)):
         costs = [edit_distance(own[:t], text.tokens[:j]) for j in range(len(text.tokens) + 1)]
         tokens = {token for token, cost in zip(text.tokens, costs, strict=False) if cost == min(costs)}

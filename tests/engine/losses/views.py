@@ -4,7 +4,7 @@ Owns: what the tests of all terms share. B texts, K soft-prompt vectors, T targe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from engine.head import Scores
 from engine.losses import Term, TextView, View
 from engine.recipe.sections import KnobsRecipe
 
-NUM_VECTORS, LENGTHS = (5, 1, 3, 2, 11), (11, 3, 1, 5, 2)
+NUM_VECTORS, LENGTHS, TEMPERATURES = (5, 1, 3, 2, 11), (11, 3, 1, 5, 2), (0.5, 1.0, 1.0, 2.0, 1.0)
 B = len(LENGTHS)
 
 KNOBS = KnobsRecipe(
@@ -37,6 +37,7 @@ class Text:
     margin: float = 1.5
     p: float = 3.0
     gamma: float = 2.0
+    temperature: float = 1.0
     baseline: float = 0.3
     num_given: int = 0
 
@@ -58,10 +59,13 @@ def text_of(lm: FrozenLM, seed: int, num_vectors: int = 3, length: int = 5) -> T
 
 
 def texts_of(lm: FrozenLM) -> list[Text]:
-    """B texts of unlike K and T, one of them a single vector and one a single token."""
+    """B texts of unlike K, T and temperatures, one of them a single vector and one a single token."""
     # Seed 0 drew the tiny models: its prompts would be rows of their embedding.
-    seeds = range(1, B + 1)
-    return [text_of(lm, *shape) for shape in zip(seeds, NUM_VECTORS, LENGTHS, strict=True)]
+    shapes = zip(range(1, B + 1), NUM_VECTORS, LENGTHS, strict=True)
+    return [
+        replace(text_of(lm, *shape), temperature=temperature)
+        for shape, temperature in zip(shapes, TEMPERATURES, strict=True)
+    ]
 
 
 def view_of(lm: FrozenLM, *texts: Text) -> View:
@@ -70,7 +74,9 @@ def view_of(lm: FrozenLM, *texts: Text) -> View:
     targets = [text.target_T for text in texts]
     hidden_ND = lm.read(prompts, lm.embed_targets(targets))
     lengths = [len(target_T) for target_T in targets]
-    columns = zip(*(column.split(lengths) for column in lm.head.score(hidden_ND, torch.cat(targets))), strict=True)
+    sharpness_N = torch.cat([torch.full((len(text.target_T),), 1 / text.temperature) for text in texts])
+    scores_N = lm.head.score(hidden_ND, torch.cat(targets), sharpness_N)
+    columns = zip(*(column.split(lengths) for column in scores_N), strict=True)
     views = []
     for text, prompt_KD, hidden_TD, column in zip(texts, prompts, hidden_ND.split(lengths), columns, strict=True):
         weight_D, bias = (part.clone().requires_grad_() for part in text.judge)
@@ -118,10 +124,10 @@ def slow_states(lm: FrozenLM, prompt_KD: Tensor, tokens: list[int]) -> Tensor:
     return lm.model.base_model(inputs_embeds=read_SD[None]).last_hidden_state[0, len(prompt_KD) - 1 : -1]
 
 
-def slow_log_p(lm: FrozenLM, prompt_KD: Tensor, tokens: list[int]) -> Tensor:
+def slow_log_p(lm: FrozenLM, prompt_KD: Tensor, tokens: list[int], temperature: float = 1.0) -> Tensor:
     """(T, V): log-probabilities at the places of `tokens`, from the model's own logits."""
     read_SD = torch.cat([prompt_KD, lm.embed(torch.tensor(tokens))])
-    return lm.model(inputs_embeds=read_SD[None]).logits[0, len(prompt_KD) - 1 : -1].log_softmax(-1)
+    return (lm.model(inputs_embeds=read_SD[None]).logits[0, len(prompt_KD) - 1 : -1] / temperature).log_softmax(-1)
 
 
 def slow_greedy(lm: FrozenLM, prompt_KD: Tensor, num_tokens: int) -> list[int]:
