@@ -167,15 +167,19 @@ def _training_view(lm: FrozenLM, slots: list[Slot], measured: Measured) -> View:
                 gamma=loss.gamma,
                 judge=(leaf["judge_weight"], leaf["judge_bias"]) if "judge_weight" in leaf else None,
                 baseline=slot.baseline,
-                lead_T=_leads(slot, scores[b]) if slot.recipe.proof == "beam" else None,
+                lead_T=_leads(lm, slot, hidden[b], targets[b], scores[b]) if slot.recipe.proof == "beam" else None,
             )  # fmt: skip
         )
     return View(lm, views)
 
 
-def _leads(slot: Slot, scores_T: Scores) -> Tensor:
-    """The target's lead over every text that first differs at a position, (T,), nats: `Certificate.lead` by token."""
-    nll_T = scores_T.nll
+def _leads(lm: FrozenLM, slot: Slot, hidden_TD: Tensor, target_T: Tensor, scores_T: Scores) -> Tensor:
+    """The target's lead over every text that first differs at a position, (T,), nats: `Certificate.lead` by token.
+
+    Like margins, leads are the model's own, whatever the temperature of the likelihoods.
+    """
+    is_plain = _at(slot, slot.recipe.loss.temperature) == 1
+    nll_T = (scores_T if is_plain else lm.head.score(hidden_TD, target_T)).nll
     return slacks(nll_T) - nll_T.sum() * slot.job.overrun / len(slot.target_T)
 
 

@@ -150,3 +150,25 @@ def test_a_slot_without_finite_numbers_begins_its_lessons_afresh(tiny_llama):
     assert "w1" in slot.trained and slot.prompt_KD.isfinite().all() and slot.best.certificate is not None
     solver.step()
     assert slot.step == 1 and slot.prompt_KD.isfinite().all()
+
+
+def test_a_temperature_and_a_size_of_the_start_move_the_prompt_but_not_what_is_measured(tiny_llama):
+    usual, cool, large = (
+        slots_after(tiny_llama, 2, job_of(tiny_llama, "Ada!", "loss.name=cross_entropy", *overrides, *NEVER))[0]
+        for overrides in ((), ('loss.temperature={kind="linear", start=0.5, end=1.0}',), ("start.scale=2",))
+    )
+    assert not torch.equal(usual.prompt_KD, cool.prompt_KD) and not torch.equal(usual.prompt_KD, large.prompt_KD)
+    first_KD = {
+        name: slots_after(tiny_llama, 1, job_of(tiny_llama, "Ada!", *overrides, *NEVER))[0].best
+        for name, overrides in (("usual", ()), ("cool", ("loss.temperature=0.5",)), ("large", ("start.scale=2",)))
+    }
+    assert first_KD["cool"].certificate == first_KD["usual"].certificate, "measured at temperature 1"
+    assert torch.equal(first_KD["large"].prompt_KD, 2 * first_KD["usual"].prompt_KD)
+
+
+def test_leads_for_beams_are_those_of_the_model_at_any_temperature(tiny_llama):
+    usual, cool = (
+        slots_after(tiny_llama, 2, job_of(tiny_llama, "Ada!", "proof=beam", f"loss.temperature={t}", *NEVER))[0]
+        for t in (1, 0.5)
+    )
+    torch.testing.assert_close(usual.prompt_KD, cool.prompt_KD)
