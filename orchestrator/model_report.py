@@ -217,8 +217,8 @@ def _context(looked: Looked) -> Finding:
 def kind_of_rope(config: Any) -> str:
     """What rotates its positions: `default`, `longrope`, `dynamic`, ...; `none` where nothing does."""
     rules = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    kinds = {rule.get("rope_type") for rule in [rules, *rules.values()] if isinstance(rule, dict)} - {None}
-    return ", ".join(sorted(kinds)) or "none"
+    kinds = {rule["rope_type"] for rule in [rules, *rules.values()] if isinstance(rule, dict) and "rope_type" in rule}
+    return ", ".join(sorted(map(str, kinds))) or "none"
 
 
 def _tokenizer(looked: Looked) -> Finding:
