@@ -15,7 +15,7 @@ from engine.head import Scores
 from engine.losses import Term, TextView, View
 from engine.recipe.sections import KnobsRecipe
 
-NUM_VECTORS, LENGTHS, TEMPERATURES = (5, 1, 3, 2, 11), (11, 3, 1, 5, 2), (2.0, 1.0, 1.5, 0.8, 1.0)
+NUM_VECTORS, LENGTHS, TEMPERATURES = (5, 1, 3, 2, 11), (11, 3, 1, 5, 2), (2.0, 1.0, 1.5, 4.0, 1.0)
 B = len(LENGTHS)
 
 KNOBS = KnobsRecipe(
