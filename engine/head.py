@@ -118,7 +118,7 @@ class Head:
             product with the weights only where the log-sum-exp carries a gradient.
         Source: ours; the chunking follows cut cross-entropy, Wijmans et al. 2024, 2411.09009.
         """
-        columns = _Score.apply(hidden_ND, target_N, sharpness_N, self)
+        columns: Any = _Score.apply(hidden_ND, target_N, sharpness_N, self)
         return Scores(*columns, torch.ones_like(columns[0]) if sharpness_N is None else sharpness_N)
 
 

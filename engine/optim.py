@@ -85,10 +85,8 @@ def _update_rows(lm: FrozenLM, entries: list[tuple[Slot, str, Tensor]], width: i
         value_RW = value_RW * rows(kept)
     value_RW = value_RW - rows([rate * gain for rate, gain in zip(rates, gains, strict=True)]) * mean_RW / size_RW
     # Copies, in one kernel: a view would keep the whole pack in memory for as long as one slot's prompt is kept.
-    columns = zip(
-        entries, *(torch.split_with_sizes_copy(t, sizes) for t in (value_RW, mean_RW, square_RW)), strict=True
-    )
-    for (slot, name, grad), value, mean, square in columns:
+    values, means, squares = (torch.split_with_sizes_copy(t, sizes) for t in (value_RW, mean_RW, square_RW))
+    for (slot, name, grad), value, mean, square in zip(entries, values, means, squares, strict=True):
         slot.trained[name] = value.reshape(grad.shape)
         slot.mean[name], slot.square[name] = mean.reshape(grad.shape), square.reshape(grad.shape)
 

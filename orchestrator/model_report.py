@@ -144,7 +144,8 @@ def _family(looked: Looked) -> Finding:
 
 def class_of(config: Any) -> str:
     """The class that transformers loads it as."""
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
+    loaded_as: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return loaded_as.__name__
 
 
 def _weights(looked: Looked) -> Finding:
