@@ -24,7 +24,8 @@ LENGTHS = ((5, 4), (2, 3), (7, 4))
 TOLERANCE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
 """Largest difference of two readings, as a share of the spread of a position's logits (rms over standard deviation).
 
-float32: rounding alone is 1e-6 to 5e-6 on pocket, SmolLM2 and random mixtures of experts, measured 2026-11-25, the smallest unsoundness known 3e-3.
+float32: rounding alone is 1e-6 to 5e-6 on pocket, SmolLM2 and random mixtures of experts (measured 2026-11-25), the
+smallest unsoundness known 3e-3.
 The 16-bit types round at 2^-11 and 2^-8 a product and add that up over the layers, some 3e-3 and 3e-2; a router that
 flips between two experts moves a single position by more, so the median over a text's positions is taken there.
 """
