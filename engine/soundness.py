@@ -161,7 +161,7 @@ class Probe:
     def _check_gradient(self) -> None:
         """The likelihood's gradient against what small steps do to it, all of them in one batch."""
         prompts = [prompt_KD.clone().requires_grad_() for prompt_KD in self.prompts]
-        with _told("no gradient passes it"):
+        with _told("no gradient passes it"), torch.enable_grad():
             grads = torch.autograd.grad(self._nll(prompts, self.targets).sum(), prompts)
         sizes = [grad_KD.norm().item() for grad_KD in grads]
         if not all(0 < size < float("inf") for size in sizes):
