@@ -119,7 +119,8 @@ class Head:
         Source: ours; the chunking follows cut cross-entropy, Wijmans et al. 2024, 2411.09009.
         """
         columns: Any = _Score.apply(hidden_ND, target_N, sharpness_N, self)
-        return Scores(*columns, torch.ones_like(columns[0]) if sharpness_N is None else sharpness_N)
+        sharpness = torch.ones_like(columns[0]) if sharpness_N is None else sharpness_N
+        return Scores(*columns, sharpness=sharpness)
 
 
 class _Score(torch.autograd.Function):

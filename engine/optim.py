@@ -6,6 +6,8 @@ Tensors of equal width are stacked row by row, so a pack of slots costs a handfu
 R rows of all tensors of one width, W their width.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -85,7 +87,8 @@ def _update_rows(lm: FrozenLM, entries: list[tuple[Slot, str, Tensor]], width: i
         value_RW = value_RW * rows(kept)
     value_RW = value_RW - rows([rate * gain for rate, gain in zip(rates, gains, strict=True)]) * mean_RW / size_RW
     # Copies, in one kernel: a view would keep the whole pack in memory for as long as one slot's prompt is kept.
-    values, means, squares = (torch.split_with_sizes_copy(t, sizes) for t in (value_RW, mean_RW, square_RW))
+    split: Any = torch.split_with_sizes_copy
+    values, means, squares = (split(t, sizes) for t in (value_RW, mean_RW, square_RW))
     for (slot, name, grad), value, mean, square in zip(entries, values, means, squares, strict=True):
         slot.trained[name] = value.reshape(grad.shape)
         slot.mean[name], slot.square[name] = mean.reshape(grad.shape), square.reshape(grad.shape)
