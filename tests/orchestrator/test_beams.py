@@ -15,7 +15,7 @@ from orchestrator.verifier import GREEDY, Candidate, Mode
 from orchestrator.vllm_beam import search_beams
 from orchestrator.vllm_verifier import MAX_BEAMS
 from tests.engine.slow import draw_prompt
-from tests.orchestrator.test_verifier import hf, vllm  # noqa: F401
+from tests.orchestrator.test_verifier import hf, planted, vllm  # noqa: F401
 from tests.tiny import VOCAB_SIZE
 
 NUM_TEXTS, K, MAX_TOKENS = 64, 5, 13
