@@ -219,13 +219,10 @@ class SolverActor:
                 raise
         reclaim()
         jobs = [slot.job for slot in self._solver.active] or [self._solver.waiting[0].job]
-        # Siblings of one text are passed in parts where the table is smaller than they are together.
-        can_pass_less = len(jobs) > 1 and self._table.positions > min(job.num_positions for job in jobs)
-        if can_pass_less or len({job.key for job in jobs}) > 1:
-            self._table.halve(sum(job.num_positions for job in jobs))
-            self._solver.token_budget = self._table.positions
-            return [], Shortage(too_large=None)
-        return [], Shortage(too_large=jobs[0].key)
+        if not self._table.halve([(job.key, job.num_positions) for job in jobs]):
+            return [], Shortage(too_large=jobs[0].key)
+        self._solver.token_budget = self._table.positions
+        return [], Shortage(too_large=None)
 
     def _measure(self) -> None:
         """On a GPU what the passes of this step took decides what the table may be."""

@@ -3,6 +3,7 @@
 Owns: halving after a shortage, growing again, the size that measured memory allows. Must not know: the solver, torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUIET_STEPS = 50
@@ -49,11 +50,22 @@ class TableSize:
     _num_shortages: int = 0
     _measured: int = 0
 
-    def halve(self, used: int) -> None:
-        """After a shortage with so many positions in the table."""
-        self.positions = max(1, min(self.positions, used) // 2)
+    def halve(self, slots: Sequence[tuple[str, int]]) -> bool:
+        """After a shortage, if a smaller table can help: not one text alone, its siblings passed one by one.
+
+        Args:
+            slots: key and positions of each slot in the table.
+        Returns:
+            Whether it was halved.
+        """
+        largest = max(positions for _, positions in slots)
+        has_smaller_parts = len(slots) > 1 and self.positions > largest
+        if len({key for key, _ in slots}) == 1 and not has_smaller_parts:
+            return False
+        self.positions = max(1, min(self.positions, sum(positions for _, positions in slots)) // 2)
         self._quiet = 0
         self._num_shortages += 1
+        return True
 
     def step(self) -> None:
         """A step went well."""

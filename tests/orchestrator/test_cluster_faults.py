@@ -37,6 +37,7 @@ from orchestrator.roster import Roster
 from orchestrator.rows import RowContext
 from orchestrator.run_log import RunLog
 from orchestrator.solver_actor import SolverActor
+from orchestrator.table_size import SolverRoom
 from orchestrator.verifier_actor import EngineSpec
 from orchestrator.watch import Watch
 from orchestrator.work_queue import WorkQueue
@@ -78,7 +79,7 @@ def solver(index, *, model="pocket", dtype="float32", token_budget=1536):
 
     def start(name):
         return SolverActor.options(name=name, num_cpus=0, resources={"seat": 1}).remote(
-            ModelSource(model), dtype=dtype, device="cpu", num_threads=1, token_budget=token_budget
+            ModelSource(model), SolverRoom(token_budget), dtype=dtype, device="cpu", num_threads=1
         )
 
     return Worker(f"solver-{index}", start, f"run-{time.monotonic_ns()}")

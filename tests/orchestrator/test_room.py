@@ -149,9 +149,25 @@ def test_a_record_from_before_there_was_a_served_length_was_served_the_context()
     assert ModelRecord.model_validate_json(json.dumps(record | {"served_length": 32})).was_served == 32
 
 
+def texts(*positions):
+    """Slots of as many texts."""
+    return [(f"t{number}", size) for number, size in enumerate(positions)]
+
+
+def test_a_text_alone_is_given_up_only_when_its_siblings_are_passed_one_by_one():
+    table = TableSize(1000, 1000)
+    siblings = 4 * texts(100)
+    halvings = 0
+    while table.halve(siblings):
+        halvings += 1
+    assert halvings == 2 and table.positions == 100
+    assert not table.halve(texts(100))
+    assert table.halve(texts(100, 100)), "two texts may yet fit one after the other"
+
+
 def test_a_table_halves_at_a_shortage_and_grows_back_when_there_has_been_none_for_a_while():
     table = TableSize(1000, 1000)
-    table.halve(used=900)
+    assert table.halve(texts(450, 450))
     assert table.positions == 450
     for _ in range(QUIET_STEPS - 1):
         table.step()
@@ -167,7 +183,7 @@ def test_a_table_waits_longer_after_each_shortage():
     table = TableSize(1000, 1000)
     waits = []
     for _ in range(3):
-        table.halve(used=1000)
+        assert table.halve(texts(600, 400))
         waits.append(0)
         while table.positions < 1000:
             table.step()
@@ -191,6 +207,6 @@ def test_a_measured_table_takes_what_its_memory_holds_and_no_more():
 
 def test_a_measured_table_that_is_short_grows_back_step_by_step():
     table = TableSize(1024, 1024)
-    table.halve(used=1024)
+    assert table.halve(texts(512, 512))
     table.measure(512, 512 * 4096, num_bytes=8000 * 4096, most_positions=16384)
     assert (table.positions, table.aim) == (512, 7200)

@@ -21,6 +21,7 @@ from orchestrator.roster import Roster
 from orchestrator.slot_pool import PoolSpec
 from orchestrator.slot_pool_actor import SlotPoolActor
 from orchestrator.solver_actor import SolverActor
+from orchestrator.table_size import SolverRoom
 from orchestrator.verifier import Candidate
 from orchestrator.verifier_actor import EngineSpec, VerifierActor
 from tests.tiny import VOCAB_SIZE, byte_tokenizer
@@ -56,8 +57,8 @@ def hire(orders, said):
     def build(*budgets, model="pocket", verifier=None):
         def start(name):
             budget = left.pop(0) if len(left) > 1 else left[0]
-            options = {"dtype": "float32", "device": "cpu", "num_threads": 1, "token_budget": budget}
-            return SolverActor.options(name=name, num_cpus=0).remote(ModelSource(model), **options)
+            options = {"dtype": "float32", "device": "cpu", "num_threads": 1}
+            return SolverActor.options(name=name, num_cpus=0).remote(ModelSource(model), SolverRoom(budget), **options)
 
         left, run = list(budgets or (1536,)), f"run-{time.monotonic_ns()}"
         waiting = Worker("verifier", lambda name: VerifierActor.options(name=name, num_gpus=1).remote(CPU), run)
