@@ -19,9 +19,11 @@ from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Target
 from orchestrator.driver import ANSWERS_A_TURN, OPEN_PER_SOLVER, OPEN_WINDOW, SLICE_S
-from orchestrator.placement import GPU_TOKEN_BUDGET
 from orchestrator.retry import make_retry
 from orchestrator.work_queue import WorkQueue
+
+TABLE = 4096
+"""Read positions of the table of a solver that is not there."""
 
 TEXT_S = 1.0
 NUM_VECTORS, NUM_TOKENS = 8, 25
@@ -79,7 +81,7 @@ class Simulation:
                     self._route(*heapq.heappop(self._answers))
 
     def _feed(self, name: str) -> None:
-        room = 2 * GPU_TOKEN_BUDGET - self._queue.leased_positions(name)
+        room = 2 * TABLE - self._queue.leased_positions(name)
         self._held[name] += self._queue.lease(name, room)
         if self._held[name]:
             num_texts = min(len(self._held[name]), max(1, int(self.slice_s / TEXT_S)))
