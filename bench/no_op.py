@@ -25,6 +25,9 @@ from orchestrator.verifier import Candidate, Verdict
 D = 256
 """Hidden size of the prompts: the pocket model's."""
 
+TABLE = 1536
+"""Read positions of a table that is never full."""
+
 BATCH = 10_000
 """Rows of a corpus that are written together."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from engine import pocket
 from orchestrator.ladder import NOISE_SIGMAS, RUNGS
 from orchestrator.ledger import SCHEMA, Ledger
 from tests.orchestrator.made_up import flip_a_bit_of_the_prompts, noise_like
@@ -228,11 +229,25 @@ def test_a_run_proves_beam_search_and_verify_says_which_rows_claim_it(finished, 
     assert greedy.code == 3 and "0 of 5 claim beam search of any width; 0 of these hold" in greedy.out, greedy
 
 
+@pytest.fixture
+def far_sighted(tmp_path):
+    """The pocket model with a context of 131,072 positions: a cache for one text of them would take 1.5 GiB."""
+    folder = shutil.copytree(pocket.PATH, tmp_path / "far_sighted")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 131072}))
+    return folder
+
+
 @pytest.mark.vllm
-def test_a_run_that_vllm_verifies_and_proves_again(tmp_path, write_jsonl, verbatim, contents):
+def test_vllm_verifies_and_proves_again_with_room_for_the_texts_and_not_for_the_context(
+    far_sighted, tmp_path, write_jsonl, verbatim, contents
+):
     corpus, folder = write_jsonl(tmp_path / "four.jsonl", ROWS[:4]), tmp_path / "run"
-    outcome = verbatim("run", corpus, "--out", folder, *SMALL, "--engine", "vllm")
+    outcome = verbatim("run", corpus, "--model", far_sighted, "--out", folder, *SMALL, "--engine", "vllm")
     assert outcome.code == 0 and "4 of 4 exact on vllm" in outcome.out, outcome
+    assert "anew" not in outcome.out, "one start of the verifier"
+    model = json.loads((folder / "run.json").read_text())["model"]
+    assert model["context"] == 131072 and 64 < model["served_length"] <= 32768
     assert all(row["exact"] and row["engine"].startswith("vllm ") for row in Ledger(folder).read())
     before = contents(folder)
     again = verbatim("verify", folder, "--engine", "vllm")
