@@ -338,8 +338,8 @@ def test_a_solver_with_other_weights_is_let_go_and_the_run_goes_on(second_seat, 
 
 
 def test_a_run_whose_only_solver_holds_other_weights_ends_with_the_reason(hire):
-    with pytest.raises(UserError, match="the model's weights differ .*other.* and "):
-        hire(fingerprint="other").first_ready()
+    with pytest.raises(UserError, match="the model's weights differ .*v2-other.* and "):
+        hire(fingerprint="v2-other").first_ready()
 
 
 def test_a_model_that_cannot_be_loaded_is_told_as_such(hire):
