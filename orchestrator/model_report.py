@@ -24,20 +24,15 @@ from engine.weight_files import check_safetensors
 from orchestrator.errors import UserError
 from orchestrator.failures import reason
 from orchestrator.finding import Finding
+from orchestrator.memory import GIB, Memory
 from orchestrator.nodes import Node
 from orchestrator.placement import Placement, place
+from orchestrator.room import Tenancy, room_in
+from orchestrator.sharing import Need
 from orchestrator.vllm_verifier import import_vllm
-
-GIB = 2**30
-
-PROCESSES_BYTES = {"cpu": 3 * GIB, "cuda": 2 * GIB}
-"""Of a solver and a verifier before they hold a model. Assumption."""
 
 USUAL_LENGTH = 128
 """Positions of a text with its vectors: what a table is counted for. Assumption."""
-
-LEAST_POSITIONS = 256
-"""Of the smallest table and the smallest cache that are worth a start. Assumption."""
 
 SAMPLE_BYTES = 128 << 20
 SAMPLE_S = 1.5
@@ -47,14 +42,6 @@ JUDGE_WITH_HF = "judge with --engine hf"
 
 NORMALISED = "e\u0301 \u212b \ufb01 A"
 """A text that a tokenizer which rewrites (NFC, NFKC, lower case) does not give back: combining, compatible, capital."""
-
-
-@dataclass(frozen=True)
-class Free:
-    """Memory of a card or of this machine, bytes."""
-
-    total: int
-    free: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class Looked:
     tokens: TokenRule
     footprint: Footprint
     placement: Placement
-    memories: tuple[Free, ...]
+    memories: tuple[Memory, ...]
     files: tuple[Path, ...]
 
 
@@ -109,7 +96,7 @@ def _told(name: str, look: Callable[[Looked], Finding], looked: Looked) -> Findi
 def _look(source: ModelSource) -> Looked:
     config, tokens = load_config(source), TokenRule.load(source)
     num_gpus = torch.cuda.device_count()
-    memories = tuple(_card(index) for index in range(num_gpus)) or (machine(),)
+    memories = tuple(_card(index) for index in range(num_gpus)) or (Memory.here("cpu"),)
     return Looked(
         source,
         config,
@@ -121,15 +108,9 @@ def _look(source: ModelSource) -> Looked:
     )
 
 
-def _card(index: int) -> Free:
+def _card(index: int) -> Memory:
     free, total = torch.cuda.mem_get_info(index)
-    return Free(total, free)
-
-
-def machine() -> Free:
-    """What this machine has and would give, files that it keeps in memory given up."""
-    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return Free(*(int(facts[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable")))
+    return Memory(total, free)
 
 
 def _family(looked: Looked) -> Finding:
@@ -248,26 +229,23 @@ def manner_of(tokens: TokenRule) -> str:
 
 
 def _memory(looked: Looked) -> Finding:
-    """What the solver and the verifier take on one card or machine, and the table that the rest is room for."""
-    footprint, dtype, device = looked.footprint, looked.placement.dtype, looked.placement.device
-    has_one_place = len(looked.memories) == 1
+    """What the solver and the verifier take on one card or machine, and the table that the rest is room for.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    placement, footprint, dtype = looked.placement, looked.footprint, looked.placement.dtype
     least = min(looked.memories, key=lambda memory: memory.free)
-    position = footprint.training_bytes_a_position(dtype, USUAL_LENGTH)
-    weights, cache = footprint.weights_bytes(dtype), LEAST_POSITIONS * footprint.kv_bytes_a_position(dtype)
-    copies = 2 if has_one_place else 1
-    fixed = copies * weights + PROCESSES_BYTES[device] + (cache if has_one_place else 0)
-    needed = fixed + LEAST_POSITIONS * position
-    what = f"{weights / GIB:.2f} GiB of weights in {dtype}" + (
-        ", in the solver and again in the verifier" * has_one_place
+    need = Need(USUAL_LENGTH, USUAL_LENGTH, USUAL_LENGTH)
+    room = room_in(least, Tenancy(looked.source, placement, dtype, dtype), 1, need, footprint)
+    has_one_place = len(looked.memories) == 1
+    where = "this machine" if placement.device == "cpu" else "the card" if has_one_place else "the fullest card"
+    found = (
+        f"{footprint.weights_bytes(dtype) / GIB:.2f} GiB of weights in {dtype}"
+        f"{', in the solver and again in the verifier' * has_one_place}; {least.free / GIB:.1f} of "
+        f"{least.total / GIB:.1f} GiB are free on {where}: room for a table of {room.placement.token_budget:,} positions"
     )
-    where = f"{least.free / GIB:.1f} of {least.total / GIB:.1f} GiB are free on " + (
-        "this machine" if device == "cpu" else "the card" if has_one_place else "the fullest card"
-    )
-    if needed > least.free:
-        found = f"{what}: at least {needed / GIB:.1f} GiB with what they work in, and {where}"
-        return Finding("memory for it", False, found, "take a larger card or machine, or a smaller model")
-    table = min(looked.placement.token_budget, int((least.free - fixed) / position))
-    return Finding("memory for it", True, f"{what}; {where}: room for a table of {table:,} positions")
+    return Finding("memory for it", True, found)
 
 
 def _loading(looked: Looked) -> Finding:

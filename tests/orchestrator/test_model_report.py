@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, BloomConfig
 
 from engine import pocket
 from engine.model_source import ModelSource
-from orchestrator import model_report
-from orchestrator.model_report import GIB, Free, examine_model, read_rate
+from orchestrator.memory import GIB, Memory
+from orchestrator.model_report import examine_model, read_rate
 from tests.tiny import VOCAB_SIZE, byte_tokenizer, save_tiny
 
 HF = "hf"
@@ -96,7 +96,7 @@ def test_weights_that_are_missing_are_seen_in_the_headers(model):
 
 
 def test_what_does_not_fit_is_told_with_both_numbers(model, monkeypatch):
-    monkeypatch.setattr(model_report, "machine", lambda: Free(4 * GIB, GIB))
+    monkeypatch.setattr(Memory, "here", lambda device: Memory(4 * GIB, GIB))
     finding = examined(model)["memory for it"]
     assert not finding.is_fine and "1.0 of 4.0 GiB are free" in finding.found and "at least 3." in finding.found
 

@@ -129,7 +129,7 @@ def test_a_pool_tells_both(orders, model, tmp_path):
     while not ray.wait([described], timeout=0.2)[0]:
         if news := news or fleet.get(pool.news.remote()):
             order.unlink(missing_ok=True)
-    assert news == [f"verifier {KILLED}; starting it anew (2 of 4)"]
+    assert news[0] == f"verifier {KILLED}; starting it anew (2 of 4)"  # on a busy machine it may die once more
     with pytest.raises((UserError, ModelError), match=rf"--model {model}: [^\n]*$"):
         fleet.get(described)
 
