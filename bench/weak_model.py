@@ -23,7 +23,7 @@ CONFIG = TrainConfig(
     tokens=4e6, held_out_frac=0.01,
 )  # fmt: skip
 
-WHO = "a boy|a girl|the old man|her mother|his father|the dog|a small cat|the farmer|Tom|Lily|Anna|Sam|the teacher|a bird"
+WHO = "a boy|a girl|the old man|her mother|his father|the dog|a small cat|the farmer|Tom|Lily|Anna|Sam|the teacher"
 DID = "found|saw|took|made|lost|wanted|carried|opened|washed|painted|liked|broke|gave back|put away|looked for"
 WHAT = "the ball|a red hat|some bread|the box|a long stick|his shoes|the blue car|a cup of milk|her book|two apples"
 WHERE = "in the garden|near the river|under the table|at school|on the hill|in the house|by the big tree|on the road"

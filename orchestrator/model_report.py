@@ -239,11 +239,12 @@ def _memory(looked: Looked) -> Finding:
     need = Need(USUAL_LENGTH, USUAL_LENGTH, USUAL_LENGTH)
     room = room_in(least, Tenancy(looked.source, placement, dtype, dtype), 1, need, footprint)
     has_one_place = len(looked.memories) == 1
+    table = room.placement.token_budget
     where = "this machine" if placement.device == "cpu" else "the card" if has_one_place else "the fullest card"
     found = (
         f"{footprint.weights_bytes(dtype) / GIB:.2f} GiB of weights in {dtype}"
         f"{', in the solver and again in the verifier' * has_one_place}; {least.free / GIB:.1f} of "
-        f"{least.total / GIB:.1f} GiB are free on {where}: room for a table of {room.placement.token_budget:,} positions"
+        f"{least.total / GIB:.1f} GiB are free on {where}: room for a table of {table:,} positions"
     )
     return Finding("memory for it", True, found)
 
