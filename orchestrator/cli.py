@@ -80,7 +80,7 @@ def run(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")],
     model: flags.Model = "pocket",
     revision: flags.Revision = None,
-    recipe: Annotated[Path | None, typer.Option(help="recipe, TOML")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe: a name, or a TOML file")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")] = None,
     out: Annotated[str | None, typer.Option(help="results folder or URI; default runs/CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
@@ -237,13 +237,13 @@ def submit(
 ) -> None:
     """Run on a Ray cluster from outside it: send `verbatim run CORPUS ...` as a job, follow it, end as it ends."""
     with told_in_one_line():
-        from engine.recipe import load_recipe
+        from engine.recipe import load_recipe, recipe_path
         from orchestrator import submit as sending
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
         sending.require_travels("CORPUS", parse_location(asked["corpus"], "CORPUS"))
-        if recipe is not None:
+        if recipe is not None and recipe_path(recipe) == recipe:  # one that comes with the package is there already
             sending.require_travels("--recipe", recipe)
         if recipe is None or not recipe.is_absolute():
             load_recipe(recipe, list(asked["set_"] or []))

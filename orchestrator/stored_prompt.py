@@ -14,7 +14,8 @@ from orchestrator.verifier import Candidate, refusal
 
 def stored_candidate(row: Row) -> Candidate:
     """A row's prompt and target as the verifier takes them."""
-    values = np.asarray(row["prompt"] or [], dtype=np.float32)
+    prompt = row["prompt"]
+    values = np.asarray([] if prompt is None else prompt, dtype=np.float32)
     width = row["hidden_size"] or 1
     # A prompt of the wrong length keeps its own shape, for the verifier to refuse with a reason.
     prompt_KD = values.reshape(-1, width) if values.size % width == 0 else values

@@ -70,6 +70,20 @@ def make_verifier(spec: EngineSpec) -> Verifier:
     return HfVerifier(model, revision=spec.revision, dtype=spec.dtype, context=spec.context, device=spec.device)
 
 
+def start_verifier(spec: EngineSpec) -> Verifier:
+    """Load an engine, in this process, and have it say something: what it cannot do shows here.
+
+    Raises:
+        UserError, ModelError: why it cannot be had.
+    """
+    name, remedy = REFUSALS[spec.engine]
+    with told_at_start(f"--model {spec.model}: {name} cannot run it", remedy):
+        fail_point("verifier.loads", spec.model)
+        verifier = make_verifier(spec)
+        verifier.judge([Candidate("start", np.zeros((1, verifier.hidden_size), np.float32), (0,))])
+        return verifier
+
+
 @ray.remote(max_restarts=0, max_task_retries=0)
 class VerifierActor:
     """Holds a decoding engine; judges candidates in the order they come."""
@@ -78,18 +92,14 @@ class VerifierActor:
         self._spec = spec
 
     def load(self) -> Home:
-        """Load the engine and have it say something: what it cannot do shows here; where this runs.
+        """Load the engine; where this runs.
 
         Not in the constructor: what that raises, Ray passes on as text.
 
         Raises:
             UserError, ModelError: why it cannot be had.
         """
-        name, remedy = REFUSALS[self._spec.engine]
-        with told_at_start(f"--model {self._spec.model}: {name} cannot run it", remedy):
-            fail_point("verifier.loads", self._spec.model)
-            self._verifier = make_verifier(self._spec)
-            self._verifier.judge([Candidate("start", np.zeros((1, self._verifier.hidden_size), np.float32), (0,))])
+        self._verifier = start_verifier(self._spec)
         return home()
 
     def home(self) -> Home:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.recipe.named import recipe_names, recipe_path
 from engine.recipe.recipe import Recipe
 from engine.recipe.sections import StageRecipe
 from engine.settings import SettingsError, complaint, keys_of, nearest, override
@@ -24,16 +25,35 @@ class RecipeError(SettingsError):
 def load_recipe(path: Path | None = None, overrides: list[str] | None = None) -> Recipe:
     """A recipe from a TOML file and `key=value` overrides, dotted keys reaching into sections.
 
+    Args:
+        path: of a file, or the name of a shipped recipe.
     Raises:
         RecipeError: unreadable file, unknown key (nearest valid name offered), value out of range.
     """
+    return recipe_of({} if path is None else _values(path), overrides or [])
+
+
+def recipe_of(values: dict[str, Any], overrides: list[str]) -> Recipe:
+    """A recipe from values nested by section, changed by `key=value` overrides.
+
+    Raises:
+        RecipeError: unknown key (nearest valid name offered), value out of range.
+    """
     try:
-        values = read_toml(path, "--recipe") if path else {}
-        return Recipe.model_validate(override(values, overrides or [], example="optim.lr=0.05"))
+        return Recipe.model_validate(override(values, overrides, example="optim.lr=0.05"))
     except ValidationError as error:
         raise RecipeError(_explain(error)) from error
     except SettingsError as error:
         raise RecipeError(str(error)) from error
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        return read_toml(recipe_path(path), "--recipe")
+    except SettingsError as error:
+        is_name = len(path.parts) == 1 and not path.suffix
+        also = f"; recipes by name: {', '.join(recipe_names())}" if is_name and not path.exists() else ""
+        raise RecipeError(f"{error}{also}") from error
 
 
 def valid_keys() -> list[str]:

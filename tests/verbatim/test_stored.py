@@ -1,0 +1,76 @@
+"""`verbatim.load_results`: committed rows of a folder, read as they are asked for."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+import verbatim
+from orchestrator.ledger import Ledger
+from tests.verbatim.made_up import make_run, made_row
+
+K, D = 3, 5
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two committed parts, and a third file that no line commits."""
+    rows = [made_row(n, num_vectors=K + n % 2, hidden_size=D) for n in range(5)]
+    rows.append(made_row(5, status="invalid"))
+    make_run(tmp_path / "run", rows[:4], rows[4:])
+    stray = tmp_path / "run" / "results" / "part-00002.parquet"
+    stray.write_bytes((tmp_path / "run" / "results" / "part-00000.parquet").read_bytes())
+    return tmp_path / "run"
+
+
+def test_committed_rows_count_and_no_others(folder):
+    stored = verbatim.load_results(folder)
+    assert len(stored) == 6 == len(list(stored)) == stored.to_arrow().num_rows == stored.dataset.count_rows()
+    assert repr(stored) == f"StoredResults({folder}: 6 of 6 rows, finished)"
+
+
+def test_prompts_come_by_vectors_and_only_where_asked_for(folder):
+    stored = verbatim.load_results(str(folder))
+    assert "prompt" not in stored.to_arrow().column_names
+    table = stored.to_arrow(["prompt", "id"])
+    assert table.column_names == ["prompt", "id"]
+    assert table["prompt"].type == pa.list_(pa.list_(pa.float32(), D))
+    by_row = [None if row is None else np.array(row, np.float32) for row in table["prompt"].to_pylist()]
+    assert [None if p is None else p.shape for p in by_row] == [(K + n % 2, D) for n in range(5)] + [None]
+    assert all(np.array_equal(p, r.prompt) for p, r in zip(by_row[:5], stored, strict=False))
+    assert stored.to_pandas(["id", "prompt"])["prompt"][1].shape == (K + 1, D)
+
+
+def test_a_filter_is_answered_from_the_files(folder):
+    table = verbatim.load_results(folder).to_arrow(["id"], filter=pc.field("status") == "invalid")
+    assert table["id"].to_pylist() == ["row-5"]
+
+
+def test_a_row_is_found_by_its_id(folder):
+    assert verbatim.load_results(folder)["row-3"].num_vectors == K + 1
+
+
+def test_mistakes_name_what_was_asked_for(folder, tmp_path):
+    stored = verbatim.load_results(folder)
+    with pytest.raises(verbatim.VerbatimError, match="^columns: no column 'idd'; there are id, row"):
+        stored.to_arrow(["idd"])
+    with pytest.raises(verbatim.VerbatimError, match="^id = 'row-77': .* has no such row"):
+        stored["row-77"]
+    with pytest.raises(verbatim.VerbatimError, match="no run.json there"):
+        verbatim.load_results(tmp_path)
+    with pytest.raises(verbatim.VerbatimError, match="^folder: is empty"):
+        verbatim.load_results("")
+
+
+def test_a_damaged_part_is_told_and_not_read(folder):
+    part = folder / "results" / "part-00000.parquet"
+    content = bytearray(part.read_bytes())
+    content[200] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(verbatim.VerbatimError, match="part-00000.parquet: damaged"):
+        list(verbatim.load_results(folder))
+
+
+def test_a_folder_under_way_is_read_as_far_as_it_is(folder):
+    Ledger(folder).commit([made_row(6, num_vectors=K, hidden_size=D)])
+    assert len(verbatim.load_results(folder)) == 7

@@ -1,0 +1,5 @@
+"""`python -m verbatim`: the command line."""
+
+from tune_spaces.cli import app
+
+app(prog_name="verbatim")

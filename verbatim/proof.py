@@ -1,0 +1,130 @@
+"""Proofs: verifying engines that are loaded when first asked for, and what they say of results.
+
+Owns: which engines are loaded here, when they end. Must not know: solvers, how prompts were found.
+"""
+
+import atexit
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from transformers.utils import logging as transformers_logging
+
+from engine.frozen_lm import DTYPES
+from orchestrator.errors import UserError
+from orchestrator.reproof import Reproof
+from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
+from orchestrator.verifier_actor import ENGINES, EngineSpec, start_verifier
+from verbatim.other_process import OtherProcess
+
+_LOADED: "weakref.WeakSet[Engines]" = weakref.WeakSet()
+
+
+class Judging(Protocol):
+    """What judges candidates, wherever it is."""
+
+    engine: str
+
+    def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]: ...
+
+
+class Engines:
+    """Engines on one model, each loaded once.
+
+    `hf` lives in this process; `vllm` has one of its own.
+
+    Args:
+        spec: model, numerics and room; engine and numerics are replaced by what is asked for.
+    """
+
+    def __init__(self, spec: EngineSpec):
+        self.spec = spec
+        self._loaded: dict[tuple[str, str], Judging] = {}
+        _LOADED.add(self)
+
+    def get(self, engine: str | None = None, dtype: str | None = None) -> Judging:
+        """An engine, loaded if it is not yet.
+
+        Raises:
+            UserError: no such engine or numerics, or it cannot be had.
+        """
+        engine, dtype = engine or self.spec.engine, dtype or self.spec.dtype
+        if engine not in ENGINES:
+            raise UserError(f"--engine {engine}: must be one of {', '.join(ENGINES)}")
+        if dtype not in DTYPES:
+            raise UserError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
+        loaded = self._loaded.get((engine, dtype))
+        if loaded is None or (isinstance(loaded, OtherProcess) and not loaded.is_alive):
+            spec = replace(self.spec, engine=engine, dtype=dtype)
+            with no_progress_bars():
+                loaded = OtherProcess(spec, os.cpu_count() or 1) if engine == "vllm" else start_verifier(spec)
+            self._loaded[engine, dtype] = loaded
+        return loaded
+
+    def close(self) -> None:
+        """End what was loaded; what is asked for afterwards is loaded anew."""
+        loaded, self._loaded = self._loaded, {}
+        for judging in loaded.values():
+            if isinstance(judging, OtherProcess):
+                judging.close()
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Load without transformers' bars, and leave its setting as it was."""
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            transformers_logging.enable_progress_bar()
+
+
+@atexit.register
+def _close_all() -> None:
+    for engines in list(_LOADED):
+        engines.close()
+
+
+class Proof(Reproof):
+    """What an engine said when it decoded every prompt that was exact once more: a sequence of verdicts.
+
+    A verdict has `id`, `exact`, `generated_ids`, `first_mismatch`, `engine`, `engine_dtype`, `refusal`.
+    """
+
+    def __len__(self) -> int:
+        return len(self.verdicts)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.verdicts)
+
+    def __getitem__(self, index: int) -> Verdict:
+        return self.verdicts[index]
+
+    def __bool__(self) -> bool:
+        """Whether there was something to prove and all of it holds."""
+        return self.is_all_exact
+
+    def __repr__(self) -> str:
+        if not self.verdicts:
+            return f"Proof(nothing to prove: none of {self.num_unproved} texts was exact)"
+        first, beams = self.verdicts[0], f", beams of {self.mode.beams}" if self.mode.beams > 1 else ""
+        return f"Proof({self.num_exact} of {len(self)} exact on {first.engine} ({first.engine_dtype}{beams}))"
+
+
+def prove(rows: list[dict[str, Any]], candidates: list[Candidate], judging: Judging, mode: Mode, others: int) -> Proof:
+    """Decode prompts that were exact anew.
+
+    Args:
+        rows: of these prompts.
+        candidates: the prompts, in the same order.
+        others: texts that were not exact.
+    """
+    verdicts = judging.judge(candidates, mode) if candidates else []
+    before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows})
+    margins, for_beams = [row["min_margin"] for row in rows], [row["proof"] == "beam" for row in rows]
+    return Proof(verdicts, margins, others, before, mode, for_beams)

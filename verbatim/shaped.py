@@ -1,0 +1,35 @@
+"""Prompts in tables: flat lists of K * D numbers as lists of K vectors.
+
+Owns: the shape of the column `prompt`. Must not know: where a table comes from.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+PROMPT, WIDTH = "prompt", "hidden_size"
+
+
+def shaped(table: pa.Table) -> pa.Table:
+    """The table with its column `prompt` as `list<fixed_size_list<float>[D]>`, no number copied.
+
+    It is left flat where the column `hidden_size`, which tells D, is not there or has several values.
+    """
+    if not {PROMPT, WIDTH} <= set(table.column_names):
+        return table
+    widths = pc.unique(table[WIDTH]).drop_null()
+    if len(widths) != 1:
+        return table
+    width = widths[0].as_py()
+    chunks = [_shaped(chunk, width) for chunk in table[PROMPT].chunks]
+    of_type = pa.list_(pa.list_(pa.float32(), width))
+    place = table.column_names.index(PROMPT)
+    return table.set_column(place, pa.field(PROMPT, of_type), pa.chunked_array(chunks, of_type))
+
+
+def _shaped(prompts: pa.ListArray, width: int) -> pa.ListArray:
+    vectors = pa.FixedSizeListArray.from_arrays(prompts.flatten(), width)
+    lengths = pc.fill_null(pc.divide(pc.list_value_length(prompts), width), 0)
+    ends = pc.cumulative_sum(lengths)
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
+    mask = prompts.is_null() if prompts.null_count else None
+    return pa.ListArray.from_arrays(offsets, vectors, mask=mask)

@@ -1,0 +1,132 @@
+"""Results folders from Python: committed rows, read as they are asked for.
+
+Owns: a folder as a data set of pyarrow, its rows as results. Must not know: how they came to be.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+from orchestrator.ledger import SCHEMA, Ledger
+from orchestrator.location import Location, connect, parse_location
+from orchestrator.run_record import RunRecord, require_record
+from orchestrator.storage.protocol import RESULTS
+from verbatim.errors import VerbatimError, in_python_words
+from verbatim.results import Result, frame
+from verbatim.shaped import shaped
+
+if TYPE_CHECKING:
+    import pandas
+
+WITHOUT_PROMPTS = [name for name in SCHEMA.names if name != "prompt"]
+"""Prompts are most of a folder; they are read where they are asked for by name."""
+
+FORMAT = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
+
+class StoredResults:
+    """The committed rows of a run's folder; none is read before it is asked for.
+
+    Attributes:
+        folder: where they lie.
+        record: what `run.json` says: model, recipe, versions, counts.
+    """
+
+    def __init__(self, folder: Location):
+        self.folder = folder
+        self.record: RunRecord = require_record(folder)
+        self._ledger = Ledger(folder)
+        self._entries = [(entry["part"], entry["rows"]) for entry in self._ledger.entries()]
+
+    @cached_property
+    def dataset(self) -> pads.Dataset:
+        """The committed parts as a data set of pyarrow, for DuckDB, polars and whatever else reads one.
+
+        Prompts are flat in it, K * D numbers each. Checksums of pages are verified; types are those of the schema.
+        """
+        if isinstance(self.folder, Path):
+            root, files = str(self.folder), None
+        else:
+            store, root = connect(self.folder)
+            files = PyFileSystem(FSSpecHandler(store))
+        paths = [f"{root}/{RESULTS}/{part}" for part, _ in self._entries]
+        return pads.dataset(paths, schema=SCHEMA, format=FORMAT, filesystem=files)
+
+    def to_arrow(self, columns: Sequence[str] | None = None, *, filter: "pads.Expression | None" = None) -> pa.Table:
+        """A table of the rows; prompts, where they are among the columns, as lists of K vectors.
+
+        Args:
+            columns: None is all but `prompt`.
+            filter: an expression of pyarrow, for example `pyarrow.compute.field("exact")`.
+        Raises:
+            VerbatimError: no such column.
+        """
+        names = self._columns(columns)
+        asked = [*names, *(["hidden_size"] if "prompt" in names and "hidden_size" not in names else [])]
+        return shaped(self.dataset.to_table(asked, filter=filter)).select(names)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> "pandas.DataFrame":
+        """A data frame of the rows; `prompt`, where it is among the columns, holds arrays of (K, D).
+
+        Raises:
+            VerbatimError: no such column, or pandas is not installed.
+        """
+        names = self._columns(columns)
+        if "prompt" not in names:
+            return frame(self.to_arrow(names).to_pylist())
+        return frame([{name: getattr(result, name) for name in names} for result in self])
+
+    def __iter__(self) -> Iterator[Result]:
+        """Row after row, a part in memory at a time.
+
+        Raises:
+            VerbatimError: a part is missing or damaged.
+        """
+        with in_python_words():
+            for row in self._ledger.read():
+                yield Result.of(row)
+
+    def __getitem__(self, id: str) -> Result:
+        """The row of a text, by its id.
+
+        Raises:
+            VerbatimError: no such row.
+        """
+        with in_python_words():
+            return Result.of(self._ledger.read_id(id))
+
+    def __len__(self) -> int:
+        return sum(rows for _, rows in self._entries)
+
+    def __repr__(self) -> str:
+        return f"StoredResults({self.folder}: {len(self)} of {self.record.num_rows} rows, {self.record.state})"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self)[len('StoredResults(') : -1])}</p>"
+
+    def _columns(self, columns: Sequence[str] | None) -> list[str]:
+        names = WITHOUT_PROMPTS if columns is None else [columns] if isinstance(columns, str) else list(columns)
+        if unknown := [name for name in names if name not in SCHEMA.names]:
+            raise VerbatimError(f"columns: no column {unknown[0]!r}; there are {', '.join(SCHEMA.names)}")
+        return names
+
+
+def load_results(folder: Any) -> StoredResults:
+    """Open what `verbatim run` left in a folder, or under a URI of an object store.
+
+    Rows that are not committed do not count; nothing is written.
+
+    Raises:
+        VerbatimError: no run's folder.
+    """
+    with in_python_words():
+        return StoredResults(parse_location(str(folder), "folder"))
