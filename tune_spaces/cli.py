@@ -32,7 +32,7 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="of the sample and the draws")] = 0,
     model: flags.Model = "pocket",
     revision: flags.Revision = None,
-    recipe: Annotated[Path | None, typer.Option(help="recipe that the winner must beat: a name, or a TOML file")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe to beat: a name, or a TOML file")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
     out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from verbatim.results import Result, Results
     from verbatim.stored import StoredResults, load_results
 
+    __version__: str
+
 __all__ = [
     "Inverter", "Progress", "Proof", "Recipe", "Result", "Results", "StoredResults", "VerbatimError", "__version__",
     "load_results", "recipe_names", "show_progress",

@@ -13,7 +13,7 @@ import pickle
 import struct
 import subprocess
 import sys
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from orchestrator.errors import FleetError, UserError
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
@@ -87,13 +87,13 @@ class OtherProcess:
         self._child.wait()
 
 
-def _write(pipe: BinaryIO, value: Any) -> None:
+def _write(pipe: IO[bytes], value: Any) -> None:
     content = pickle.dumps(value)
     pipe.write(LENGTH.pack(len(content)) + content)
     pipe.flush()
 
 
-def _read(pipe: BinaryIO) -> Any:
+def _read(pipe: IO[bytes]) -> Any:
     """Both ends are this program's own; nothing else writes to the pipe."""
     header = pipe.read(LENGTH.size)
     if len(header) < LENGTH.size:

@@ -85,7 +85,8 @@ class Result:
         prompt = row["prompt"]
         if prompt is not None:
             prompt = np.asarray(prompt, dtype=np.float32).reshape(row["num_vectors"], row["hidden_size"])
-        return cls(**row | {"prompt": prompt})
+        values: Row = row | {"prompt": prompt}
+        return cls(**values)
 
     @property
     def is_exact(self) -> bool:

@@ -31,7 +31,9 @@ def made_row(number: int, *, status: str = "verified", num_vectors: int = 4, hid
         "solver_dtype": "float32", "seconds": 0.5,
     }  # fmt: skip
     if status == "invalid":
-        return dict.fromkeys(OF_AN_ATTEMPT) | common | {"reason": "empty", "attempts": 0, "steps": 0, "tokens": 0} | told
+        return (
+            dict.fromkeys(OF_AN_ATTEMPT) | common | {"reason": "empty", "attempts": 0, "steps": 0, "tokens": 0} | told
+        )
     is_exact = status == "verified"
     ids = [draw.randrange(1, 250) for _ in text.split()] + [0]
     mismatch = len(ids) if is_exact else draw.randrange(len(ids))

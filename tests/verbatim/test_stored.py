@@ -7,7 +7,7 @@ import pytest
 
 import verbatim
 from orchestrator.ledger import Ledger
-from tests.verbatim.made_up import make_run, made_row
+from tests.verbatim.made_up import made_row, make_run
 
 K, D = 3, 5
 
