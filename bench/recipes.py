@@ -1,17 +1,21 @@
-"""Which loss, order p and learning rate solve most texts in the fewest steps?
+"""Which recipe brings most texts to the margin a run asks for, with the fewest positions, and at which rate?
 
-    python bench/recipes.py --texts 24 --max-steps 300
+    python -m bench.recipes --model pocket --texts 24 --tokens-per-vector 2 4 --rates 0.2 0.4 0.8
 
-All recipes run side by side as slots of one solver, on the same texts with the same K, so the comparison is paired
-and the machine's noise does not enter: steps and forward-backward positions are counted, not seconds.
-Writes bench/results/recipes-DATE.json and prints the table.
+Owns: the candidates, what is counted. Must not know: verification.
+
+All recipes run side by side as slots of one solver, on the same texts with the same K, so that the comparison is
+paired and the machine's noise does not enter: steps and positions are counted, not seconds. An attempt that does not
+reach `stop_margin` counts with all its work. Prints the table and adds it to bench/results/recipes.json.
 """
 
 import argparse
 import json
 import math
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pyarrow.parquet as pq
 import torch
@@ -24,82 +28,99 @@ from engine.solver import Solver
 from engine.target import Target, make_target
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results" / "recipes.json"
 
-RECIPES: dict[str, list[str]] = {
-    "cross_entropy lr 2": ["loss.name=cross_entropy", "optim.lr=2"],
-    "squared_hinge lr 2": ["loss.name=squared_hinge", "optim.lr=2"],
-    "squared_hinge lr 2, constant": ["loss.name=squared_hinge", "optim.lr=2", "optim.decay=constant"],
-    "violation_norm p 2": ["loss.p=2", "optim.lr=2"],
-    "violation_norm p 2, margin 2": ["loss.p=2", "optim.lr=2", "loss.margin=2"],
-    "violation_norm p 2, margin 4": ["loss.p=2", "optim.lr=2", "loss.margin=4"],
-    "violation_norm p 3, margin 2": ["loss.p=3", "optim.lr=2", "loss.margin=2"],
-    "violation_norm p 2, lr 1": ["loss.p=2", "optim.lr=1"],
-    "violation_norm p 4, lr 1": ["loss.p=4", "optim.lr=1"],
-    "violation_norm p 4": ["loss.p=4", "optim.lr=2"],
-    "violation_norm p 4, lr 4": ["loss.p=4", "optim.lr=4"],
-    "violation_norm p 6": ["loss.p=6", "optim.lr=2"],
-    "violation_norm p 6, lr 4": ["loss.p=6", "optim.lr=4"],
-    "violation_norm p 4, lr 4, constant": ["loss.p=4", "optim.lr=4", "optim.decay=constant"],
-    "violation_norm p 4, margin 2": ["loss.p=4", "optim.lr=2", "loss.margin=2"],
-    "violation_norm p 4, random start": ["loss.p=4", "optim.lr=2", "start.name=random"],
-    "violation_norm p 4, betas 0.9": ["loss.p=4", "optim.lr=2", "optim.beta1=0.9"],
+ADAM = ["optim.name=adam", "optim.beta2=0.9"]
+
+CANDIDATES: dict[str, tuple[str | None, list[str]]] = {
+    "default": (None, []),
+    "default without violations": (None, ["loss.patience=0"]),
+    "default at temperature 1": (None, ["loss.temperature=1"]),
+    "polyak, violation_norm": (None, ["loss.name=violation_norm"]),
+    "adam, violation_mix": (None, ["loss.name=violation_mix", "loss.p=3", *ADAM, "optim.lr=0.7"]),
+    "adam, cross_entropy": (None, [*ADAM, "optim.lr=0.7", "optim.beta1=0.5", "loss.patience=0"]),
+    "adam, default's losses": (None, [*ADAM, "optim.lr=0.7"]),
+    "per-sample cramming": ("per_sample_cramming", []),
 }
+"""Recipe file and settings by name."""
 
 
-def pick_targets(lm: FrozenLM, num_texts: int) -> list[Target]:
-    """Every n-th sentence of english_1k, so that all lengths are there."""
-    rows = pq.read_table(ROOT / "corpora" / "english_1k.parquet").to_pylist()
-    chosen = rows[:: len(rows) // num_texts][:num_texts]
-    targets = [make_target(lm.tokens, row["id"], row["text"]) for row in chosen]
-    return [target for target in targets if isinstance(target, Target)]
+def pick_targets(lm: FrozenLM, corpus: str, num_texts: int, lengths: tuple[int, int]) -> list[Target]:
+    """Every n-th text of a corpus that has so many tokens, so that all lengths are there."""
+    rows = pq.read_table(ROOT / "corpora" / f"{corpus}.parquet").to_pylist()
+    made = [make_target(lm.tokens, str(row["id"]), row["text"]) for row in rows]
+    fit = [t for t in made if isinstance(t, Target) and lengths[0] <= len(t.token_ids) <= lengths[1]]
+    return fit[:: max(1, len(fit) // num_texts)][:num_texts]
 
 
-def row_of(name: str, recipe: Recipe, attempts: list[Attempt]) -> dict:
-    """Figures of one recipe; unsolved texts count with all their steps."""
-    solved = [a for a in attempts if a.is_candidate]
+def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
+    """Each chosen recipe at its own rate, or at each of those asked for."""
+    for name, (file, sets) in CANDIDATES.items():
+        if not any(name.startswith(only) for only in args.only):
+            continue
+        path = ROOT / "recipes" / f"{file}.toml" if file else None
+        for rate in args.rates or [None]:
+            given = [*sets, f"max_steps={args.max_steps}", *([] if rate is None else [f"optim.lr={rate}"]), *args.set]
+            yield name if rate is None else f"{name}, rate {rate:g}", load_recipe(path, given)
+
+
+def row_of(name: str, attempts: list[Attempt]) -> dict:
+    """Figures of one recipe."""
+    reached = [
+        a.certificate is not None and a.is_candidate and a.job.lead(a.certificate) >= a.job.recipe.stop_margin
+        for a in attempts
+    ]
     return {
         "recipe": name,
         "texts": len(attempts),
-        "solved": len(solved),
-        "mean_steps": round(sum(a.steps for a in attempts) / len(attempts), 1),
-        "mean_positions": round(sum(a.tokens for a in attempts) / len(attempts)),
-        "hash": recipe.hash,
+        "exact": sum(a.is_greedy for a in attempts),
+        "with_margin": sum(reached),
+        "mean_steps": round(fmean(a.steps for a in attempts), 1),
+        "mean_positions": round(fmean(a.tokens for a in attempts)),
     }
+
+
+def compare(lm: FrozenLM, targets: list[Target], recipes: dict[str, Recipe], tokens_per_vector: float) -> list[dict]:
+    """A row for every recipe, the cheapest first."""
+    jobs = [
+        replace(Job(target, recipe, math.ceil(len(target.token_ids) / tokens_per_vector)), owner=name)
+        for target in targets
+        for name, recipe in recipes.items()
+    ]
+    by_name: dict[str, list[Attempt]] = {name: [] for name in recipes}
+    for attempt in Solver(lm, token_budget=2048).solve(jobs):
+        by_name[attempt.job.owner].append(attempt)
+    rows = [row_of(name, attempts) for name, attempts in by_name.items()]
+    return sorted(rows, key=lambda row: (-row["with_margin"], row["mean_positions"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket")
+    parser.add_argument("--corpus", default="demo", help="a file of corpora/")
     parser.add_argument("--texts", type=int, default=24)
+    parser.add_argument("--lengths", type=int, nargs=2, default=(1, 64), help="fewest and most tokens")
     parser.add_argument("--max-steps", type=int, default=300)
-    parser.add_argument("--tokens-per-vector", type=float, default=2.0)
-    parser.add_argument("--only", default="", help="run the recipes whose name holds this")
+    parser.add_argument("--tokens-per-vector", type=float, nargs="+", default=[2.0])
+    parser.add_argument("--rates", type=float, nargs="*", default=[], help="tried with each recipe")
+    parser.add_argument("--only", nargs="+", default=[""], help="recipes whose name begins so")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="added to every recipe")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     lm = FrozenLM.load(ModelSource(args.model))
-    targets = pick_targets(lm, args.texts)
-    recipes = {
-        name: load_recipe(None, [*sets, f"max_steps={args.max_steps}", *args.set])
-        for name, sets in RECIPES.items()
-        if args.only in name
-    }
-    jobs = [
-        Job(target, recipe, math.ceil(len(target.token_ids) / args.tokens_per_vector))
-        for target in targets
-        for recipe in recipes.values()
-    ]
-    by_hash: dict[str, list[Attempt]] = {}
-    for attempt in Solver(lm, token_budget=2048).solve(jobs):
-        by_hash.setdefault(attempt.job.recipe.hash, []).append(attempt)
-    rows = [row_of(name, recipe, by_hash[recipe.hash]) for name, recipe in recipes.items()]
-    for row in sorted(rows, key=lambda row: row["mean_positions"]):
-        print(f"{row['recipe']:<40} {row['solved']:>3}/{row['texts']}  steps {row['mean_steps']:>6}  "
-              f"positions {row['mean_positions']:>7}")  # fmt: skip
-    record = {"model": lm.fingerprint, "args": vars(args), "torch": torch.__version__, "rows": rows}
-    path = ROOT / "bench" / "results" / f"recipes-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    targets = pick_targets(lm, args.corpus, args.texts, tuple(args.lengths))
+    recipes = dict(candidates(args))
+    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for ratio in args.tokens_per_vector:
+        rows = compare(lm, targets, recipes, ratio)
+        print(f"{args.model}, {len(targets)} texts of {args.corpus}, a vector for {ratio:g} tokens")
+        for row in rows:
+            print(f"  {row['recipe']:<34} margin {row['with_margin']:>3}  exact {row['exact']:>3}  "
+                  f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}", flush=True)  # fmt: skip
+        told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads")}
+        records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": ratio, **told, "rows": rows})
+    RESULTS.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

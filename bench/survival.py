@@ -65,7 +65,7 @@ def snapshots(solver: Solver, jobs: list[Job], margins: Sequence[float]) -> Iter
 
 def jobs_for(lm: FrozenLM, recipe: Recipe, num_texts: int, longest: int, tokens_per_vector: float) -> list[Job]:
     """Attempts at so many sentences of english_1k of all lengths up to `longest` tokens."""
-    targets = [t for t in pick_targets(lm, 1000) if len(t.token_ids) <= longest]
+    targets = [t for t in pick_targets(lm, "english_1k", 1000, (1, longest)) if len(t.token_ids) <= longest]
     chosen = targets[:: max(1, len(targets) // num_texts)][:num_texts]
     return [Job(t, recipe, math.ceil(len(t.token_ids) / tokens_per_vector)) for t in chosen]
 

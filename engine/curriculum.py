@@ -53,8 +53,8 @@ class Outcome:
 
 def first_lesson(recipe: Recipe, num_tokens: int) -> Lesson:
     """Where an attempt begins."""
-    if recipe.stages:
-        return Lesson(_stage_window(recipe.stages[0], num_tokens))
+    if recipe.lessons:
+        return Lesson(_stage_window(recipe.lessons[0], num_tokens))
     if recipe.curriculum.growth in ("none", "bisect"):
         return Lesson(num_tokens)
     if recipe.curriculum.growth == "block":
@@ -64,7 +64,7 @@ def first_lesson(recipe: Recipe, num_tokens: int) -> Lesson:
 
 def next_lesson(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> Lesson:
     """The same lesson, or the one that follows."""
-    if recipe.stages:
+    if recipe.lessons:
         return _next_stage(lesson, outcome, recipe, num_tokens)
     window, solved = GROWTH[recipe.curriculum.growth](lesson, outcome, recipe, num_tokens)
     if (window, solved) == (lesson.window, lesson.solved):
@@ -78,21 +78,23 @@ GATES: dict[str, Gate] = {
     "time": lambda stage, lesson, outcome: False,
     "exact": lambda stage, lesson, outcome: outcome.is_exact,
     "accuracy": lambda stage, lesson, outcome: outcome.accuracy >= stage.gate_accuracy,
-    "stalled": lambda stage, lesson, outcome: outcome.clock - max(lesson.opened, lesson.rose) >= stage.patience,
+    "stalled": lambda stage, lesson, outcome: (
+        outcome.is_exact or outcome.clock - max(lesson.opened, lesson.rose) >= stage.patience
+    ),
 }
 """What ends a stage before its share of the attempt is spent."""
 
 
 def _next_stage(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> Lesson:
     number = lesson.stage
-    last = len(recipe.stages) - 1
-    lesson = _watched(lesson, outcome) if recipe.stages[number].gate == "stalled" else lesson
-    is_early = GATES[recipe.stages[number].gate](recipe.stages[number], lesson, outcome)
-    while number < last and (outcome.progress >= recipe.stages[number].until or is_early):
+    last = len(recipe.lessons) - 1
+    lesson = _watched(lesson, outcome) if recipe.lessons[number].gate == "stalled" else lesson
+    is_early = GATES[recipe.lessons[number].gate](recipe.lessons[number], lesson, outcome)
+    while number < last and (outcome.progress >= recipe.lessons[number].until or is_early):
         number, is_early = number + 1, False
     if number == lesson.stage:
         return lesson
-    window = _stage_window(recipe.stages[number], num_tokens)
+    window = _stage_window(recipe.lessons[number], num_tokens)
     return Lesson(window, stage=number, solved=lesson.solved, opened=outcome.clock)
 
 

@@ -180,7 +180,7 @@ class Solver:
                 moving.append(b)
         if moving:
             slots = [pack[b] for b in moving]
-            update(self.lm, slots, descend(self.lm, slots, measured.take(moving)))
+            update(self.lm, slots, *descend(self.lm, slots, measured.take(moving)))
         for b in moving:
             pack[b].prompt_KD = make_prompt(self.lm, pack[b], pack[b].trained).detach()
             self._advance(pack[b], certificates[b])

@@ -7,6 +7,7 @@ Owns: the measured pass, the training pass, weighing terms by recipe. Must not k
 B slots in a pass, K soft-prompt vectors, T tokens of a slot's window, D hidden size.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -28,6 +29,9 @@ from engine.schedules import Value, build_schedule
 from engine.slots import Slot
 
 TERM_NAMES = tuple(TermsRecipe.model_fields)
+
+ENDLESS_TERMS = {"entropy", "reinforce", "rloo", "professor_forcing"}
+"""Terms whose least value is not 0, so that no step can aim at it."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,19 @@ def term_weights(slot: Slot) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def descend(lm: FrozenLM, slots: list[Slot], measured: Measured) -> list[Parameters]:
-    """Gradients of every slot's loss by its trained tensors.
+def descend(lm: FrozenLM, slots: list[Slot], measured: Measured) -> tuple[list[Parameters], Tensor]:
+    """Gradients of every slot's loss by its trained tensors, and what of the losses could come to 0, (B,).
 
     Args:
         slots: that go on; all read the same way.
         measured: their measured pass, with gradient where the slots train on it.
     """
     view = _training_view(lm, slots, measured)
-    loss_B = _weighed(view, [term_weights(slot) for slot in slots])
+    weights = [term_weights(slot) for slot in slots]
+    loss_B = _weighed(view, weights)
+    excess_B = loss_B.detach()
+    if any(ENDLESS_TERMS & by_name.keys() for by_name in weights):
+        excess_B = _weighed(view, [_without(by_name, ENDLESS_TERMS) for by_name in weights]).detach()
     references = [slot.recipe.optim.align_to for slot in slots]
     is_aligned = any(name != "none" for name in references)
     gradients = _gradients(loss_B.sum(), measured.leaves, keep=is_aligned)
@@ -125,7 +133,11 @@ def descend(lm: FrozenLM, slots: list[Slot], measured: Measured) -> list[Paramet
         if text.samples is not None:
             decay = slot.recipe.knobs.baseline_decay
             slot.baseline = decay * slot.baseline + (1 - decay) * float(text.samples.reward_n.mean())
-    return gradients
+    return gradients, excess_B
+
+
+def _without(weights: dict[str, float], names: Set[str]) -> dict[str, float]:
+    return {name: weight for name, weight in weights.items() if name not in names}
 
 
 def _training_view(lm: FrozenLM, slots: list[Slot], measured: Measured) -> View:

@@ -5,6 +5,7 @@ Owns: cross-field rules, the hash, what a stage changes. Must not know: Ray, fil
 
 import hashlib
 import json
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -88,7 +89,7 @@ class Recipe(Strict):
             raise ValueError(f"num_vectors = {self.num_vectors}: must be at least 1, or auto")
         if self.num_vectors != "auto" and self.num_vectors > MOST:
             raise ValueError(f"num_vectors: must be at most {MOST}, or auto")
-        has_margin = self.loss.name not in LIKELIHOODS
+        has_margin = self.loss.name not in LIKELIHOODS or self._gives_way
         asked = self.loss.margin * self._largest(self.loss.margin_factor)
         if asked < self.stop_margin * (1 - 1e-9) and has_margin:
             annealed = "" if self.loss.margin_factor == 1 else f" times loss.margin_factor, at most {asked:g}"
@@ -128,9 +129,20 @@ class Recipe(Strict):
             except ValidationError as error:
                 raise ValueError(f"stages.{number}.set.") from error  # the cause says the rest
 
+    @property
+    def _gives_way(self) -> bool:
+        """Whether the main loss is a likelihood that the violation norm takes over from."""
+        is_whole = not self.stages and self.curriculum.growth == "none"
+        return is_whole and self.loss.name in LIKELIHOODS and self.loss.patience > 0
+
+    @property
+    def lessons(self) -> tuple[StageRecipe, ...]:
+        """The stages an attempt goes through: those that are written down, or the two of `loss.patience`, or none."""
+        return _stalled_likelihood(self.loss.patience) if self._gives_way else self.stages
+
     def by_stage(self) -> tuple["Recipe", ...]:
-        """The recipe of each stage, its own values merged in; only itself where there are no stages."""
-        return tuple(self._merged(stage) for stage in self.stages) or (self,)
+        """The recipe of each of `lessons`, its own values merged in; only itself where there are none."""
+        return tuple(self._merged(stage) for stage in self.lessons) or (self,)
 
     def _merged(self, stage: StageRecipe) -> "Recipe":
         base = self.model_dump(exclude={"stages"})
@@ -154,6 +166,13 @@ class Recipe(Strict):
             if "margin" in loss:
                 loss["margin"] *= factor
         return Recipe.model_validate(values)
+
+
+@cache
+def _stalled_likelihood(patience: int) -> tuple[StageRecipe, ...]:
+    """A likelihood moves all positions at once and hides the one that will not go, which the norm then chases."""
+    chase = StageRecipe(until=1, set={"loss": {"name": "violation_norm"}})
+    return StageRecipe(until=1, gate="stalled", patience=patience), chase
 
 
 def _told(section: Strict) -> dict[str, Any]:

@@ -27,12 +27,13 @@ def _positive(value: Value) -> Value:
     return value
 
 
-def _neutral(value: Any, description: str, **bounds: Any) -> Any:
+def _neutral(value: Any, description: str, *, default: Any = None, **bounds: Any) -> Any:
     """A key younger than the recipes that people keep: at this value it does what was done before there was the key.
 
-    A recipe that leaves it there is the recipe it was: the same hash, and the same vector plan.
+    A recipe that has it there is the recipe it was: the same hash, and the same vector plan.
     """
-    return Field(default=value, description=description, json_schema_extra={"neutral": value}, **bounds)
+    first = value if default is None else default
+    return Field(default=first, description=description, json_schema_extra={"neutral": value}, **bounds)
 
 
 Share = Annotated[Value, AfterValidator(_share)]
@@ -47,12 +48,21 @@ LIKELIHOODS = ("cross_entropy", "focal")
 class LossRecipe(Strict):
     """What an optimisation step descends: one term over the positions of a text, and the knobs of all such terms."""
 
-    name: LossName = Field(default="violation_mix", description="main term, engine.losses.position.POSITION_TERMS")
+    name: LossName = Field(default="cross_entropy", description="main term, engine.losses.position.POSITION_TERMS")
     weight: Value = Field(default=1.0, description="its weight beside the added terms")
     margin: float = Field(default=1.0, gt=0, description="logits the loss asks for between a target and its best rival")
     margin_factor: Positive = Field(default=1.0, description="factor on margin over the attempt, to anneal it")
-    temperature: Positive = _neutral(1.0, "of the softmax that likelihoods are read from; margins do not know it")
-    p: float = Field(default=3.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
+    temperature: Positive = _neutral(
+        1.0, "of the softmax that likelihoods are read from; margins do not know it", default=0.5
+    )
+    patience: int = _neutral(
+        0,
+        "likelihoods: steps without a new position right until violation_norm takes over; 0 is never",
+        default=20,
+        ge=0,
+        le=MOST,
+    )
+    p: float = Field(default=4.0, ge=1, le=16, description="order of the norm: 2 minds the mean, 16 the worst position")
     gamma: float = Field(default=2.0, ge=0, le=16, description="focal's exponent; 0 is cross-entropy")
     num_leading: int = Field(default=0, ge=0, le=MOST, description="first positions that weigh leading_weight")
     leading_weight: float = Field(default=3.0, ge=0, description="their weight")
@@ -159,15 +169,18 @@ class ParameterisationRecipe(Strict):
 
 
 class OptimRecipe(Strict):
-    """Adam with a decaying rate (Kingma & Ba 2015, 1412.6980), or SGD."""
+    """Polyak's step along Adam's direction, Adam with a decaying rate (Kingma & Ba 2015, 1412.6980), or SGD."""
 
-    name: Literal["adam", "sgd"] = Field(default="adam", description="update rule; sgd's momentum is beta1")
-    lr: float = Field(default=0.7, gt=0, le=100, description="step size in `unit`")
+    name: Literal["polyak", "adam", "sgd"] = Field(
+        default="polyak",
+        description="update rule; polyak: the step that would take the loss to 0; sgd's momentum is beta1",
+    )
+    lr: float = Field(default=1.0, gt=0, le=100, description="step size in `unit`; polyak: the largest step")
     unit: Literal["embedding_rms", "absolute"] = Field(
         default="embedding_rms", description="1 is the embedding's root-mean-square entry, or plainly 1"
     )
-    beta1: float = Field(default=0.7, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(default=0.9, ge=0, lt=1, description="decay of the squared gradient's mean")
+    beta1: float = Field(default=0.7, ge=0, lt=1, description="decay of the gradient's mean; polyak: of past steps")
+    beta2: float = Field(default=0.7, ge=0, lt=1, description="decay of the squared gradient's mean")
     eps: float = Field(default=1e-8, gt=0, description="added to the root of the squared gradient")
     weight_decay: float = Field(default=0.0, ge=0, lt=1, description="decoupled: share of the rate taken off a value")
     decay: Literal["cosine", "linear", "constant"] = Field(
@@ -215,11 +228,11 @@ class StageRecipe(Strict):
     length_frac: float = Field(default=1.0, gt=0, le=1, description="share of the target that is trained")
     gate: Literal["time", "exact", "accuracy", "stalled"] = Field(
         default="time",
-        description="what ends it earlier: nothing, an exact prefix, gate_accuracy reached, or patience at an end",
+        description="what ends it earlier: nothing, an exact prefix, gate_accuracy reached, or no more coming right",
     )
     gate_accuracy: float = Field(default=0.9, gt=0, le=1, description="share of right positions for gate = accuracy")
     patience: int = _neutral(
-        20, "gate = stalled: steps without more positions right than ever in the stage", ge=1, le=MOST
+        20, "gate = stalled: steps without more positions right than ever in the stage, unless all are", ge=1, le=MOST
     )
     set: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="recipe sections with the keys that differ"

@@ -15,8 +15,8 @@ from engine.target import make_target
 K = 5
 TEXTS = ("Ada!", "ab", "verbatim", "a b c", "x")
 PINNED = (
-    "max_steps=100", "stop_margin=0.5", "loss.margin=1", "loss.p=4", "optim.lr=2", "optim.beta1=0.8", "optim.beta2=0.9",
-    "start.name=vocabulary",
+    "max_steps=100", "stop_margin=0.5", "loss.name=violation_mix", "loss.margin=1", "loss.p=4", "loss.temperature=1",
+    "loss.patience=0", "optim.name=adam", "optim.lr=2", "optim.beta1=0.8", "optim.beta2=0.9", "start.name=vocabulary",
 )  # fmt: skip
 """Values that solve the texts on every tiny model, so that the recipe's defaults may change."""
 

@@ -1,5 +1,7 @@
 """The optimiser against torch's own, and what a recipe can bend about it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -18,12 +20,13 @@ from tests.engine.jobs import NEVER, assert_same_path, job_of, slots_after
 NUM_STEPS = 7
 K, H, T = 3, 11, 5
 CONSTANT = ("optim.decay=constant", "max_steps=100")
+ADAM = ("optim.name=adam", "optim.beta2=0.9")
 
 
 def slot_of(lm: FrozenLM, *overrides: str, seed: int = 0, extra: tuple[str, ...] = ()) -> Slot:
     """A slot with random tensors under the names its parameterisation trains; `extra` are trained beside them."""
     generator = torch.Generator().manual_seed(seed)
-    recipe = load_recipe(None, [*CONSTANT, *overrides])
+    recipe = load_recipe(None, [*CONSTANT, *ADAM, *overrides])
     size = lm.hidden_size
     shapes = {"prompt": (K, size), "input": (K, size), "w1": (size, H), "b1": (H,), "w2": (H, size), "b2": (size,)}
     names = [*PARAMETERISATIONS[recipe.parameterisation.name].units(lm), *extra]
@@ -81,7 +84,7 @@ def walk_both(lm: FrozenLM, slots: list[Slot]) -> list[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(3)
     for _ in range(NUM_STEPS):
         gradients = [random_gradients(slot, generator) for slot in slots]
-        update(lm, slots, gradients)
+        update(lm, slots, gradients, torch.ones(len(slots)))
         for values, optimiser, gradient in zip(theirs, optimisers, gradients, strict=True):
             for name, value in values.items():
                 value.grad = gradient[name]
@@ -118,7 +121,7 @@ def test_tensors_are_replaced_and_never_written_into(tiny_llama):
     slot = slot_of(tiny_llama, "optim.max_rms=0.5")
     before = {**slot.trained, "mean": slot.mean["prompt"], "square": slot.square["prompt"]}
     kept = {name: tensor.clone() for name, tensor in before.items()}
-    update(tiny_llama, [slot], [{"prompt": torch.ones(K, tiny_llama.hidden_size)}])
+    update(tiny_llama, [slot], [{"prompt": torch.ones(K, tiny_llama.hidden_size)}], torch.ones(1))
     assert all(torch.equal(before[name], kept[name]) for name in before)
     assert not torch.equal(slot.trained["prompt"], kept["prompt"])
 
@@ -128,7 +131,7 @@ def test_what_is_trained_anew_starts_as_the_first_step_does(tiny_llama):
     slot = slot_of(tiny_llama, "optim.beta1=0.9", "optim.beta2=0.999", "optim.lr=0.5")
     walk_both(tiny_llama, [slot])
     slot.begin({"prompt": torch.zeros(K, tiny_llama.hidden_size)}, {})
-    update(tiny_llama, [slot], [{"prompt": torch.full((K, tiny_llama.hidden_size), 13.0)}])
+    update(tiny_llama, [slot], [{"prompt": torch.full((K, tiny_llama.hidden_size), 13.0)}], torch.ones(1))
     rate = torch.full((K, tiny_llama.hidden_size), 0.5 * tiny_llama.embed_rms)
     torch.testing.assert_close(slot.trained["prompt"], -rate)
 
@@ -151,7 +154,7 @@ def test_a_step_has_the_size_of_the_rate_at_the_slots_clock(unit, tiny_llama):
     slot = slot_of(tiny_llama, *overrides, "optim.final_lr_frac=0", f"optim.unit={unit}")
     start_KD, ones_KD = slot.trained["prompt"], torch.ones(K, tiny_llama.hidden_size)
     for _ in range(3):
-        update(tiny_llama, [slot], [{"prompt": ones_KD}])
+        update(tiny_llama, [slot], [{"prompt": ones_KD}], torch.ones(1))
     size = tiny_llama.embed_rms if unit == "embedding_rms" else 1.0
     torch.testing.assert_close(start_KD - slot.trained["prompt"], (1.0 + 0.9 + 0.8) * size * ones_KD)
 
@@ -162,13 +165,53 @@ def test_vectors_longer_than_allowed_are_scaled_down_and_the_others_left_alone(t
     for each in (slot, free):
         each.trained["prompt"] = torch.ones(K, tiny_llama.hidden_size) * torch.tensor([[3.0], [0.9], [1.1]]) * limit
     zeros = {"prompt": torch.zeros(K, tiny_llama.hidden_size)}
-    update(tiny_llama, [slot, free], [zeros, zeros])
+    update(tiny_llama, [slot, free], [zeros, zeros], torch.ones(2))
     rms_K, free_K = (each.trained["prompt"].square().mean(1).sqrt() / limit for each in (slot, free))
     torch.testing.assert_close(rms_K, torch.tensor([1.0, 0.9, 1.0]))
     torch.testing.assert_close(free_K, torch.tensor([3.0, 0.9, 1.1]))
 
 
-vectors = st.lists(st.floats(-9, 9, width=32), min_size=5, max_size=5).map(torch.tensor)
+POLYAK = ("optim.name=polyak", "optim.beta1=0", "optim.beta2=0.7", "optim.lr=100", "optim.unit=absolute")
+
+
+def falling(slot: Slot, generator: torch.Generator) -> tuple[dict[str, Tensor], Callable[[], float]]:
+    """A loss that is linear in a slot's tensors, 3 above 0 where they are: its gradients, and its value."""
+    gradients = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in slot.trained.items()}
+    before = dict(slot.trained)
+
+    def value() -> float:
+        return 3 + sum(float((gradients[name] * (slot.trained[name] - before[name])).sum()) for name in gradients)
+
+    return gradients, value
+
+
+@pytest.mark.parametrize("network", [(), ("parameterisation.name=mlp",)], ids=["prompt", "network"])
+def test_polyaks_step_takes_a_loss_that_falls_evenly_to_nought_whatever_the_model(network, tiny_llama):
+    slots = [slot_of(tiny_llama, *POLYAK, *network, seed=seed) for seed in range(2)]
+    losses = [falling(slot, torch.Generator().manual_seed(5 + seed)) for seed, slot in enumerate(slots)]
+    update(tiny_llama, slots, [gradient for gradient, _ in losses], torch.full((2,), 3.0))
+    assert [value() for _, value in losses] == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_polyaks_step_is_no_longer_than_the_rate_and_nothing_where_nothing_is_left(tiny_llama):
+    bounded, done = (slot_of(tiny_llama, *POLYAK, "optim.lr=0.01", seed=seed) for seed in range(2))
+    before = [slot.trained["prompt"] for slot in (bounded, done)]
+    ones = {"prompt": torch.ones_like(before[0])}
+    update(tiny_llama, [bounded, done], [ones, ones], torch.tensor([1e6, 0.0]))
+    torch.testing.assert_close(before[0] - bounded.trained["prompt"], torch.full_like(before[0], 0.01))
+    assert torch.equal(done.trained["prompt"], before[1])
+
+
+def test_polyaks_momentum_is_of_steps(tiny_llama):
+    slot = slot_of(tiny_llama, *POLYAK, "optim.beta1=0.5", "optim.lr=0.01")
+    before_KD = slot.trained["prompt"]
+    for _ in range(3):
+        update(tiny_llama, [slot], [{"prompt": torch.ones_like(before_KD)}], torch.tensor([1e6]))
+    torch.testing.assert_close(before_KD - slot.trained["prompt"], torch.full_like(before_KD, 0.01 * (1 + 1.5 + 1.75)))
+
+
+numbers = st.floats(-9, 9, width=32).map(lambda value: round(value, 3))
+vectors = st.lists(numbers, min_size=5, max_size=5).map(torch.tensor)
 
 
 @given(vectors, vectors)

@@ -160,7 +160,8 @@ def test_an_override_that_is_not_key_and_value_is_refused(override):
 def test_a_loss_that_is_satisfied_before_the_attempt_is_refused():
     with pytest.raises(RecipeError, match="must be at least stop_margin = 2.0"):
         load_recipe(None, ["stop_margin=2.0", "loss.margin=1.5"])
-    assert load_recipe(None, ["stop_margin=2.0", "loss.margin=1.5", "loss.name=cross_entropy"]).stop_margin == 2.0
+    alone = ["loss.name=cross_entropy", "loss.patience=0"]
+    assert load_recipe(None, ["stop_margin=2.0", "loss.margin=1.5", *alone]).stop_margin == 2.0
 
 
 def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
@@ -254,7 +255,16 @@ def test_a_stage_differs_from_the_recipe_around_it_in_what_it_sets_and_nothing_e
     assert first == around.model_copy(update={"optim": around.optim.model_copy(update={"lr": 0.5})})
     assert (second.loss.name, second.context.name, second.context.eps) == ("cross_entropy", "free_running", 0.25)
     assert second.optim == around.optim and second.loss.margin == around.loss.margin
-    assert Recipe().by_stage() == (Recipe(),)
+    plain = load_recipe(None, ["loss.patience=0"])
+    assert plain.by_stage() == (plain,)
+
+
+def test_a_likelihood_gives_way_to_the_violation_norm_unless_stages_or_growth_say_what_follows():
+    likelihood, norm = load_recipe(None, ["loss.name=focal", "loss.patience=7"]).by_stage()
+    assert likelihood.loss.name == "focal" and norm.loss.name == "violation_norm"
+    assert norm.loss.model_copy(update={"name": "focal"}) == likelihood.loss
+    for without in ("loss.patience=0", "loss.name=hinge", "curriculum.growth=block", "stages=[{until=1.0}]"):
+        assert len(load_recipe(None, [without]).by_stage()) == 1
 
 
 @pytest.mark.parametrize(
@@ -303,7 +313,7 @@ def test_a_loss_that_never_asks_for_the_margin_at_which_an_attempt_is_done_is_re
     for override in never:
         with pytest.raises(RecipeError, match=r"loss\.margin = 1\.0 times loss\.margin_factor, at most 0\.4.*0\.5"):
             load_recipe(None, [override])
-        assert load_recipe(None, [override, "loss.name=cross_entropy"])
+        assert load_recipe(None, [override, "loss.name=cross_entropy", "loss.patience=0"])
     at_some_time = ["loss.margin_factor=0.5", 'loss.margin_factor={kind="linear",start=0.1,end=0.6}']
     for override in [*at_some_time, 'loss.margin_factor={kind="exponential",base=0.5}']:
         assert load_recipe(None, [override]).with_margins_times(3.7).stop_margin == pytest.approx(1.85)
@@ -347,16 +357,16 @@ def test_shares_and_temperatures_out_of_range_are_refused_by_name(override, comp
         load_recipe(None, [override])
 
 
-NEUTRAL = {"loss.temperature": 1.0, "start.scale": 1.0, "curriculum.block": 32}
+NEUTRAL = {"loss.temperature": 1.0, "loss.patience": 0, "start.scale": 1.0, "curriculum.block": 32}
 
 
 def test_a_key_at_its_neutral_value_leaves_a_recipe_the_one_it_was():
-    canonical = Recipe().canonical()
+    old = load_recipe(None, [f"{key}={value}" for key, value in NEUTRAL.items()])
     for key, value in NEUTRAL.items():
         section, name = key.split(".")
-        assert name not in canonical[section] and load_recipe(None, [f"{key}={value}"]).hash == Recipe().hash
-        changed = load_recipe(None, [f"{key}={2 * value}"])
-        assert changed.canonical()[section][name] == 2 * value and changed.hash != Recipe().hash
+        assert name not in old.canonical()[section]
+        changed = load_recipe(None, [f"{other}={v}" for other, v in (NEUTRAL | {key: 2 * value + 1}).items()])
+        assert changed.canonical()[section][name] == 2 * value + 1 and changed.hash != old.hash
     usual, patient, hasty = (
         load_recipe(None, [f"stages=[{{until=1.0{patience}}}]"]) for patience in ("", ", patience=20", ", patience=2")
     )

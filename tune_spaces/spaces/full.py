@@ -46,7 +46,7 @@ def parameterisation(draw: Draw) -> None:
 
 def optimiser(draw: Draw) -> None:
     """Update rule, rate and its shape. The rate keeps the base recipe's unit."""
-    if draw.choice("optim.name", ("adam", "sgd")) == "adam":
+    if draw.choice("optim.name", ("polyak", "adam", "sgd")) != "sgd":
         draw.number("optim.beta2", 0.5, 0.999)
     draw.number("optim.lr", 0.005, 20.0, log=True)
     draw.number("optim.beta1", 0.0, 0.99)

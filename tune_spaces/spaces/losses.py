@@ -31,6 +31,10 @@ def losses(draw: Draw) -> None:
     added_terms(draw)
     reward_for_mixer(draw)
     used = {draw["loss.name"]} | {name for name in TermsRecipe.model_fields if draw.is_on(f"terms.{name}")}
+    if used & set(LIKELIHOODS):
+        draw.number("loss.temperature", 0.1, 2.0, log=True)
+    if draw["loss.name"] in LIKELIHOODS and draw.integer("loss.patience", 0, 80):
+        used.add("violation_norm")  # which takes over in the end
     position_knobs(draw, used)
     term_knobs(draw, used)
     if draw.switch("optim.align_to"):
