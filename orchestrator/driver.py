@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 
 from orchestrator import interrupts
 from orchestrator.failures import reason
-from orchestrator.fleet import Worker
+from orchestrator.fleet import LEASE_S, Worker
 from orchestrator.in_flight import InFlight
 from orchestrator.intake import Accepted, Taken
 from orchestrator.ledger import Ledger
@@ -34,16 +34,13 @@ from orchestrator.solver_actor import Advance, Shortage
 from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH
 from orchestrator.watch import Watch
-from orchestrator.work_queue import State, WorkQueue
+from orchestrator.work_queue import TOO_LARGE, State, WorkQueue
 
 SLICE_S = 2.0
 """Seconds a solver computes before it reports."""
 
 PATROL_S = 5.0
 """Longest wait for an answer before the leases are looked at."""
-
-LEASE_S = 600.0
-"""Seconds an actor may take over one call before it is replaced. A slice is 2 s; an engine's first call compiles."""
 
 OPEN_WINDOW = 2048
 OPEN_PER_SOLVER = 256
@@ -61,8 +58,6 @@ JUDGE_WAIT_S = 5.0
 
 CHECKPOINT_INTERVAL_S = 10.0
 """Seconds of a solver's work that its death may cost."""
-
-TOO_LARGE = "does not fit into a solver's memory, not even alone"
 
 COMMIT_ROWS = 64
 COMMIT_PAUSE_S = 1.0

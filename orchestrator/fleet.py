@@ -26,6 +26,9 @@ NAMESPACE = "verbatim"
 MAX_REPLACEMENTS = 3
 """Times one actor is started anew, nothing done in between, before it is given up. Assumption."""
 
+LEASE_S = 600.0
+"""Seconds an actor may take over one call before it is replaced. A slice is 2 s; an engine's first call compiles."""
+
 # Freed tensors go back to the C library's pool instead of the kernel: a pass allocates the same sizes again at once.
 # Measured 1.2 times faster training of the pocket model on two cores, LOG 2026-11-20.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from engine.footprint import Footprint
 from engine.frozen_lm import DTYPES
 from engine.model_source import ModelSource
-from orchestrator.driver import LEASE_S
 from orchestrator.errors import UserError
+from orchestrator.fleet import LEASE_S
 from orchestrator.nodes import Node
 from orchestrator.placement import Placement
 from orchestrator.room import Room, Tenancy, make_room

@@ -22,13 +22,14 @@ from engine.capacity import LENGTHS
 from engine.footprint import Footprint
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
+from orchestrator.cache import Cache
 from orchestrator.errors import UserError
 from orchestrator.intake import Accepted, Taken
 from orchestrator.memory import Memory
 from orchestrator.nodes import Node, memory_of, nodes
 from orchestrator.placement import Placement, place_judge
 from orchestrator.retry import most_vectors
-from orchestrator.sharing import Cache, Need, Sharing, Tenants, share
+from orchestrator.sharing import Need, Sharing, Tenants, share
 from orchestrator.verifier import SLACK_TOKENS
 
 LOOK_ROWS = 10_000

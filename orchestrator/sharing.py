@@ -13,23 +13,15 @@ from dataclasses import dataclass
 
 from engine.footprint import Footprint
 from engine.head import CHUNK_ELEMENTS
+from orchestrator.cache import BLOCK, JUDGED_AT_ONCE, PASS_POSITIONS, Cache, rounded
 from orchestrator.errors import UserError
 from orchestrator.memory import GIB, Memory
-
-BLOCK = 128
-"""Positions by which an engine's cache is handed out: vLLM's on a CPU, a multiple of its own on GPUs."""
-
-JUDGED_AT_ONCE = 128
-"""Texts that vLLM decodes together at most: below the 256 up to which its sums do not depend on company."""
 
 JUDGED_AT_ONCE_WITH_STATE = 16
 """The same where recurrent layers keep a state for each. Assumption."""
 
 CACHE_SLACK = 1.1
 """What rounding to pages and groups of layers takes beside the positions themselves. Assumption."""
-
-PASS_POSITIONS = 2048
-"""Positions of a pass of vLLM on a GPU: enough prompts at once, and a workspace that stays small. Assumption."""
 
 LEAST_POSITIONS = 256
 """Positions of the smallest table and the smallest cache that are worth a start. Assumption."""
@@ -104,25 +96,6 @@ class Need:
     longest: int
     grown: int
     typical: int
-
-
-@dataclass(frozen=True)
-class Cache:
-    """The verifier's key-value cache.
-
-    Attributes:
-        num_bytes: of all of it.
-        positions: that it holds for certain, all texts together.
-        num_texts: decoded at once, at most.
-    """
-
-    num_bytes: int
-    positions: int
-    num_texts: int
-
-
-USUAL_CACHE = Cache(GIB, 2**20, JUDGED_AT_ONCE)
-"""Where nobody has counted: what a small model needs, and no end to what it holds."""
 
 
 @dataclass(frozen=True)
@@ -228,11 +201,6 @@ def _verifier_bytes(kind: Kind, footprint: Footprint, tenants: Tenants, cache: C
         return 0
     workspace = LOGITS_BYTES + PASS_POSITIONS * footprint.layer_bytes_a_position(tenants.engine_dtype)
     return kind.verifier_process + workspace + footprint.weights_bytes(tenants.engine_dtype) + cache.num_bytes
-
-
-def rounded(positions: int) -> int:
-    """To whole blocks."""
-    return -(-positions // BLOCK) * BLOCK
 
 
 def _refusal(memory: Memory, kind: Kind, footprint: Footprint, tenants: Tenants, needed: int) -> str:

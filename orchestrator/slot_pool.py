@@ -24,7 +24,6 @@ from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator import fleet
-from orchestrator.driver import TOO_LARGE
 from orchestrator.fleet import Worker
 from orchestrator.nodes import is_nodes_fault
 from orchestrator.outcome import Outcome, OutcomeFile
@@ -34,7 +33,7 @@ from orchestrator.solver_actor import Advance, SolverInfo
 from orchestrator.torn_line import cut_torn_line
 from orchestrator.verifier import Verdict
 from orchestrator.verifier_actor import JUDGE_BATCH, EngineSpec
-from orchestrator.work_queue import Item, State, WorkQueue
+from orchestrator.work_queue import TOO_LARGE, Item, State, WorkQueue
 
 SLICE_S = 0.2
 """Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""

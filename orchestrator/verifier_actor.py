@@ -9,10 +9,10 @@ import numpy as np
 import ray
 
 from engine.model_source import ModelSource
+from orchestrator.cache import PASS_POSITIONS, USUAL_CACHE, Cache
 from orchestrator.fail_points import fail_point
 from orchestrator.failures import told_at_start
 from orchestrator.nodes import Home, home
-from orchestrator.sharing import PASS_POSITIONS, USUAL_CACHE, Cache
 from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from orchestrator.cache import USUAL_CACHE, Cache, rounded
 from orchestrator.errors import UserError
-from orchestrator.sharing import USUAL_CACHE, Cache, rounded
 from orchestrator.verifier import Candidate, Mode, Said, Verifier
 from orchestrator.vllm_beam import Hypotheses, LikelyTokens, search_beams
 

@@ -31,6 +31,8 @@ MAX_LOST_WORKERS = 3
 SUSPECT_SHARE = 8
 """A lost worker's texts go out again in groups this many times smaller. Assumption."""
 
+TOO_LARGE = "does not fit into a solver's memory, not even alone"
+
 
 class State(StrEnum):
     PENDING = "pending"

@@ -23,7 +23,7 @@ from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import decode, make_target
 from orchestrator import driver, fleet
-from orchestrator.driver import TOO_LARGE, Driver
+from orchestrator.driver import Driver
 from orchestrator.errors import UserError
 from orchestrator.fleet import Worker
 from orchestrator.in_flight import InFlight
@@ -40,7 +40,7 @@ from orchestrator.solver_actor import SolverActor
 from orchestrator.table_size import SolverRoom
 from orchestrator.verifier_actor import EngineSpec
 from orchestrator.watch import Watch
-from orchestrator.work_queue import WorkQueue
+from orchestrator.work_queue import TOO_LARGE, WorkQueue
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 

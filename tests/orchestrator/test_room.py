@@ -12,6 +12,7 @@ from engine.model_source import ModelSource
 from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.target import Target
+from orchestrator.cache import BLOCK
 from orchestrator.corpus import open_corpus
 from orchestrator.errors import UserError
 from orchestrator.intake import Accepted, Intake, Refused
@@ -21,7 +22,7 @@ from orchestrator.placement import place
 from orchestrator.retry import make_retry
 from orchestrator.room import LOOK_ROWS, Tenancy, need_of_corpus, need_of_stored, room_in
 from orchestrator.run_record import ModelRecord
-from orchestrator.sharing import BLOCK, Need
+from orchestrator.sharing import Need
 from orchestrator.table_size import QUIET_STEPS, TELLING_POSITIONS, TableSize
 from orchestrator.verifier import SLACK_TOKENS
 from tests.large import LLAMA_8B, QWEN3_06B

@@ -8,9 +8,10 @@ from unittest import mock
 
 import pytest
 
+from orchestrator.cache import BLOCK
 from orchestrator.errors import UserError
 from orchestrator.memory import GIB, Memory
-from orchestrator.sharing import BLOCK, KINDS, LEAST_POSITIONS, Need, Sharing, Tenants, share
+from orchestrator.sharing import KINDS, LEAST_POSITIONS, Need, Sharing, Tenants, share
 from tests.large import LLAMA_8B, LLAMA_70B, QWEN3_06B
 
 SENTENCES = Need(longest=120, grown=300, typical=60)
