@@ -8,9 +8,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator import run_record
-from orchestrator.ledger import Ledger, Row
-from orchestrator.run_log import read_events
+from orchestrator.results import run_record
+from orchestrator.results.ledger import Ledger, Row
+from orchestrator.results.run_log import read_events
 
 WORK = ("leased", "solved", "unsolved", "judged")
 """Events of the log that stand for work on a text; `leased` is there at level `debug` alone."""

@@ -25,8 +25,8 @@ from engine.recipe import load_recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target, make_target
-from orchestrator.verifier import Candidate, Mode
-from orchestrator.verifier_actor import EngineSpec, make_verifier
+from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
+from orchestrator.verifiers.contract import Candidate, Mode
 
 RESULTS = ROOT / "bench" / "results" / "beam_certificate.json"
 PROOFS = ("greedy", "beam")

@@ -35,10 +35,10 @@ from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.solver import Solver
-from orchestrator import fleet
-from orchestrator.placement import CPU_TOKEN_BUDGET
-from orchestrator.verifier import Candidate
-from orchestrator.verifier_actor import EngineSpec, make_verifier
+from orchestrator.fleet import workers
+from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
+from orchestrator.sizing.placement import CPU_TOKEN_BUDGET
+from orchestrator.verifiers.contract import Candidate
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.opened import open_pool
 from tune_spaces.options import TuneOptions
@@ -152,14 +152,14 @@ def main() -> None:
     options = TuneOptions(
         ROOT / "corpora" / f"{asked.corpus}.parquet", ROOT / "borrowed", settings, space("quick"), BASE
     )
-    fleet.connect(None, dashboard=False)
+    workers.connect(None, dashboard=False)
     try:
         ours_s, warm_s, ended, texts = run_borrowed(options, console)
     finally:
         ray.shutdown()
     trials = [spent(trial, texts) for trial in ended[asked.every // 2 :: asked.every]]
-    os.environ.update(fleet.KEEP_MEMORY)
-    fleet.connect(None, dashboard=False)
+    os.environ.update(workers.KEEP_MEMORY)
+    workers.connect(None, dashboard=False)
     try:
         theirs_s, theirs = run_ordinary(trials, TokenRule.load(ModelSource()).context)
     finally:

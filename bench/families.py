@@ -169,8 +169,8 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     from engine.solver import Solver
     from engine.soundness import Probe
     from engine.target import Target, make_target
-    from orchestrator.hf_verifier import HfVerifier
-    from orchestrator.verifier import Candidate
+    from orchestrator.verifiers.contract import Candidate
+    from orchestrator.verifiers.hf_verifier import HfVerifier
 
     config = json.loads((Path(folder) / "config.json").read_text())
     row: dict[str, Any] = {"built": True, "architecture": config["architectures"][0]}
@@ -193,7 +193,7 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
             if engine == "hf":
                 verifier: Any = HfVerifier(folder, revision=None, dtype="float32", context=context)
             else:
-                from orchestrator.vllm_verifier import VllmVerifier
+                from orchestrator.verifiers.vllm_verifier import VllmVerifier
 
                 verifier = VllmVerifier(folder, revision=None, dtype="float32", context=context)
             verdicts = verifier.judge(candidates)
@@ -254,7 +254,7 @@ def main() -> None:
     record["setting"] = {name: importlib.metadata.version(name) for name in packages}
     record["setting"] |= {"date": datetime.date.today().isoformat(), "texts": list(TEXTS), "vectors": NUM_VECTORS}
     import engine.frozen_lm  # noqa: F401  (copies of this process have it then)
-    import orchestrator.hf_verifier  # noqa: F401
+    import orchestrator.verifiers.hf_verifier  # noqa: F401
     import tests.tiny  # noqa: F401
 
     for name in names()[args.part :: args.parts]:

@@ -23,11 +23,11 @@ from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
 from orchestrator.corpus import open_corpus
-from orchestrator.intake import Accepted, Intake
-from orchestrator.ledger import Ledger
-from orchestrator.retry import make_retry
-from orchestrator.rows import RowContext, result_row
-from orchestrator.work_queue import WorkQueue
+from orchestrator.corpus.intake import Accepted, Intake
+from orchestrator.results.ledger import Ledger
+from orchestrator.run.rows import RowContext, result_row
+from orchestrator.work.retry import make_retry
+from orchestrator.work.work_queue import WorkQueue
 
 OPEN = 2048
 """Texts in the queue at once, and rows of a part."""

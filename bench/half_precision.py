@@ -25,7 +25,7 @@ from engine.model_source import ModelSource
 from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.solver import Solver
-from orchestrator.verifier import Candidate, Mode, Verdict
+from orchestrator.verifiers.contract import Candidate, Mode, Verdict
 
 STOP_MARGINS = (0.01, 0.1, 0.25, 0.5)
 LEAST = (0.0, 0.125, 0.25, 0.5)
@@ -65,8 +65,8 @@ def measure(model: str, candidates: list[Candidate]) -> dict[str, list[list[floa
 
 def decode(engine: str, model: str, candidates: list[Candidate]) -> list[Verdict]:
     """Verdicts with margins, in a process of its own."""
-    from orchestrator.hf_verifier import HfVerifier
-    from orchestrator.vllm_verifier import VllmVerifier
+    from orchestrator.verifiers.hf_verifier import HfVerifier
+    from orchestrator.verifiers.vllm_verifier import VllmVerifier
 
     context = 8 + max(len(c.prompt_KD) + len(c.token_ids) for c in candidates)
     verifier = {"hf": HfVerifier, "vllm": VllmVerifier}[engine](model, revision=None, dtype="bfloat16", context=context)

@@ -18,9 +18,9 @@ import torch
 from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
-from orchestrator.nodes import Home, home
-from orchestrator.solver_actor import Advance, SolverInfo
-from orchestrator.verifier import Candidate, Verdict
+from orchestrator.cluster.nodes import Home, home
+from orchestrator.fleet.solver_actor import Advance, SolverInfo
+from orchestrator.verifiers.contract import Candidate, Verdict
 
 D = 256
 """Hidden size of the prompts: the pocket model's."""

@@ -29,23 +29,23 @@ from engine.frozen_lm import TokenRule
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
-from orchestrator import fleet
+from orchestrator.console.progress import make_reporter
 from orchestrator.corpus import open_corpus
-from orchestrator.driver import Driver
-from orchestrator.fleet import Worker
-from orchestrator.in_flight import InFlight
-from orchestrator.intake import Accepted, Intake
-from orchestrator.ledger import Ledger
-from orchestrator.metrics import Metrics
-from orchestrator.placement import CPU_TOKEN_BUDGET
-from orchestrator.progress import make_reporter
-from orchestrator.retry import make_retry
-from orchestrator.roster import Roster
-from orchestrator.rows import RowContext
-from orchestrator.run_log import RunLog
-from orchestrator.solver_actor import Advance
-from orchestrator.watch import Watch
-from orchestrator.work_queue import State, WorkQueue
+from orchestrator.corpus.intake import Accepted, Intake
+from orchestrator.fleet import workers
+from orchestrator.fleet.roster import Roster
+from orchestrator.fleet.solver_actor import Advance
+from orchestrator.fleet.workers import Worker
+from orchestrator.results.in_flight import InFlight
+from orchestrator.results.ledger import Ledger
+from orchestrator.results.run_log import RunLog
+from orchestrator.run.driver import Driver
+from orchestrator.run.metrics import Metrics
+from orchestrator.run.rows import RowContext
+from orchestrator.run.watch import Watch
+from orchestrator.sizing.placement import CPU_TOKEN_BUDGET
+from orchestrator.work.retry import make_retry
+from orchestrator.work.work_queue import State, WorkQueue
 
 NUM_VECTORS = 8
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=default)
     args = parser.parse_args()
     record = {"cores": os.cpu_count(), "bytes_a_target": bytes_moved(), "runs": [], "calls": None}
-    fleet.connect(None, dashboard=False)
+    workers.connect(None, dashboard=False)
     for num_solvers in args.solvers:
         record["runs"].append(measure(args.targets, num_solvers))
         print({key: value for key, value in record["runs"][-1].items() if key != "mib_by_done"}, flush=True)

@@ -22,7 +22,7 @@ import ray
 from rich.console import Console
 
 from engine.recipe import Recipe, load_recipe
-from orchestrator import fleet
+from orchestrator.fleet import workers
 from tune_spaces.hold_out import compare
 from tune_spaces.objective import OBJECTIVES, figures
 from tune_spaces.opened import Opened, open_pool
@@ -55,9 +55,9 @@ def recover(plant: str, seed: int, options: TuneOptions, opened: Opened, console
     assert best is not None, "some trial is complete"
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
     sample = opened.sample
-    ours, theirs = (fleet.get(opened.solve(each, sample.tune)) for each in (recipe, GOOD))
-    held_out = compare(*(fleet.get(opened.solve(each, sample.hold_out)) for each in (recipe, GOOD)))
-    planted = figures(fleet.get(opened.solve(options.base, sample.tune)))
+    ours, theirs = (workers.get(opened.solve(each, sample.tune)) for each in (recipe, GOOD))
+    held_out = compare(*(workers.get(opened.solve(each, sample.hold_out)) for each in (recipe, GOOD)))
+    planted = figures(workers.get(opened.solve(options.base, sample.tune)))
     return {
         "plant": plant,
         "seed": seed,
@@ -85,7 +85,7 @@ def main() -> None:
     options = TuneOptions(corpus, ROOT / "recovery", settings, space("quick"), GOOD, engine=asked.engine)
     console = Console()
     rows = []
-    fleet.connect(None, dashboard=False)
+    workers.connect(None, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as folder:
             opened = open_pool(options, require_sound(options), Path(folder) / "outcomes.jsonl", console)

@@ -18,9 +18,9 @@ from bench.recipes import ROOT
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Target
-from orchestrator.driver import ANSWERS_A_TURN, OPEN_PER_SOLVER, OPEN_WINDOW, SLICE_S
-from orchestrator.retry import make_retry
-from orchestrator.work_queue import WorkQueue
+from orchestrator.run.driver import ANSWERS_A_TURN, OPEN_PER_SOLVER, OPEN_WINDOW, SLICE_S
+from orchestrator.work.retry import make_retry
+from orchestrator.work.work_queue import WorkQueue
 
 TABLE = 4096
 """Read positions of the table of a solver that is not there."""

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from bench.audit import Audit
 from bench.recipes import ROOT
-from orchestrator.ledger import Ledger
-from orchestrator.run_log import read_events
+from orchestrator.results.ledger import Ledger
+from orchestrator.results.run_log import read_events
 
 LEASE_S = 30
 """What a suspended actor costs. A busy machine takes ten seconds over a call now and then."""

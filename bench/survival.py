@@ -32,11 +32,11 @@ from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.solver import Solver
-from orchestrator import fleet
-from orchestrator.ladder import RUNGS, Proof, climb
-from orchestrator.progress import make_reporter
-from orchestrator.verifier import SLACK_TOKENS, Candidate
-from orchestrator.verifier_actor import EngineSpec
+from orchestrator.console.progress import make_reporter
+from orchestrator.fleet import workers
+from orchestrator.fleet.verifier_actor import EngineSpec
+from orchestrator.proof.ladder import RUNGS, Proof, climb
+from orchestrator.verifiers.contract import SLACK_TOKENS, Candidate
 
 RESULTS = ROOT / "bench" / "results"
 MARGINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -82,7 +82,7 @@ def entry(proof: Proof) -> dict:
 
 def prove(candidates: list[Candidate], margins: list[float], spec: EngineSpec, beam_every: int) -> dict[str, dict]:
     """The verdicts of both engines."""
-    fleet.connect(None, dashboard=False)
+    workers.connect(None, dashboard=False)
     reporter = make_reporter(Console(), len(candidates))
     every = slice(None, None, beam_every)
     proofs = {

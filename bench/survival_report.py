@@ -11,7 +11,7 @@ import jinja2
 
 from bench.ablation import wilson
 from bench.recipes import ROOT
-from orchestrator.ladder import BEAMS, MARGIN_BINS, NOISE_SIGMAS
+from orchestrator.proof.ladder import BEAMS, MARGIN_BINS, NOISE_SIGMAS
 
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import ray
 
 from bench.recipes import ROOT
-from orchestrator import fleet
-from orchestrator.judge import Judge
-from orchestrator.reproof import ReproofOptions, read_claims
+from orchestrator.fleet import workers
+from orchestrator.proof.judge import Judge
+from orchestrator.proof.reproof import ReproofOptions, read_claims
 
 
 def main() -> None:
@@ -29,10 +29,10 @@ def main() -> None:
     args = parser.parse_args()
     claims = read_claims(args.folder)
     candidates, found_s = claims.candidates, claims.record.seconds
-    fleet.connect(None, dashboard=False)
+    workers.connect(None, dashboard=False)
     started = time.monotonic()
     with Judge(claims.spec(ReproofOptions(args.folder)), "cost") as judge:
-        fleet.get(judge.actor.ready.remote())
+        workers.get(judge.actor.ready.remote())
         start_s = time.monotonic() - started
         seconds = []
         for _ in range(2):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.ledger import Ledger
-from orchestrator.run_record import require_record
-from orchestrator.summary import print_summary, print_table, summarise
+from orchestrator.results.ledger import Ledger
+from orchestrator.results.run_record import require_record
+from orchestrator.results.summary import print_summary, print_table, summarise
 
 NUM_ROWS = 16
 

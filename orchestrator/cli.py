@@ -15,12 +15,13 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from orchestrator import flags, interrupts
-from orchestrator.errors import FleetError, StorageError, UserError
-from orchestrator.location import parse_location
-from orchestrator.ray_start import require_joinable
-from orchestrator.submit import DASHBOARD, RUNTIME_ENV
-from orchestrator.terminal import make_console, never_fail_to_encode, one_line, say
+from orchestrator import flags
+from orchestrator.cluster.ray_start import require_joinable
+from orchestrator.cluster.submit import DASHBOARD, RUNTIME_ENV
+from orchestrator.console.errors import FleetError, StorageError, UserError
+from orchestrator.console.terminal import make_console, never_fail_to_encode, one_line, say
+from orchestrator.process import interrupts
+from orchestrator.storage.location import parse_location
 
 app = typer.Typer(
     name="verbatim",
@@ -105,10 +106,10 @@ def run(
         require_joinable(address)
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
-        from orchestrator import reproof
-        from orchestrator import run as runner
         from orchestrator.corpus import Reading, short_name
-        from orchestrator.summary import print_summary, print_table
+        from orchestrator.proof import reproof
+        from orchestrator.results.summary import print_summary, print_table
+        from orchestrator.run import command as runner
 
         texts = parse_location(corpus, "CORPUS")
         usual = Path("runs") / f"{short_name(texts)}-{Path(model).name}"
@@ -156,8 +157,8 @@ def verify(
     """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""
     with told_in_one_line():
         require_joinable(address)
-        from orchestrator import reproof
-        from orchestrator.verifier import Mode
+        from orchestrator.proof import reproof
+        from orchestrator.verifiers.contract import Mode
 
         options = reproof.ReproofOptions(parse_location(folder), engine, dtype, Mode(beams, batch_size), address)
         ignored = {"--json": as_json, "--beams": beams > 1, "--batch-size": batch_size is not None}
@@ -190,9 +191,9 @@ def decode(
 ) -> None:
     """Show what a stored prompt says under each strategy, beside its target, and how sure each token is."""
     with told_in_one_line():
-        from orchestrator.sight import look
-        from orchestrator.sight_view import print_sight
-        from orchestrator.strategies import choose
+        from orchestrator.decode.sight import look
+        from orchestrator.decode.sight_view import print_sight
+        from orchestrator.decode.strategies import choose
 
         strategies = choose(strategy or ["greedy"], set_ or [])
         print_sight(look(parse_location(folder), id, strategies=strategies, dtype=dtype), console, as_json=as_json)
@@ -208,7 +209,7 @@ def export(
 ) -> None:
     """Take stored prompts elsewhere: safetensors, and requests to a vLLM server. Changes nothing in DIR."""
     with told_in_one_line():
-        from orchestrator.export import export as export_prompts
+        from orchestrator.export.folder import export as export_prompts
 
         place = parse_location(out, "--out")
         if not isinstance(place, Path):
@@ -221,7 +222,7 @@ def export(
 def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
     """How far a run is, from its files alone."""
     with told_in_one_line():
-        from orchestrator.status import print_status, read_status
+        from orchestrator.results.status import print_status, read_status
 
         print_status(read_status(parse_location(folder)), console, as_json=as_json)
 
@@ -238,7 +239,7 @@ def submit(
     """Run on a Ray cluster from outside it: send `verbatim run CORPUS ...` as a job, follow it, end as it ends."""
     with told_in_one_line():
         from engine.recipe import load_recipe, recipe_path
-        from orchestrator import submit as sending
+        from orchestrator.cluster import submit as sending
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
@@ -285,8 +286,8 @@ def doctor(
     """Look at this machine and at a model, without loading its weights. Ends 0 if a run would work."""
     with told_in_one_line():
         from engine.model_source import ModelSource
-        from orchestrator.doctor import examine
-        from orchestrator.finding import print_findings
+        from orchestrator.doctor.finding import print_findings
+        from orchestrator.doctor.machine import examine
 
         findings = examine(ModelSource(model, revision), engine, loads=load)
         print_findings(findings, console, as_json=as_json)

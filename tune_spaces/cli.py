@@ -10,8 +10,8 @@ import typer
 
 from orchestrator import flags
 from orchestrator.cli import app, console, told_in_one_line
-from orchestrator.location import parse_location
-from orchestrator.ray_start import require_joinable
+from orchestrator.cluster.ray_start import require_joinable
+from orchestrator.storage.location import parse_location
 
 __all__ = ["app"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.outcome import Outcome
+from orchestrator.pool.outcome import Outcome
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.outcome import Outcome
+from orchestrator.pool.outcome import Outcome
 
 Figures = dict[str, object]
 Direction = Literal["minimize", "maximize"]

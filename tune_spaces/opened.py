@@ -17,19 +17,19 @@ from engine.frozen_lm import TokenRule
 from engine.model_source import ModelError
 from engine.recipe import Recipe
 from engine.slots import Job
-from orchestrator import fleet
-from orchestrator.calibrating import settled_plan
+from orchestrator.cluster.nodes import nodes
+from orchestrator.console.errors import FleetError, UserError
+from orchestrator.console.terminal import say
 from orchestrator.corpus import Corpus
-from orchestrator.errors import FleetError, UserError
-from orchestrator.failures import reason
-from orchestrator.intake import Intake
-from orchestrator.nodes import nodes
-from orchestrator.placement import place
-from orchestrator.room import need_of_corpus
-from orchestrator.slot_pool import PoolSpec, PoolText
-from orchestrator.slot_pool_actor import SlotPoolActor
-from orchestrator.solver_actor import SolverInfo
-from orchestrator.terminal import say
+from orchestrator.corpus.intake import Intake
+from orchestrator.fleet import workers
+from orchestrator.fleet.solver_actor import SolverInfo
+from orchestrator.measured.calibrating import settled_plan
+from orchestrator.pool.slot_pool import PoolSpec, PoolText
+from orchestrator.pool.slot_pool_actor import SlotPoolActor
+from orchestrator.process.failures import reason
+from orchestrator.sizing.placement import place
+from orchestrator.sizing.room import need_of_corpus
 from tune_spaces.options import TuneOptions
 from tune_spaces.record import TuneRecord
 from tune_spaces.sample import Sample, draw_sample
@@ -127,12 +127,12 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
     info, engine = _loaded(pool, console)
     plan = settled_plan(
-        lambda: fleet.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
+        lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
     taken = Intake(corpus, tokens, recipe, plan, served_length=room.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
-    known = fleet.get(pool.open.remote(texts))
+    known = workers.get(pool.open.remote(texts))
     if known:
         say(console, f"{known} outcomes are known from before")
     return Opened(pool, sample, options.record(corpus, info.fingerprint, dtype, engine, plan.points))
@@ -142,6 +142,6 @@ def _loaded(pool: Any, console: Console) -> tuple[SolverInfo, str]:
     """What the pool holds, once it is loaded; deaths on the way are told."""
     described = pool.describe.remote()
     while not ray.wait([described], timeout=NEWS_S)[0]:
-        for line in fleet.get(pool.news.remote()):
+        for line in workers.get(pool.news.remote()):
             say(console, line)
-    return fleet.get(described)
+    return workers.get(described)

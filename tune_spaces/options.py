@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.recipe import Recipe
 from orchestrator.corpus import Corpus, Reading
-from orchestrator.fleet_options import FleetOptions
-from orchestrator.location import Location, absolute
+from orchestrator.fleet.options import FleetOptions
+from orchestrator.storage.location import Location, absolute
 from tune_spaces.record import PlanPoints, TuneRecord
 from tune_spaces.spaces import Preset, Space
 

@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from engine.recipe import Recipe
 from engine.settings import complaint
 from engine.strict import Strict
-from orchestrator import folder_lock
-from orchestrator.differences import differences
-from orchestrator.errors import UserError
-from orchestrator.storage import open_storage
+from orchestrator.console.errors import UserError
+from orchestrator.results.differences import differences
+from orchestrator.storage import folder_lock, open_storage
 
 FILE = "tune.json"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from engine.slots import Job
-from orchestrator.errors import UserError
-from orchestrator.intake import Accepted, Taken
+from orchestrator.console.errors import UserError
+from orchestrator.corpus.intake import Accepted, Taken
 
 MIN_RUNG = 4
 """Texts in the first rung: with three, no outcome is as unlikely as the test asks for (1/8 against 0.1)."""

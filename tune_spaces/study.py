@@ -18,8 +18,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import UserError
-from orchestrator.torn_line import cut_torn_line
+from orchestrator.console.errors import UserError
+from orchestrator.storage.torn_line import cut_torn_line
 from tune_spaces.objective import Objective
 
 FILE = "study.journal"

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.terminal import cell, cut_off, say
+from orchestrator.console.terminal import cell, cut_off, say
 from tune_spaces.study import ended_trials
 
 NUM_SHOWN = 10

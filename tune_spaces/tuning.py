@@ -20,11 +20,11 @@ from ray import tune
 from rich.console import Console
 
 from engine.recipe import Recipe, load_recipe
-from orchestrator import fleet
+from orchestrator.console.errors import UserError
+from orchestrator.console.terminal import say
 from orchestrator.corpus import Corpus, open_corpus
-from orchestrator.errors import UserError
-from orchestrator.folder_lock import sole_writer
-from orchestrator.terminal import say
+from orchestrator.fleet import workers
+from orchestrator.storage.folder_lock import sole_writer
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
@@ -93,7 +93,7 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
         if (finished := _finished(options, corpus)) is not None:
             say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
-        dashboard = fleet.connect(options.address, dashboard=options.dashboard)
+        dashboard = workers.connect(options.address, dashboard=options.dashboard)
         if dashboard:
             say(console, f"Ray dashboard: http://{dashboard}")
         try:
@@ -216,7 +216,7 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     hold_out = opened.sample.hold_out
     if recipe.hash == options.base.hash or not hold_out:
         return Tuned(study, recipe, None)
-    comparison = compare(*fleet.get([opened.solve(each, hold_out) for each in (recipe, options.base)]))
+    comparison = compare(*workers.get([opened.solve(each, hold_out) for each in (recipe, options.base)]))
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
 
 

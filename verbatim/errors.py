@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from engine.model_source import ModelError
 from engine.settings import SettingsError
-from orchestrator.errors import UserError
+from orchestrator.console.errors import UserError
 
 FLAG = re.compile(r"--(?P<name>[a-z]+(?:-[a-z]+)*)(?: (?P<value>[^\s;,:)]+)(?=[;,:)]|$))?")
 """A flag, and what follows it where that ends a clause: a value."""

@@ -24,9 +24,11 @@ from engine.frozen_lm import DTYPES, TokenRule
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
-from orchestrator.calibrating import settled_plan
-from orchestrator.intake import Intake, Taken, easiest_first
-from orchestrator.margin_control import (
+from orchestrator.corpus.intake import Intake, Taken, easiest_first
+from orchestrator.fleet.resident_solver import ResidentSolver
+from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
+from orchestrator.measured.calibrating import settled_plan
+from orchestrator.measured.margin_control import (
     EnginePair,
     candidates_of,
     compare,
@@ -35,17 +37,15 @@ from orchestrator.margin_control import (
     save_noise,
     with_margin_for,
 )
-from orchestrator.memory import Memory
-from orchestrator.placement import Placement
-from orchestrator.resident_solver import ResidentSolver
-from orchestrator.retry import make_retry
-from orchestrator.room import Room, Tenancy, room_in
-from orchestrator.rows import RowContext, result_row
-from orchestrator.run_record import ModelRecord, RunRecord
-from orchestrator.sharing import Need
-from orchestrator.verifier import Mode
-from orchestrator.verifier_actor import ENGINES, EngineSpec
-from orchestrator.work_queue import WorkQueue
+from orchestrator.process.memory import Memory
+from orchestrator.results.run_record import ModelRecord, RunRecord
+from orchestrator.run.rows import RowContext, result_row
+from orchestrator.sizing.placement import Placement
+from orchestrator.sizing.room import Room, Tenancy, room_in
+from orchestrator.sizing.sharing import Need
+from orchestrator.verifiers.contract import Mode
+from orchestrator.work.retry import make_retry
+from orchestrator.work.work_queue import WorkQueue
 from verbatim.errors import VerbatimError, in_python_words
 from verbatim.loop import Loop
 from verbatim.progress import Progress

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from engine.solver import Solver
-from orchestrator.intake import Accepted, Taken
-from orchestrator.resident_solver import Advance, ResidentSolver
-from orchestrator.work_queue import TERMINAL, Item, State, WorkQueue
+from orchestrator.corpus.intake import Accepted, Taken
+from orchestrator.fleet.resident_solver import Advance, ResidentSolver
+from orchestrator.work.work_queue import TERMINAL, Item, State, WorkQueue
 from verbatim.progress import Progress
 from verbatim.proof import Judging
 

@@ -15,9 +15,9 @@ import subprocess
 import sys
 from typing import IO, Any
 
-from orchestrator.errors import FleetError, UserError
-from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
-from orchestrator.verifier_actor import EngineSpec, start_verifier
+from orchestrator.console.errors import FleetError, UserError
+from orchestrator.fleet.verifier_actor import EngineSpec, start_verifier
+from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 
 LENGTH = struct.Struct("<Q")
 END_S = 20.0

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from transformers.utils import logging as transformers_logging
 
 from engine.frozen_lm import DTYPES
-from orchestrator.errors import UserError
-from orchestrator.reproof import Reproof
-from orchestrator.verifier import GREEDY, Candidate, Mode, Verdict
-from orchestrator.verifier_actor import ENGINES, EngineSpec, start_verifier
+from orchestrator.console.errors import UserError
+from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec, start_verifier
+from orchestrator.proof.reproof import Reproof
+from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 from verbatim.other_process import OtherProcess
 
 _LOADED: "weakref.WeakSet[Engines]" = weakref.WeakSet()

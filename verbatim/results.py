@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.ledger import SCHEMA, Row
-from orchestrator.location import parse_location
-from orchestrator.run_record import RunRecord
-from orchestrator.stored_prompt import stored_candidate
-from orchestrator.terminal import printable
-from orchestrator.verifier import Mode
+from orchestrator.console.terminal import printable
+from orchestrator.results.ledger import SCHEMA, Row
+from orchestrator.results.run_record import RunRecord
+from orchestrator.results.stored_prompt import stored_candidate
+from orchestrator.storage.location import parse_location
+from orchestrator.verifiers.contract import Mode
 from verbatim.errors import VerbatimError, in_python_words
 from verbatim.saving import save
 from verbatim.shaped import shaped

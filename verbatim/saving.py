@@ -7,10 +7,10 @@ from collections import Counter
 
 from engine.capacity import VectorPlan
 from engine.recipe import Recipe
-from orchestrator import run_record
-from orchestrator.ledger import SCHEMA_VERSION, Ledger, Row
-from orchestrator.location import Location
-from orchestrator.run_record import ModelRecord, RunRecord
+from orchestrator.results import run_record
+from orchestrator.results.ledger import SCHEMA_VERSION, Ledger, Row
+from orchestrator.results.run_record import ModelRecord, RunRecord
+from orchestrator.storage.location import Location
 from verbatim.errors import VerbatimError
 
 CORPUS = "python"

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from orchestrator.ledger import SCHEMA, Ledger
-from orchestrator.location import Location, connect, parse_location
-from orchestrator.run_record import RunRecord, require_record
+from orchestrator.results.ledger import SCHEMA, Ledger
+from orchestrator.results.run_record import RunRecord, require_record
+from orchestrator.storage.location import Location, connect, parse_location
 from orchestrator.storage.protocol import RESULTS
 from verbatim.errors import VerbatimError, in_python_words
 from verbatim.results import Result, frame

@@ -1,13 +1,13 @@
 """Writes verbatim.json, the Grafana board of a run: `python deploy/grafana/make_board.py`.
 
-Owns: panels and their queries. Must not know: how a metric comes about; its name is from orchestrator/metrics.py.
+Owns: panels and their queries. Must not know: how a metric comes about; its name is from orchestrator/run/metrics.py.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.metrics import METRICS
+from orchestrator.run.metrics import METRICS
 
 FILE = Path(__file__).with_name("verbatim.json")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

@@ -6,14 +6,14 @@ Owns: which reader a file has. Must not know: what readers do.
 from pathlib import PurePosixPath
 from typing import Any
 
+from orchestrator.console.errors import UserError
 from orchestrator.corpus.arrow_rows import FILE_MAGIC, ArrowRows
 from orchestrator.corpus.csv_rows import QUOTES, CsvRows
 from orchestrator.corpus.json_rows import JsonRows
 from orchestrator.corpus.parquet_rows import ParquetRows
 from orchestrator.corpus.rows import Rows
 from orchestrator.corpus.text import TextRows, begins_with, opened
-from orchestrator.errors import UserError
-from orchestrator.location import STDIN, Location, name_of
+from orchestrator.storage.location import STDIN, Location, name_of
 
 FORMATS = {
     "parquet": (".parquet", ".pq", ".parq"),

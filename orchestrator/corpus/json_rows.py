@@ -13,7 +13,7 @@ import pyarrow as pa
 from orchestrator.corpus.columns import strings
 from orchestrator.corpus.rows import Complaint, Pairs
 from orchestrator.corpus.text import MAX_LINE, begins_with, chunks, lines, opened
-from orchestrator.location import first_line
+from orchestrator.storage.location import first_line
 
 SHAPE = "a JSON corpus is one object a line, or one array of objects"
 BLANK = re.compile(r"\s*")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.console.errors import UserError
 from orchestrator.corpus import formats
 from orchestrator.corpus.parts import Part, find_parts, fingerprint_of
 from orchestrator.corpus.rows import DAMAGE, Complaint, Pairs, Rows
-from orchestrator.errors import UserError
-from orchestrator.location import Location, first_line, open_input
+from orchestrator.storage.location import Location, first_line, open_input
 
 TEXT_COLUMNS = ("text", "sentence", "content", "target")
 """Columns taken for the text when none is named, in this order."""

@@ -12,9 +12,9 @@ from hashlib import blake2b
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from orchestrator.console.errors import UserError
 from orchestrator.corpus import formats
-from orchestrator.errors import UserError
-from orchestrator.location import (
+from orchestrator.storage.location import (
     STDIN,
     Location,
     files_below,

@@ -4,8 +4,8 @@
 keeps a second run away.
 """
 
-from orchestrator.location import Location
 from orchestrator.storage.local import LocalFolder
+from orchestrator.storage.location import Location
 from orchestrator.storage.objects import ObjectStore
 from orchestrator.storage.protocol import Storage
 

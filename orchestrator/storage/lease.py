@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from orchestrator.errors import StorageError, UserError
-from orchestrator.folder_lock import FILE as LOCK
+from orchestrator.console.errors import StorageError, UserError
+from orchestrator.storage.folder_lock import FILE as LOCK
 from orchestrator.storage.protocol import Storage
 
 LEASE_S = 30.0

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.fail_points import fail_point
-from orchestrator.folder_lock import sole_writer
+from orchestrator.process.fail_points import fail_point
+from orchestrator.storage.folder_lock import sole_writer
 from orchestrator.storage.protocol import RESULTS
-from orchestrator.torn_line import cut_torn_line
+from orchestrator.storage.torn_line import cut_torn_line
 
 
 class LocalFolder:

@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, suppress
 import pyarrow as pa
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from orchestrator.errors import StorageError, Superseded, UserError
-from orchestrator.location import EXTRAS, asking, connect, protocol_of
+from orchestrator.console.errors import StorageError, Superseded, UserError
 from orchestrator.storage import lease
+from orchestrator.storage.location import EXTRAS, asking, connect, protocol_of
 from orchestrator.storage.protocol import RESULTS
 
 MANIFEST = "manifest"

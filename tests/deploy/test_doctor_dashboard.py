@@ -10,8 +10,8 @@ import pytest
 from ray.util import get_node_ip_address
 from rich.console import Console
 
-from orchestrator import doctor
-from orchestrator.finding import print_findings
+from orchestrator.doctor import machine
+from orchestrator.doctor.finding import print_findings
 
 
 class Dashboard(BaseHTTPRequestHandler):
@@ -53,26 +53,26 @@ def says(monkeypatch, answer: object) -> None:
 def test_a_dashboard_without_authentication_on_an_outer_address_is_found(monkeypatch, port, outer_ip):
     says(monkeypatch, {"authentication_mode": "disabled"})
     url = f"http://{outer_ip}:{port}"
-    assert doctor.find_open_dashboard([url]) == url
+    assert machine.find_open_dashboard([url]) == url
 
 
 def test_a_dashboard_with_a_token_on_loopback_or_not_rays_is_not(monkeypatch, port, outer_ip):
     says(monkeypatch, {"authentication_mode": "disabled"})
-    assert doctor.find_open_dashboard([f"http://127.0.0.1:{port}", f"http://localhost:{port}"]) is None
+    assert machine.find_open_dashboard([f"http://127.0.0.1:{port}", f"http://localhost:{port}"]) is None
     for answer in ({"authentication_mode": "token"}, {}, [], None):
         says(monkeypatch, answer)
-        assert doctor.find_open_dashboard([f"http://{outer_ip}:{port}"]) is None
+        assert machine.find_open_dashboard([f"http://{outer_ip}:{port}"]) is None
 
 
 def test_nothing_is_found_where_nobody_listens(outer_ip):
-    assert doctor.find_open_dashboard([f"http://{outer_ip}:9", "http://[broken"[:7], "http://"]) is None
+    assert machine.find_open_dashboard([f"http://{outer_ip}:9", "http://[broken"[:7], "http://"]) is None
 
 
 def test_the_warning_says_what_to_do_and_a_run_would_still_work(monkeypatch, port, outer_ip):
     says(monkeypatch, {"authentication_mode": "disabled"})
-    monkeypatch.setattr(doctor, "DASHBOARD_PORT", port)
+    monkeypatch.setattr(machine, "DASHBOARD_PORT", port)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    finding = doctor._dashboard()
+    finding = machine._dashboard()
     assert finding.is_fine and finding.is_warning
     told = io.StringIO()
     print_findings([finding], Console(file=told))
@@ -83,4 +83,4 @@ def test_the_warning_says_what_to_do_and_a_run_would_still_work(monkeypatch, por
 def test_a_dashboard_that_the_environment_names_is_looked_at(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://ray.example.org")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert doctor._dashboard_urls()[1:] == ["https://ray.example.org"]
+    assert machine._dashboard_urls()[1:] == ["https://ray.example.org"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import doctor
+from orchestrator.doctor import machine
 from tests.deploy.conftest import ROOT
 from tests.ray_cluster import Cluster, ray_cluster
 
@@ -50,4 +50,4 @@ def test_without_the_token_there_is_one_line(cluster, tmp_path):
 
 
 def test_doctor_has_nothing_against_a_dashboard_on_loopback(cluster):
-    assert doctor.find_open_dashboard([cluster.url]) is None
+    assert machine.find_open_dashboard([cluster.url]) is None

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from ray.job_submission import JobStatus
 
-from orchestrator import submit
 from orchestrator.cli import _parse_run
-from orchestrator.errors import UserError
+from orchestrator.cluster import submit
+from orchestrator.console.errors import UserError
 
 CORPUS = "corpora/demo.parquet"
 OUT = ("--out", "/results/demo")

@@ -6,9 +6,9 @@ from multiprocessing import get_context
 
 import pytest
 
-from orchestrator.hf_verifier import HfVerifier
-from orchestrator.verifier import Candidate, Verdict
-from orchestrator.vllm_verifier import VllmVerifier
+from orchestrator.verifiers.contract import Candidate, Verdict
+from orchestrator.verifiers.hf_verifier import HfVerifier
+from orchestrator.verifiers.vllm_verifier import VllmVerifier
 from tests.engine.jobs import job_of, solve
 from tests.tiny import CONTEXT, FAMILIES, NARROW
 

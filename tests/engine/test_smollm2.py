@@ -14,8 +14,8 @@ from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target, make_target
-from orchestrator.verifier import Candidate
-from orchestrator.verifier_actor import EngineSpec, make_verifier
+from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
+from orchestrator.verifiers.contract import Candidate
 
 
 @pytest.fixture

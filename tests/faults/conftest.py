@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from bench.audit import Audit
-from orchestrator import fail_points
-from orchestrator.run_log import read_events
+from orchestrator.process import fail_points
+from orchestrator.results.run_log import read_events
 from tests.faults import driver
 from tests.ray_cluster import Cluster, ray_cluster
 

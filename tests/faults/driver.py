@@ -8,7 +8,7 @@ import resource
 import signal
 from pathlib import Path
 
-import orchestrator.run  # noqa: F401  # what the command imports when it runs
+import orchestrator.run.command  # noqa: F401  # what the command imports when it runs
 from orchestrator.cli import app
 
 

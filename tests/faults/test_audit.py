@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.audit import Audit
-from orchestrator.ledger import Ledger
-from orchestrator.rows import result_row
-from orchestrator.run_log import RunLog
+from orchestrator.results.ledger import Ledger
+from orchestrator.results.run_log import RunLog
+from orchestrator.run.rows import result_row
 from tests.orchestrator.made_up import ROW_CONTEXT, run_record, verified_item
 
 TEXTS = {id: f"text of {id}" for id in "abcd"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.ledger import Ledger
-from orchestrator.work_queue import MAX_LOST_WORKERS
+from orchestrator.results.ledger import Ledger
+from orchestrator.work.work_queue import MAX_LOST_WORKERS
 from tests.faults.conftest import TEXTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

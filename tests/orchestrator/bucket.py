@@ -11,10 +11,11 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from orchestrator import fail_points, location
-from orchestrator.errors import Superseded
-from orchestrator.ledger import Ledger
-from orchestrator.rows import result_row
+from orchestrator.console.errors import Superseded
+from orchestrator.process import fail_points
+from orchestrator.results.ledger import Ledger
+from orchestrator.run.rows import result_row
+from orchestrator.storage import location
 from tests.orchestrator.made_up import ROW_CONTEXT, verified_item
 
 IDS = tuple("abcdefghijklmnopqrstuvwx")

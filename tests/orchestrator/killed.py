@@ -8,9 +8,9 @@ import resource
 import signal
 from pathlib import Path
 
-from orchestrator import fail_points
-from orchestrator.ledger import Ledger
-from orchestrator.rows import result_row
+from orchestrator.process import fail_points
+from orchestrator.results.ledger import Ledger
+from orchestrator.run.rows import result_row
 from tests.orchestrator.made_up import ROW_CONTEXT, verified_item
 
 IDS = tuple("abcdefg")

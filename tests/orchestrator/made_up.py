@@ -10,10 +10,10 @@ from engine.certificate import Certificate
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.target import Target
-from orchestrator.rows import RowContext
-from orchestrator.run_record import ModelRecord, RunRecord
-from orchestrator.verifier import Verdict
-from orchestrator.work_queue import Item, State
+from orchestrator.results.run_record import ModelRecord, RunRecord
+from orchestrator.run.rows import RowContext
+from orchestrator.verifiers.contract import Verdict
+from orchestrator.work.work_queue import Item, State
 
 K, D, T = 2, 3, 5
 """Vectors, hidden size and target tokens of everything here."""

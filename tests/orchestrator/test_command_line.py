@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_line(verbatim, tmp_path, monkeypatch):
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "part"))
 
-    monkeypatch.setattr("orchestrator.status.read_status", no_room)
+    monkeypatch.setattr("orchestrator.results.status.read_status", no_room)
     outcome = verbatim("status", tmp_path)
     assert outcome.code == 2
     assert (

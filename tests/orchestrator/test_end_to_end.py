@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine import pocket
-from orchestrator.ladder import NOISE_SIGMAS, RUNGS
-from orchestrator.ledger import SCHEMA, Ledger
+from orchestrator.proof.ladder import NOISE_SIGMAS, RUNGS
+from orchestrator.results.ledger import SCHEMA, Ledger
 from tests.orchestrator.made_up import flip_a_bit_of_the_prompts, noise_like
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

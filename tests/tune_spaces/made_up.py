@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 
 from engine.recipe import Recipe
-from orchestrator.outcome import Outcome
+from orchestrator.pool.outcome import Outcome
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.record import TuneRecord
 from tune_spaces.search import SafeOptunaSearch

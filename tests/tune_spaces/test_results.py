@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.recipe import Recipe, load_recipe
-from orchestrator.errors import UserError
+from orchestrator.console.errors import UserError
 from tests.tune_spaces.made_up import NUM_TEXTS, outcome, report, search_on, study_in, tune_record
 from tune_spaces import results
 from tune_spaces.hold_out import compare

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engine.slots import Job
 from engine.target import Invalid, Refusal
-from orchestrator.errors import UserError
-from orchestrator.intake import Accepted, Refused
+from orchestrator.console.errors import UserError
+from orchestrator.corpus.intake import Accepted, Refused
 from tests.orchestrator.made_up import job
 from tune_spaces.sample import MIN_RUNG, Sample, draw_sample
 

@@ -5,7 +5,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from orchestrator.errors import UserError
+from orchestrator.console.errors import UserError
 from tests.tune_spaces.made_up import NUM_TEXTS, report, search_on, study_in
 from tune_spaces.study import FILE, adopt_orphans, ended_trials, winner
 

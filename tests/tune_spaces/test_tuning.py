@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from engine.recipe import Recipe, load_recipe
-from orchestrator.outcome import OutcomeFile
+from orchestrator.pool.outcome import OutcomeFile
 from tune_spaces.objective import figures
 from tune_spaces.spaces import space
 from tune_spaces.study import ended_trials, winner

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.recipe import Recipe
-from orchestrator.ledger import SCHEMA_VERSION, Ledger, Row
-from orchestrator.run_record import ModelRecord, RunRecord
+from orchestrator.results.ledger import SCHEMA_VERSION, Ledger, Row
+from orchestrator.results.run_record import ModelRecord, RunRecord
 
 WORDS = "the sea was calm and a white whale rose slowly near our old ship in morning light".split()
 NO_ROW: Row = {"reason": None, "proof": None, "exact": False, "text_exact": False, "rung": None}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import verbatim
-from orchestrator.ledger import SCHEMA
+from orchestrator.results.ledger import SCHEMA
 from tests.tiny import HIDDEN_SIZE
 
 TEXTS = ["Call me Ishmael.", "", "I would prefer not to."]
@@ -140,7 +140,7 @@ def test_an_equal_recipe_is_the_same_by_name_by_path_and_as_an_object():
 
 
 def test_results_are_saved_as_a_run_that_the_command_line_takes(results, tmp_path):
-    from orchestrator.reproof import read_claims
+    from orchestrator.proof.reproof import read_claims
 
     results.save(tmp_path / "saved")
     assert len(read_claims(tmp_path / "saved").rows) == 2

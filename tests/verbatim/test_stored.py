@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 import verbatim
-from orchestrator.ledger import Ledger
+from orchestrator.results.ledger import Ledger
 from tests.verbatim.made_up import made_row, make_run
 
 K, D = 3, 5

@@ -1,0 +1,1 @@
+"""`verbatim decode`: what a stored prompt says, and how it is shown."""

@@ -1,0 +1,1 @@
+"""`verbatim doctor`: would a run work here, on this machine and on this model."""

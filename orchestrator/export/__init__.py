@@ -1,0 +1,1 @@
+"""`verbatim export`: stored prompts as files that other programs read."""

@@ -1,0 +1,100 @@
+"""The README of an exported folder.
+
+Owns: its words. Must not know: how the files are made.
+"""
+
+import shlex
+
+from engine.model_source import NAMED
+from orchestrator.results.run_record import RunRecord
+
+NAMED_PATH = "ModelSource({name!r}).path"
+NAMED_SERVE = (
+    '"$(python -c \'from engine.model_source import ModelSource; print(ModelSource("{name}").path)\')" '
+    "--served-model-name {name}"
+)
+"""Where a model that is no folder and no hub's lies, in Python and as `vllm serve` takes it."""
+
+TEMPLATE = """# {num_prompts} soft prompts for {name}
+
+Under greedy decoding each of these prompts makes the frozen model say one exact text, if the index calls it `exact`.
+They were made by `verbatim run` and written here by `verbatim export`.
+
+| | |
+|---|---|
+| model | {name}, revision {revision} |
+| fingerprint of its weights | {fingerprint} (taken in {solver_dtype}) |
+| hidden size | {hidden_size} |
+| verified by | {engine}, in {engine_dtype}, from float32 prompts |
+| prompts here | {dtype}{rounded} |
+
+A prompt means something to this model alone. `min_margin` in the index is the smallest lead, in logits, of a target
+token over its best rival: the larger, the safer the text is in other numerics.
+
+- `prompts.safetensors`: one tensor (num_vectors, {hidden_size}) a text.
+- `index.jsonl`: one line a text: `tensor` (its name there), `id`, `text`, `token_ids`, `num_vectors`, `min_margin`,
+  `exact` (the verifier's word, with its `engine` and `engine_dtype`), `max_tokens` (how many to ask for, the
+  end-of-text token included).
+- `vllm_requests.jsonl`: in the same order, the body of a request to vLLM's `/v1/completions`.
+
+Decode plainly: a model's `generation_config.json` may ask for sampling or penalise repetition, and may list further end
+tokens. The calls below switch all of that off: the likeliest token, again and again, up to the tokenizer's own
+end-of-text token.
+
+## transformers
+
+```python
+import json
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{imports}
+
+path = {model}
+tokenizer = AutoTokenizer.from_pretrained(path, revision={revision!r})
+end = tokenizer.eos_token_id
+plain = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)  # in place of the model's own settings
+model = AutoModelForCausalLM.from_pretrained(
+    path, revision={revision!r}, dtype=torch.{engine_dtype}, generation_config=plain
+)
+prompts = load_file("prompts.safetensors")
+for entry in map(json.loads, open("index.jsonl")):
+    embeds = prompts[entry["tensor"]][None].to(model.dtype)
+    mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+    ids = model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=entry["max_tokens"])
+    print(tokenizer.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False))
+```
+
+## vLLM
+
+```
+vllm serve {serve} --enable-prompt-embeds --dtype {engine_dtype} --generation-config vllm
+head -n 1 vllm_requests.jsonl | curl -s http://localhost:8000/v1/completions -H "Content-Type: application/json" -d @-
+```
+
+Where `vllm serve` does not start (the CPU build 0.32), `python -m vllm.entrypoints.openai.api_server --model` takes the
+same arguments. A server that takes prompt embeddings should take them from people you trust: it unpacks tensors that
+they send.
+"""
+
+
+def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
+    """How to use the files beside it, with this run's own names."""
+    model = record.model
+    is_named = model.name in NAMED
+    flag = f" --revision {model.revision}" if model.revision else ""
+    return TEMPLATE.format(
+        num_prompts=num_prompts,
+        name=model.name,
+        revision=model.revision or "main",
+        fingerprint=model.fingerprint,
+        solver_dtype=model.solver_dtype,
+        hidden_size=model.hidden_size,
+        engine=record.engine,
+        engine_dtype=record.engine_dtype,
+        dtype=dtype,
+        rounded="" if dtype == "float32" else ", rounded from float32",
+        model=NAMED_PATH.format(name=model.name) if is_named else repr(model.name),
+        imports="\n\nfrom engine.model_source import ModelSource" if is_named else "",
+        serve=NAMED_SERVE.format(name=model.name) if is_named else f"{shlex.quote(model.name)}{flag}",
+    )

@@ -1,0 +1,1 @@
+"""The actors: solvers and verifiers, started, replaced, let go."""

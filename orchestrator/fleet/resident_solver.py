@@ -1,0 +1,243 @@
+"""A resident solver: one frozen model in memory behind a few small methods, in an actor or in the user's own process.
+
+Owns: nothing but the engine's solver. Must not know: Ray, the queue, the verifier, files of a run.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from engine.capacity import Calibration, VectorPlan
+from engine.checkpoint import from_bytes, to_bytes
+from engine.decoding import greedy
+from engine.difficulty import DIFFICULTIES
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
+from engine.probes import Probe, make_probes
+from engine.recipe import Recipe
+from engine.slots import Attempt, Job
+from engine.solver import Solver
+from engine.target import Target
+from orchestrator.measured.plan_cache import load_plan, save_plan
+from orchestrator.process.fail_points import fail_point
+from orchestrator.process.failures import told_at_start
+from orchestrator.process.memory import (
+    bound_this_process,
+    held_by_this_process,
+    is_out_of_memory,
+    peak_since_last_asked,
+    reclaim,
+)
+from orchestrator.sizing.table_size import SolverRoom, TableSize
+
+CALIBRATION_SLICE_S = 2.0
+"""Seconds after which a calibration tells how far it is."""
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """What a solver actor holds.
+
+    Attributes:
+        fingerprint: of the weights as they are resident.
+        device_name: as the driver calls it.
+    """
+
+    fingerprint: str
+    hidden_size: int
+    device_name: str
+    dtype: str
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory ran out during a pass; the table is half as large from here on.
+
+    Attributes:
+        too_large: key of the attempt that was alone in the table, if one was and could not be passed in parts.
+    """
+
+    too_large: str | None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What one call of `advance` did.
+
+    Attributes:
+        attempts: those that ended.
+        num_slots: slots still in the table.
+        num_steps: passes over the table.
+        num_tokens: positions passed forward and backward.
+        seconds: wall time inside the call.
+        token_budget: read positions of the table from here on.
+        spent: positions that each attempt still under way has taken, by job key.
+        checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
+        given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
+        shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
+    """
+
+    attempts: list[Attempt]
+    num_slots: int
+    num_steps: int
+    num_tokens: float
+    seconds: float
+    token_budget: int
+    spent: dict[str, float] = field(default_factory=dict)
+    checkpoints: dict[str, bytes] = field(default_factory=dict)
+    given_back: tuple[str, ...] = ()
+    shortage: Shortage | None = None
+
+
+class ResidentSolver:
+    """Holds a frozen model and a slot table; its owner feeds it and takes attempts away."""
+
+    def __init__(self, source: ModelSource, room: SolverRoom, *, dtype: str, device: str, num_threads: int):
+        self._source, self._room = source, room
+        self._dtype, self._device, self._num_threads = dtype, device, num_threads
+
+    def load_model(self) -> None:
+        """Load the model.
+
+        Raises:
+            UserError, ModelError: why it cannot be had.
+        """
+        name, dtype, device, room = self._source.name, self._dtype, self._device, self._room
+        with told_at_start(
+            f"--model {name}: cannot be loaded in {dtype} on {device}", f"`verbatim doctor --model {name}` says more"
+        ):
+            fail_point("solver.loads", name)
+            torch.set_num_threads(self._num_threads)
+            if room.num_bytes:
+                bound_this_process(room.num_bytes)
+            self._lm = FrozenLM.load(self._source, device=device, dtype=dtype, served_length=room.served_length)
+            self._solver = Solver(self._lm, token_budget=room.token_budget)
+            self._table = TableSize(room.token_budget, room.token_budget)
+            self._weights_bytes = held_by_this_process(device)
+            device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+            self._calibration: Calibration | None = None
+            self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
+
+    @property
+    def num_tokens(self) -> float:
+        """Positions passed forward and backward so far."""
+        return self._solver.num_tokens
+
+    def describe(self) -> SolverInfo:
+        """What is resident here."""
+        return self._info
+
+    def plan(self, recipe: Recipe, seconds: float) -> VectorPlan | float:
+        """The model's vector plan, from the cache or from a calibration of at most `seconds`.
+
+        While that goes on, what is left of them: to be asked again, which takes it further.
+        """
+        plan = load_plan(self._lm.fingerprint, recipe, seconds)
+        if plan is None:
+            self._calibration = self._calibration or Calibration(self._solver, recipe, seconds)
+            plan = self._calibration.advance(CALIBRATION_SLICE_S)
+            if plan is None:
+                return self._calibration.seconds_left
+            self._calibration = None
+            save_plan(self._lm.fingerprint, recipe, plan)
+        return plan
+
+    def probes(self, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:
+        """Solved samples with their margins, to compare another engine with."""
+        return make_probes(self._solver, recipe, plan)
+
+    def difficulty(self, name: str, targets: list[Target]) -> list[float]:
+        """A number for each target, higher where it looks harder."""
+        return DIFFICULTIES[name](self._lm, targets)
+
+    def advance(
+        self,
+        jobs: list[Job],
+        seconds: float,
+        checkpoints: dict[str, bytes] | None = None,
+        *,
+        keeps: bool = False,
+        give_back: Collection[str] = (),
+        on_step: Callable[[Solver], None] = lambda _: None,
+    ) -> Advance:
+        """Let attempts go, take jobs in, then step for about `seconds`, or until nothing is left to do.
+
+        Args:
+            checkpoints: by job key, what some of the jobs go on from.
+            keeps: whether checkpoints of what is under way are asked for.
+            give_back: keys of attempts to let go of; one that has ended is an attempt like any other.
+            on_step: told after every step, where both are in one process.
+        """
+        let_go = self._solver.withdraw(give_back)
+        for job in jobs:
+            fail_point("solver.takes", job.target.id)
+            content = (checkpoints or {}).get(job.key)
+            if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
+                self._solver.restore(job, checkpoint.states)
+            else:
+                self._solver.submit(job)
+        started = time.monotonic()
+        steps, tokens = self._solver.num_steps, self._solver.num_tokens
+        attempts: list[Attempt] = []
+        shortage = None
+        while shortage is None and not self._solver.is_idle and time.monotonic() - started < seconds:
+            ended, shortage = self._step()
+            on_step(self._solver)
+            attempts += [self._listen(attempt) for attempt in ended]
+        fail_point("solver.before_answer")
+        kept = self._solver.checkpoints() if keeps else []
+        if shortage is not None:
+            kept = self._solver.withdraw(self._solver.keys)
+        return Advance(
+            attempts,
+            num_slots=len(self._solver.active),
+            num_steps=self._solver.num_steps - steps,
+            num_tokens=self._solver.num_tokens - tokens,
+            seconds=time.monotonic() - started,
+            token_budget=self._solver.token_budget,
+            spent=self._solver.spent(),
+            checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
+            given_back=tuple(c.job.key for c in let_go),
+            shortage=shortage,
+        )
+
+    def _step(self) -> tuple[list[Attempt], Shortage | None]:
+        """One step of the solver; where memory runs out, a table of half the size."""
+        try:
+            attempts = self._solver.step()
+            self._table.step()
+            self._measure()
+            self._solver.token_budget = self._table.positions
+            return attempts, None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        reclaim()
+        jobs = [slot.job for slot in self._solver.active] or [self._solver.waiting[0].job]
+        if not self._table.halve([(job.key, job.num_positions) for job in jobs]):
+            return [], Shortage(too_large=jobs[0].key)
+        self._solver.token_budget = self._table.positions
+        return [], Shortage(too_large=None)
+
+    def _measure(self) -> None:
+        """On a GPU what the passes of this step took decides what the table may be."""
+        room = self._room
+        if room.num_bytes and not room.is_budget_fixed:
+            taken = peak_since_last_asked() - self._weights_bytes
+            free = room.num_bytes - self._weights_bytes
+            self._table.measure(self._solver.largest_pass, taken, free, room.most_positions)
+
+    def _listen(self, attempt: Attempt) -> Attempt:
+        """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""
+        if attempt.is_candidate or not torch.isfinite(attempt.prompt_KD).all():
+            return attempt
+        try:
+            said = greedy(self._lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return attempt
+        return replace(attempt, generated_ids=tuple(said))

@@ -1,0 +1,1 @@
+"""Resident solvers and a verifier for whoever has a recipe to try."""

@@ -1,0 +1,1 @@
+"""What one operating-system process has and meets: memory, signals, standard input, reasons why it died."""

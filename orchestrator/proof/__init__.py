@@ -1,0 +1,1 @@
+"""`verbatim verify`: stored prompts proved again, and how much they withstand."""

@@ -1,0 +1,1 @@
+"""`verbatim run`: from options to a finished folder."""

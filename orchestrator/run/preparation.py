@@ -1,0 +1,103 @@
+"""Before a run: what it is asked for, and everything that can be checked without a model in memory.
+
+Owns: options, checks that write nothing, what they find. Must not know: actors, the loop.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from engine.frozen_lm import TokenRule
+from engine.recipe import Recipe
+from orchestrator.console.errors import UserError
+from orchestrator.corpus import Corpus, Reading, open_corpus
+from orchestrator.corpus.intake import Intake
+from orchestrator.fleet.options import FleetOptions
+from orchestrator.results import run_record
+from orchestrator.results.ledger import Ledger
+from orchestrator.results.run_log import LEVELS
+from orchestrator.results.run_record import RunRecord
+from orchestrator.storage.digest_set import DigestSet
+from orchestrator.storage.location import STDIN, Location, absolute
+
+
+@dataclass(frozen=True)
+class RunOptions(FleetOptions):
+    """What the command line asks for.
+
+    Attributes:
+        log_level: least that goes to the folder's log, one of `LEVELS`.
+    """
+
+    corpus: Location
+    out: Location
+    recipe: Recipe
+    reading: Reading = field(default_factory=Reading)
+    log_level: str = "info"
+
+
+@dataclass
+class Prepared:
+    """A run whose input and folder have been checked; nothing is started or written yet."""
+
+    options: RunOptions
+    corpus: Corpus
+    tokens: TokenRule
+    ledger: Ledger
+    record: RunRecord | None
+    committed: DigestSet = field(default_factory=DigestSet)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def prepare(options: RunOptions) -> Prepared:
+    """Check everything that can be checked without a model in memory.
+
+    Raises:
+        UserError, ModelError: bad input or configuration; nothing has been written.
+    """
+    options.require_known()
+    if options.log_level not in LEVELS:
+        raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
+    record = run_record.read_record(options.out)
+    corpus = open_corpus(options.corpus, options.reading)
+    tokens = TokenRule.load(options.source)
+    if record is not None:
+        _require_same_run(record, options, corpus)
+    _require_room(options.recipe, tokens)
+    ledger = Ledger(options.out)
+    # Counted in the rows: a call that was killed may have committed more than it wrote down. Also, damage is found now.
+    counts = Counter(row["status"] for row in ledger.read(["status"]))
+    prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids(), counts)
+    if not prepared.committed:
+        Intake(corpus, tokens, options.recipe).require_a_target()
+    return prepared
+
+
+def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) -> None:
+    differences = record.differences(
+        options.recipe,
+        model=options.source.name,
+        revision=options.source.revision,
+        corpus=absolute(options.corpus),
+        text_column=corpus.text_column,
+        id_column=corpus.id_column,
+    )
+    if differences:
+        raise UserError(
+            f"--out {options.out}: holds another run ({'; '.join(differences)}); "
+            "choose another folder, or ask for the same"
+        )
+    remedy = "pipe the same in again" if options.corpus == STDIN else "put the old files back"
+    if record.corpus_fingerprint not in (None, corpus.fingerprint):  # None: the record is from before there was one
+        raise UserError(
+            f"corpus {options.corpus}: has changed, or is read another way, since the run in {options.out} began; "
+            f"{remedy} and ask for the same --format and --csv-quotes, or choose another --out"
+        )
+
+
+def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
+    if recipe.num_vectors != "auto" and recipe.num_vectors >= tokens.context:
+        raise UserError(
+            f"num_vectors = {recipe.num_vectors}: leaves no room for a text in a context of {tokens.context}; lower it"
+        )
+    if recipe.end_of_text and tokens.end_id is None:
+        raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")

@@ -1,0 +1,73 @@
+"""A run's own record: made when its models are loaded, brought up to date as rows are committed.
+
+Owns: which fact of a run goes into which field. Must not know: files, actors, the loop.
+"""
+
+from collections import Counter
+
+from engine.capacity import VectorPlan
+from orchestrator.fleet.solver_actor import SolverInfo
+from orchestrator.fleet.verifier_actor import EngineSpec
+from orchestrator.results import run_record
+from orchestrator.results.ledger import SCHEMA_VERSION
+from orchestrator.results.run_record import ModelRecord, RunRecord
+from orchestrator.run.driver import Driver
+from orchestrator.run.preparation import Prepared
+from orchestrator.storage.location import absolute
+from orchestrator.work.work_queue import State
+
+
+def new_record(
+    prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, spec: EngineSpec, stop_margin: float
+) -> RunRecord:
+    """The record of a run that begins, or goes on."""
+    options, earlier = prepared.options, prepared.record
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        state="running",
+        corpus=absolute(options.corpus),
+        corpus_fingerprint=prepared.corpus.fingerprint,
+        text_column=prepared.corpus.text_column,
+        id_column=prepared.corpus.id_column,
+        num_rows=prepared.corpus.num_rows,
+        model=ModelRecord(
+            name=options.source.name,
+            revision=options.source.revision,
+            fingerprint=info.fingerprint,
+            hidden_size=info.hidden_size,
+            context=prepared.tokens.context,
+            served_length=spec.context,
+            solver_dtype=info.dtype,
+            device=info.device_name,
+        ),
+        recipe=options.recipe,
+        recipe_hash=options.recipe.hash,
+        seed=options.recipe.seed,
+        vector_plan=list(plan.points) if plan else None,
+        engine=engine,
+        engine_dtype=spec.dtype,
+        stop_margin=stop_margin,
+        versions=run_record.installed_versions(),
+        python=run_record.python_version(),
+        started=earlier.started if earlier else run_record.now(),
+        updated=run_record.now(),
+        counts=dict(prepared.counts),
+        retries=earlier.retries if earlier else {},
+        seconds=earlier.seconds if earlier else 0.0,
+    )
+
+
+def touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) -> None:
+    """Bring `run.json` up to date: state, counts and retries over all calls, seconds."""
+    earlier = prepared.record
+    counts = dict(prepared.counts)
+    for status, count in driver.queue.counts.items():
+        if status in (State.PENDING, State.LEASED, State.CANDIDATE):
+            continue
+        counts[str(status)] = counts.get(str(status), 0) + count
+    record.state = state
+    record.counts = counts
+    record.retries = dict(driver.watch.retries + Counter(earlier.retries if earlier else {}))
+    record.updated = run_record.now()
+    record.seconds = (earlier.seconds if earlier else 0.0) + driver.seconds
+    record.write(prepared.options.out)

@@ -1,0 +1,1 @@
+"""Who gets how much memory, and where: served lengths, tables, caches, devices."""
