@@ -44,8 +44,9 @@ from orchestrator.run.metrics import Metrics
 from orchestrator.run.rows import RowContext
 from orchestrator.run.watch import Watch
 from orchestrator.sizing.placement import CPU_TOKEN_BUDGET
+from orchestrator.work.item import State
 from orchestrator.work.retry import make_retry
-from orchestrator.work.work_queue import State, WorkQueue
+from orchestrator.work.work_queue import WorkQueue
 
 NUM_VECTORS = 8
 

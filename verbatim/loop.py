@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from engine.solver import Solver
 from orchestrator.corpus.intake import Accepted, Taken
 from orchestrator.fleet.resident_solver import Advance, ResidentSolver
-from orchestrator.work.work_queue import TERMINAL, Item, State, WorkQueue
+from orchestrator.work.item import TERMINAL, Item, State
+from orchestrator.work.work_queue import WorkQueue
 from verbatim.progress import Progress
 from verbatim.proof import Judging
 

@@ -32,8 +32,9 @@ from orchestrator.pool.outcome import Outcome, OutcomeFile
 from orchestrator.sizing.placement import Placement
 from orchestrator.storage.torn_line import cut_torn_line
 from orchestrator.verifiers.contract import Verdict
+from orchestrator.work.item import Item, State
 from orchestrator.work.retry import make_retry
-from orchestrator.work.work_queue import TOO_LARGE, Item, State, WorkQueue
+from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
 
 SLICE_S = 0.2
 """Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""

@@ -34,7 +34,8 @@ from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import RowContext, result_row
 from orchestrator.run.watch import Watch
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.work_queue import TOO_LARGE, State, WorkQueue
+from orchestrator.work.item import State
+from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
 
 SLICE_S = 2.0
 """Seconds a solver computes before it reports."""

@@ -14,7 +14,7 @@ from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.driver import Driver
 from orchestrator.run.preparation import Prepared
 from orchestrator.storage.location import absolute
-from orchestrator.work.work_queue import State
+from orchestrator.work.item import State
 
 
 def new_record(

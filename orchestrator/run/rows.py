@@ -12,7 +12,7 @@ from engine.monitors import monitor
 from engine.slots import Attempt
 from orchestrator.results.ledger import Row
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.work_queue import Item
+from orchestrator.work.item import Item
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from orchestrator.results.ledger import Row
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.metrics import Metrics
 from orchestrator.verifiers.contract import Candidate, Verdict
-from orchestrator.work.work_queue import TERMINAL, State, WorkQueue
+from orchestrator.work.item import TERMINAL, State
+from orchestrator.work.work_queue import WorkQueue
 
 
 @dataclass(frozen=True)

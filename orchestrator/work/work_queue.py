@@ -1,6 +1,7 @@
 """The work queue: every text's state, as a pure state machine.
 
-Owns: states, transitions, retries, what becomes a row. Must not know: Ray, vLLM, files, clocks, models.
+Owns: transitions, retries, the lines of those that wait, what becomes a row. Must not know: Ray, vLLM, files, clocks,
+models.
 
     pending -> leased -> candidate -> verified
        ^         |  |        |
@@ -15,15 +16,15 @@ A lost worker casts suspicion on every text it held. Suspects go out again to wo
 small groups, then each alone, so that the text that took the workers down is poisoned and its neighbours are not.
 """
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, KeysView, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from itertools import islice
 
 from engine.slots import Attempt, Job
-from engine.target import Refusal, Target
+from engine.target import Refusal
 from orchestrator.verifiers.contract import Candidate, Verdict
+from orchestrator.work.holdings import Holdings, require_holder
+from orchestrator.work.item import Item, State, TransitionError, positions
 
 MAX_LOST_WORKERS = 3
 """Workers a text may take down before it is set aside as poisoned: among others, among few, and alone."""
@@ -32,74 +33,6 @@ SUSPECT_SHARE = 8
 """A lost worker's texts go out again in groups this many times smaller. Assumption."""
 
 TOO_LARGE = "does not fit into a solver's memory, not even alone"
-
-
-class State(StrEnum):
-    PENDING = "pending"
-    LEASED = "leased"
-    CANDIDATE = "candidate"
-    VERIFIED = "verified"
-    REJECTED = "rejected"
-    UNSOLVED = "unsolved"
-    INVALID = "invalid"
-    POISONED = "poisoned"
-
-
-TERMINAL = frozenset({State.VERIFIED, State.REJECTED, State.UNSOLVED, State.INVALID, State.POISONED})
-
-
-class TransitionError(AssertionError):
-    """An event that the item's state does not allow: a fault of ours, or a late duplicate."""
-
-
-@dataclass
-class Item:
-    """One text on its way through the run.
-
-    Attributes:
-        id: its job's key.
-        row: its position in the corpus.
-        job: the attempt that is next or under way; None for an invalid row.
-        worker: who holds the lease, while there is one.
-        attempt: the last attempt that came back.
-        verdict: the last verdict.
-        reason: why it ended without being verified.
-        checkpoint: what the attempt under way can go on from, on another worker or after a restart.
-    """
-
-    row: int
-    id: str
-    text: object
-    state: State
-    job: Job | None = None
-    worker: str | None = None
-    attempt: Attempt | None = None
-    verdict: Verdict | None = None
-    reason: str | None = None
-    checkpoint: bytes | None = None
-    num_attempts: int = 0
-    num_lost: int = 0
-    steps: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    @property
-    def target(self) -> Target:
-        assert self.job is not None, f"{self.id} is invalid and has no target"
-        return self.job.target
-
-
-@dataclass
-class Holding:
-    """What one worker holds: items by id in the order of their leases, and the read positions of them all."""
-
-    items: dict[str, Item] = field(default_factory=dict)
-    positions: int = 0
-
-    @property
-    def has_suspects(self) -> bool:
-        """Suspects are never held beside others, so that one item tells."""
-        return any(item.num_lost for item in islice(self.items.values(), 1))
 
 
 @dataclass
@@ -115,7 +48,7 @@ class WorkQueue:
     _pending: deque[str] = field(default_factory=deque)
     _suspects: deque[str] = field(default_factory=deque)
     _candidates: deque[str] = field(default_factory=deque)
-    _holdings: defaultdict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    _holdings: Holdings = field(default_factory=Holdings)
     _ended: list[Item] = field(default_factory=list)
     _counts: Counter[State] = field(default_factory=Counter)
     _positions: Counter[State] = field(default_factory=Counter)
@@ -174,7 +107,7 @@ class WorkQueue:
 
         A worker that holds nothing gets suspects first; one that holds suspects gets nothing beside them.
         """
-        holding = self._holdings[worker]
+        holding = self._holdings.of(worker)
         if max_positions <= 0 or holding.has_suspects:
             return []
         if not self._suspects or holding.items:
@@ -190,9 +123,9 @@ class WorkQueue:
         while line and max_positions > 0 and self._open[line[0]].num_lost == num_lost:
             item = self._open[line.popleft()]
             self._move(item, State.LEASED, {State.PENDING})
-            self._hold(worker, item)
-            jobs.append(_job(item))
-            max_positions -= positions(_job(item))
+            self._holdings.hold(worker, item)
+            jobs.append(item.due)
+            max_positions -= positions(item.due)
         return jobs
 
     def checkpoints(self, jobs: list[Job]) -> dict[str, bytes]:
@@ -202,7 +135,7 @@ class WorkQueue:
 
     def remember(self, worker: str, checkpoints: dict[str, bytes]) -> dict[int, bytes]:
         """Keep what a worker says its attempts can go on from; by row what was kept."""
-        held = self._holdings[worker].items
+        held = self._holdings.of(worker).items
         for id in checkpoints.keys() & held.keys():
             held[id].checkpoint = checkpoints[id]
         return {held[id].row: checkpoints[id] for id in checkpoints.keys() & held.keys()}
@@ -213,41 +146,24 @@ class WorkQueue:
 
     def held(self, worker: str) -> KeysView[str]:
         """Ids of all jobs a worker holds."""
-        return self._holdings[worker].items.keys()
+        return self._holdings.of(worker).items.keys()
 
     def leased_positions(self, worker: str) -> int:
         """Read positions of all jobs a worker holds."""
-        return self._holdings[worker].positions
+        return self._holdings.of(worker).positions
 
     def spare(self, worker: str, max_positions: float) -> list[str]:
         """The last of a worker's jobs that together stay within `max_positions`; suspects keep their worker."""
-        holding = self._holdings[worker]
-        if holding.has_suspects:
-            return []
-        ids: list[str] = []
-        for item in reversed(holding.items.values()):
-            max_positions -= positions(_job(item))
-            if max_positions < 0:
-                break
-            ids.append(item.id)
-        return ids
+        return self._holdings.of(worker).spare(max_positions)
 
     def finish(self, worker: str, attempt: Attempt) -> State:
         """A worker gives an attempt back: a candidate to judge, another try, or the end."""
         item = self._item(attempt.job.key)
-        if item.worker != worker:
-            raise TransitionError(f"{item.id}: {worker} gives back what {item.worker or 'nobody'} holds")
+        require_holder(item, worker, "gives back")
         self._require(item, {State.LEASED})
-        self._release(item)
-        item.checkpoint = None
-        item.num_lost = 0  # it came back: whatever took a worker down before, it was not this text
-        item.attempt = attempt
-        item.num_attempts += 1
-        item.steps += attempt.steps
-        item.tokens += attempt.tokens
-        item.seconds += attempt.seconds
-        item.verdict = None  # it was given on another prompt
-        if attempt.is_candidate or (attempt.is_greedy and self._is_spent(item)):
+        self._holdings.release(item)
+        item.count(attempt)
+        if attempt.is_candidate or (attempt.is_greedy and item.is_spent):
             self._move(item, State.CANDIDATE, {State.LEASED})
             self._candidates.append(item.id)
         else:
@@ -257,7 +173,7 @@ class WorkQueue:
     def take_candidates(self, limit: int) -> list[Candidate]:
         """Up to `limit` candidates that nobody judges yet, oldest first."""
         taken = [self._open[self._candidates.popleft()] for _ in range(min(limit, len(self._candidates)))]
-        return [_candidate(item.id, item.attempt) for item in taken if item.attempt]
+        return [item.candidate() for item in taken]
 
     def return_candidates(self, ids: list[str]) -> None:
         """Candidates whose judge was lost: to be judged again, nothing concluded."""
@@ -283,9 +199,9 @@ class WorkQueue:
         Args:
             checkpoints: by id, what an attempt can go on from; None leaves what is known.
         """
-        given = [item for id, item in self._holdings[worker].items.items() if id in checkpoints]
+        given = [item for id, item in self._holdings.of(worker).items.items() if id in checkpoints]
         for item in reversed(given):
-            self._release(item)
+            self._holdings.release(item)
             item.checkpoint = checkpoints[item.id] or item.checkpoint
             self._move(item, State.PENDING, {State.LEASED})
             (self._suspects if item.num_lost else self._pending).appendleft(item.id)
@@ -294,9 +210,8 @@ class WorkQueue:
     def give_up(self, worker: str, id: str, reason: str) -> State:
         """A worker cannot even begin on a text it holds: the end of it."""
         item = self._item(id)
-        if item.worker != worker:
-            raise TransitionError(f"{item.id}: {worker} gives up what {item.worker or 'nobody'} holds")
-        self._release(item)
+        require_holder(item, worker, "gives up")
+        self._holdings.release(item)
         self._end(item, State.UNSOLVED, reason)
         return item.state
 
@@ -306,11 +221,11 @@ class WorkQueue:
         Args:
             is_suspicious: whether its texts may have taken it down; its node's death is not their fault.
         """
-        held = list(self._holdings[worker].items.values())
+        held = list(self._holdings.of(worker).items.values())
         if not is_suspicious:
             return self.give_back(worker, {item.id: None for item in held})
         for item in reversed(held):
-            self._release(item)
+            self._holdings.release(item)
             item.num_lost += 1
             if item.num_lost > 1:
                 item.checkpoint = None  # perhaps it is this state that takes workers down
@@ -336,19 +251,14 @@ class WorkQueue:
         return ended
 
     def _try_again(self, item: Item, spent: State, reason: str, verdict: Verdict | None) -> None:
-        if self._is_spent(item):
+        if item.is_spent:
             self._end(item, spent, reason)
             return
         assert item.attempt is not None
-        job = self.retry(_job(item), item.attempt, verdict)
+        job = self.retry(item.due, item.attempt, verdict)
         self._move(item, State.PENDING, {State.LEASED, State.CANDIDATE}, job)
         # Straggling texts go first: they decide when a run ends.
         self._pending.appendleft(item.id)
-
-    def _is_spent(self, item: Item) -> bool:
-        """Whether no attempt follows the last one."""
-        job, attempt = _job(item), item.attempt
-        return item.num_attempts >= job.recipe.attempts or (attempt is not None and attempt.tokens >= job.budget)
 
     def _end(self, item: Item, state: State, reason: str | None) -> None:
         self._move(item, state, {State.LEASED, State.CANDIDATE})
@@ -375,32 +285,3 @@ class WorkQueue:
         if id not in self._open:
             raise TransitionError(f"{id} is not open")
         return self._open[id]
-
-    def _hold(self, worker: str, item: Item) -> None:
-        item.worker = worker
-        holding = self._holdings[worker]
-        holding.items[item.id] = item
-        holding.positions += positions(_job(item))
-
-    def _release(self, item: Item) -> None:
-        assert item.worker is not None, f"{item.id} is held by nobody"
-        holding = self._holdings[item.worker]
-        del holding.items[item.id]
-        holding.positions -= positions(_job(item))
-        item.worker = None
-
-
-def positions(job: Job) -> int:
-    """Read positions all siblings of a job take in a solver's table."""
-    return job.num_positions * job.recipe.siblings
-
-
-def _candidate(id: str, attempt: Attempt) -> Candidate:
-    """What an attempt claims; the last one may hold for greedy decoding alone, whatever was asked for."""
-    for_beams = attempt.is_candidate and attempt.job.recipe.proof == "beam"
-    return Candidate(id, attempt.prompt_KD.numpy(), attempt.job.target.token_ids, for_beams)
-
-
-def _job(item: Item) -> Job:
-    assert item.job is not None, f"{item.id} is invalid and has no job"
-    return item.job

@@ -13,7 +13,7 @@ from engine.target import Target
 from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.rows import RowContext
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.work_queue import Item, State
+from orchestrator.work.item import Item, State
 
 K, D, T = 2, 3, 5
 """Vectors, hidden size and target tokens of everything here."""

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.console.errors import UserError
 from orchestrator.results.ledger import SCHEMA, Ledger
 from orchestrator.run.rows import result_row
-from orchestrator.work.work_queue import Item, State
+from orchestrator.work.item import Item, State
 from tests.orchestrator.made_up import ROW_CONTEXT, D, T, attempt, flip_a_bit_of_the_prompts, job, verified_item
 
 PROMISED = """id text token_ids status exact engine engine_dtype generated_ids num_vectors hidden_size prompt min_margin

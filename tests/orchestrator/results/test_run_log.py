@@ -9,7 +9,7 @@ from orchestrator.results.run_log import LEVELS, MAX_VALUE, RunLog, last_event, 
 from orchestrator.results.status import print_status, read_status
 from orchestrator.run.metrics import Metrics
 from orchestrator.run.watch import Watch
-from orchestrator.work.work_queue import State
+from orchestrator.work.item import State
 from tests.orchestrator.made_up import attempt, job, run_record, verdict
 
 ODD = ["two\nlines", "bell\x07 \x1b[31mred", "\x7f\x85\u2028", '"quoted" {"a": 1}', "lone \udce9", "", "é" * 5000]

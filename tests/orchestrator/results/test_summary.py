@@ -7,7 +7,7 @@ from rich.console import Console
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.summary import print_summary, print_table, summarise
 from orchestrator.run.rows import result_row
-from orchestrator.work.work_queue import Item, State
+from orchestrator.work.item import Item, State
 from tests.orchestrator.made_up import ROW_CONTEXT, run_record, verified_item
 
 

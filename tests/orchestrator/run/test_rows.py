@@ -6,7 +6,7 @@ import pytest
 
 from engine.certificate import Certificate
 from orchestrator.run.rows import RowContext, result_row
-from orchestrator.work.work_queue import Item, State
+from orchestrator.work.item import Item, State
 from tests.orchestrator.made_up import T, attempt, job, verdict, verified_item
 
 WORDS = {1: "te", 2: "xt", 3: " o", 4: "f a", 0: ""}

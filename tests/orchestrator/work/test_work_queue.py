@@ -9,8 +9,9 @@ import pytest
 
 from engine.target import Invalid, Refusal
 from orchestrator.run.rows import result_row
+from orchestrator.work.item import State, TransitionError, positions
 from orchestrator.work.retry import make_retry
-from orchestrator.work.work_queue import MAX_LOST_WORKERS, SUSPECT_SHARE, State, TransitionError, WorkQueue, positions
+from orchestrator.work.work_queue import MAX_LOST_WORKERS, SUSPECT_SHARE, WorkQueue
 from tests.orchestrator.made_up import ROW_CONTEXT, attempt, job, verdict
 
 ALL = 10**6

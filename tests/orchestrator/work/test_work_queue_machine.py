@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.target import Invalid, Refusal
+from orchestrator.work.item import TERMINAL, State, TransitionError, positions
 from orchestrator.work.retry import make_retry
-from orchestrator.work.work_queue import MAX_LOST_WORKERS, TERMINAL, State, TransitionError, WorkQueue, positions
+from orchestrator.work.work_queue import MAX_LOST_WORKERS, WorkQueue
 from tests.orchestrator.made_up import attempt, job, verdict
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
@@ -58,7 +59,7 @@ class QueueMachine(RuleBasedStateMachine):
         items = self.queue._open.values()
         for worker in ("w0", "w1", "w2"):
             held = {item.id: item for item in items if item.worker == worker}
-            assert self.queue._holdings[worker].items == held
+            assert self.queue._holdings.of(worker).items == held
             assert self.queue.leased_positions(worker) == sum(positions(item.job) for item in held.values())
         unsolved = [item for item in items if item.state in (State.PENDING, State.LEASED)]
         assert self.queue.num_unsolved_positions == sum(positions(item.job) for item in unsolved)
