@@ -119,17 +119,9 @@ def run(
             recipe=load_recipe(recipe, set_),
             source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
-            address=address,
-            solvers=solvers,
-            solver_gpus=solver_gpus,
-            token_budget=token_budget,
-            dtype=dtype,
-            engine=engine,
-            engine_dtype=verify_dtype,
-            dashboard=dashboard,
-            lease_s=lease,
-            log_level=log_level,
-        )
+            address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
+            engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
+        )  # fmt: skip
         proof = reproof.proof_file(options.out) if ladder else None
         summary = runner.run(runner.prepare(options), console)
         if len(summary.rows) <= SMALL_TABLE:

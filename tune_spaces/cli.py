@@ -56,43 +56,26 @@ def tune(
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator.corpus import Reading, short_name
-        from tune_spaces import tuning
+        from tune_spaces import spaces, tuning
         from tune_spaces.options import TuneOptions
-        from tune_spaces.spaces import preset as load_preset
-        from tune_spaces.spaces import space as load_space
 
         source = parse_location(corpus, "CORPUS")
-        settings = load_preset(
-            preset,
-            space=space,
-            trials=trials,
-            texts=texts,
-            hold_out=hold_out,
-            budget=budget,
-            objective=objective,
-            sampler=sampler,
-            stopping=stopping,
-        )
+        settings = spaces.preset(
+            preset, space=space, trials=trials, texts=texts, hold_out=hold_out, budget=budget, objective=objective,
+            sampler=sampler, stopping=stopping,
+        )  # fmt: skip
         options = TuneOptions(
             corpus=source,
             out=out or Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
             settings=settings,
-            space=load_space(settings.space),
+            space=spaces.space(settings.space),
             base=load_recipe(recipe, set_),
-            concurrent=concurrent,
-            seed=seed,
+            concurrent=concurrent, seed=seed,
             source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
-            address=address,
-            solvers=solvers,
-            solver_gpus=solver_gpus,
-            token_budget=token_budget,
-            dtype=dtype,
-            engine=engine,
-            engine_dtype=verify_dtype,
-            dashboard=dashboard,
-            lease_s=lease,
-        )
+            address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
+            engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
+        )  # fmt: skip
         tuning.print_tuned(tuning.tune_recipe(options, console), options, console)
 
 

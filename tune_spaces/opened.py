@@ -25,7 +25,7 @@ from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
 from orchestrator.fleet.solver_actor import SolverInfo
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.pool.slot_pool import PoolSpec, PoolText
+from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.process.failures import reason
 from orchestrator.sizing.placement import place

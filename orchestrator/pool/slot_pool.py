@@ -13,26 +13,25 @@ died asks again for nothing. A recipe that is dropped frees its slots within a s
 import asyncio
 import math
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayError
 
 from engine.capacity import VectorPlan
-from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import is_nodes_fault
 from orchestrator.fleet import workers
 from orchestrator.fleet.solver_actor import Advance, SolverInfo
-from orchestrator.fleet.verifier_actor import JUDGE_BATCH, EngineSpec
+from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.workers import Worker
+from orchestrator.pool.asked import Asked, PoolSpec, PoolText, outcome_of
 from orchestrator.pool.outcome import Outcome, OutcomeFile
-from orchestrator.sizing.placement import Placement
 from orchestrator.storage.torn_line import cut_torn_line
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.item import Item, State
+from orchestrator.work.item import State
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
 
@@ -41,60 +40,6 @@ SLICE_S = 0.2
 
 JUDGE_WAIT_S = 0.8
 """Candidates are gathered this long before they are judged together."""
-
-
-@dataclass(frozen=True)
-class PoolSpec:
-    """What the pool keeps resident.
-
-    Attributes:
-        name: of the run, for the dashboard.
-        context: longest soft prompt and target together, in positions: the served length.
-        lease_s: seconds an actor may take over one call before it is replaced.
-    """
-
-    name: str
-    source: ModelSource
-    placement: Placement
-    dtype: str
-    engine: EngineSpec
-    context: int
-    lease_s: float
-
-
-@dataclass(frozen=True)
-class PoolText:
-    """A text that recipes are tried on.
-
-    Attributes:
-        job: the attempt whose vectors a recipe with K auto takes; its recipe is replaced.
-        num_passes: budget, in passes over the text with these vectors.
-    """
-
-    job: Job
-    num_passes: float
-
-    @property
-    def budget(self) -> float:
-        """In positions."""
-        return self.num_passes * self.job.num_positions
-
-
-@dataclass
-class Asked:
-    """A text under a recipe that somebody has asked for.
-
-    Attributes:
-        outcome: set when it has ended.
-        num_looks: calls that wait for it.
-        is_unwanted: its recipe was dropped; whoever asks again wants it again.
-        spent: positions of the attempt under way.
-    """
-
-    outcome: asyncio.Future[Outcome]
-    num_looks: int = 0
-    is_unwanted: bool = False
-    spent: float = 0.0
 
 
 class SlotPool:
@@ -170,7 +115,7 @@ class SlotPool:
         if self._fault is not None:
             raise self._fault
         recipe = Recipe.model_validate_json(recipe_json)
-        jobs = [self._job(recipe, id) for id in ids]
+        jobs = [self._texts[id].under(recipe) for id in ids]
         waits = {job.key: asked for job in jobs if (asked := self._ask(job))}
         for asked in waits.values():
             asked.num_looks += 1
@@ -196,11 +141,6 @@ class SlotPool:
         """Why the pool cannot go on; None while it can."""
         return self._fault
 
-    def _job(self, recipe: Recipe, id: str) -> Job:
-        text = self._texts[id]
-        job = replace(text.job, recipe=recipe, owner=recipe.hash, budget=text.budget)
-        return job if recipe.num_vectors == "auto" else replace(job, num_vectors=recipe.num_vectors)
-
     def _ask(self, job: Job) -> Asked | None:
         """Queue a text if need be; None where there is nothing to wait for."""
         if job.key in self._known or job.num_vectors + len(job.target.token_ids) > self._spec.context:
@@ -221,8 +161,7 @@ class SlotPool:
             return asked.outcome.result()
         text = self._texts[job.target.id]
         positions = self._queue.tokens(job.key) + asked.spent
-        cost = min(positions / text.job.num_positions, text.num_passes)
-        return Outcome(job.target.id, False, cost, int(positions), 0, 0, None, is_under_way=True)
+        return Outcome(job.target.id, False, text.cost(positions), int(positions), 0, 0, None, is_under_way=True)
 
     def _drop_unwanted(self) -> None:
         """Forget what nobody wants any more, as far as no solver holds it and no verifier judges it."""
@@ -342,7 +281,7 @@ class SlotPool:
         """Give outcomes to those who wait, wake the loops that have something to do."""
         self._drop_unwanted()
         for item in self._queue.drain():
-            outcome = self._outcome_of(item)
+            outcome = outcome_of(item, self._texts[item.target.id])
             if item.tokens:  # else no solver could take it, here and now
                 self._file.append(item.id.partition("/")[0], outcome)
             self._known[item.id] = outcome
@@ -350,20 +289,6 @@ class SlotPool:
         self._has_work.set()
         if self._queue.num_waiting_candidates:
             self._has_candidates.set()
-
-    def _outcome_of(self, item: Item) -> Outcome:
-        text = self._texts[item.target.id]
-        exact = item.state is State.VERIFIED
-        certificate = item.attempt.certificate if item.attempt and item.attempt.is_candidate else None
-        return Outcome(
-            id=item.target.id,
-            exact=exact,
-            cost=min(item.tokens / text.job.num_positions, text.num_passes) if exact else text.num_passes,
-            positions=item.tokens,
-            steps=item.steps,
-            attempts=item.num_attempts,
-            min_margin=certificate.min_margin if certificate else None,
-        )
 
 
 async def _next(event: asyncio.Event) -> None:

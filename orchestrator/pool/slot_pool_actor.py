@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from engine.capacity import VectorPlan
     from engine.recipe import Recipe
     from orchestrator.fleet.solver_actor import SolverInfo
-    from orchestrator.pool.slot_pool import PoolSpec, PoolText, SlotPool
+    from orchestrator.pool.asked import PoolSpec, PoolText
+    from orchestrator.pool.slot_pool import SlotPool
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)

@@ -18,7 +18,7 @@ from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverActor
 from orchestrator.fleet.verifier_actor import EngineSpec, VerifierActor
 from orchestrator.fleet.workers import Worker
-from orchestrator.pool.slot_pool import PoolSpec
+from orchestrator.pool.asked import PoolSpec
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.process import fail_points
 from orchestrator.proof.judge import Judge

@@ -13,7 +13,7 @@ from engine.slots import Job
 from engine.target import make_target
 from orchestrator.fleet import workers
 from orchestrator.fleet.verifier_actor import EngineSpec
-from orchestrator.pool.slot_pool import PoolSpec, PoolText
+from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.sizing.placement import Placement
 

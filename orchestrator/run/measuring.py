@@ -1,0 +1,95 @@
+"""What a run measures before its first text, where no earlier run left it: vectors for a text, margins between engines.
+
+Owns: asking for it, telling what is asked. Must not know: how it is measured, where it is kept.
+"""
+
+from dataclasses import dataclass
+
+from engine.capacity import VectorPlan, seconds_for
+from engine.probes import SECONDS as PROBE_S
+from engine.recipe import Recipe
+from orchestrator.console.progress import Reporter
+from orchestrator.fleet.roster import Roster
+from orchestrator.measured.calibrating import settled_plan
+from orchestrator.measured.margin_control import (
+    EngineNoise,
+    EnginePair,
+    candidates_of,
+    compare,
+    load_noise,
+    require_same_model,
+    save_noise,
+    with_margin_for,
+)
+from orchestrator.run.hiring import Hired
+from orchestrator.run.preparation import Prepared
+from orchestrator.verifiers.contract import Mode
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known before the first text.
+
+    Attributes:
+        plan: vectors by length; None where the recipe fixes them.
+        engine: name and version of the verifier's engine.
+        recipe: with the margin that this engine asks for.
+    """
+
+    plan: VectorPlan | None
+    engine: str
+    recipe: Recipe
+
+
+def measure(prepared: Prepared, hired: Hired, reporter: Reporter) -> Measured:
+    """Measure what the recipe leaves open.
+
+    Raises:
+        UserError: solver and verifier do not compute the same model.
+    """
+    options, info, roster = prepared.options, hired.info, hired.roster
+    plan = _vector_plan(prepared, roster, reporter)
+    engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
+    pair = EnginePair(options.source.name, info.fingerprint, info.device_name, hired.dtype, engine, hired.spec.dtype)
+    noise = _engine_noise(options.recipe, plan, pair, roster, reporter)
+    recipe = with_margin_for(options.recipe, noise)
+    if noise is not None:
+        reporter.say(f"engines differ by up to {noise.largest:.2g} logits; margin asked for: {recipe.stop_margin:.2g}")
+    return Measured(plan, engine, recipe)
+
+
+def _vector_plan(prepared: Prepared, roster: Roster, reporter: Reporter) -> VectorPlan | None:
+    recipe, num_done = prepared.options.recipe, len(prepared.committed)
+    if recipe.num_vectors != "auto":
+        return None
+    seconds = seconds_for(prepared.corpus.num_rows - num_done)
+    return settled_plan(
+        lambda: roster.ask(lambda solver: solver.plan.remote(recipe, seconds)),
+        seconds,
+        reporter.say,
+        lambda detail: reporter.update(num_done, detail),
+    )
+
+
+def _engine_noise(
+    recipe: Recipe, plan: VectorPlan | None, pair: EnginePair, roster: Roster, reporter: Reporter
+) -> EngineNoise | None:
+    """How far the two engines' margins lie apart, from the cache or from a handful of texts.
+
+    Raises:
+        UserError: they do not compute the same model.
+    """
+    if recipe.noise_factor == 0:
+        return None
+    noise = load_noise(pair.key)
+    if noise is None:
+        apart = "measuring how far the two engines' margins lie apart"
+        reporter.say(f"{apart}: about {PROBE_S:.0f} s at most, kept for the next run")
+        probes = roster.ask(lambda solver: solver.probes.remote(recipe, plan))
+        candidates = candidates_of(probes)
+        verdicts = roster.ask_verifier(lambda verifier: verifier.judge.remote(candidates, Mode(margins=True)))
+        noise = compare(probes, verdicts)
+        require_same_model(probes, noise, pair)
+        if noise is not None:
+            save_noise(pair.key, noise)
+    return noise
