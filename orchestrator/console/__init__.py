@@ -1,1 +1,1 @@
-"""What a person at a terminal is told: errors in one line, progress, texts that nothing in a terminal acts on."""
+"""What a person at a terminal is told: errors in one line, progress, texts made harmless."""

@@ -1,1 +1,1 @@
-"""What one operating-system process has and meets: memory, signals, standard input, reasons why it died."""
+"""What one process has and meets: memory, signals, standard input, reasons why it died."""

@@ -1,1 +1,1 @@
-"""What is to be done about each text, as pure state: the queue, and what a second attempt does differently."""
+"""What is to be done about each text: the queue, as pure state, and what a second attempt does differently."""
