@@ -37,7 +37,7 @@ from engine.slots import Job
 from engine.solver import Solver
 from orchestrator.fleet import workers
 from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
-from orchestrator.sizing.placement import CPU_TOKEN_BUDGET
+from orchestrator.sizing.sharing import KINDS
 from orchestrator.verifiers.contract import Candidate
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.opened import open_pool
@@ -65,7 +65,7 @@ def ordinary_trial(config: dict[str, Any], *, trials: list[list[Job]], context: 
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     started = time.monotonic()
     lm = FrozenLM.load(ModelSource())
-    solver = Solver(lm, token_budget=CPU_TOKEN_BUDGET)
+    solver = Solver(lm, token_budget=KINDS["cpu"].most_positions)
     verifier = make_verifier(EngineSpec("vllm", ModelSource().path, None, "float32", context))
     loaded = time.monotonic()
     attempts = solver.solve(trials[config["number"]])

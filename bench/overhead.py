@@ -43,7 +43,7 @@ from orchestrator.run.driver import Driver
 from orchestrator.run.metrics import Metrics
 from orchestrator.run.rows import RowContext
 from orchestrator.run.watch import Watch
-from orchestrator.sizing.placement import CPU_TOKEN_BUDGET
+from orchestrator.sizing.sharing import KINDS
 from orchestrator.work.item import State
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
@@ -97,7 +97,7 @@ def make_driver(folder: Path, num_targets: int, num_solvers: int, jobs_a_call: i
         context=RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens)),
         reporter=make_reporter(Console(file=open(os.devnull, "w")), num_targets),
         watch=Watch(Metrics("bench"), RunLog(out)),
-        token_budget=CPU_TOKEN_BUDGET,
+        token_budget=KINDS["cpu"].most_positions,
         on_commit=lambda driver: None,
     )
 
