@@ -64,20 +64,20 @@ def ask(pool, *overrides: str, texts: tuple[int, ...] = (0, 1)):
 COMPANY = [
     [*recipe, "max_steps=12", "attempts=1"]
     for recipe in (
-        *([f"optim.lr={i / 10}", f"loss.name={loss}"] for i in range(1, 9) for loss in ("hinge", "squared_hinge")),
-        *([f"optim.beta1={i / 20}", "num_vectors=3"] for i in range(8)),
-        *([f"optim.beta1={i / 20}", "context.name=two_pass"] for i in range(7)),
+        *([f"optim.lr={i / 10}", f"loss.name={loss}"] for i in (2, 5) for loss in ("hinge", "squared_hinge")),
+        *([f"optim.beta1={i / 20}", "num_vectors=3"] for i in (1, 9)),
+        *([f"optim.beta1={i / 20}", "context.name=two_pass"] for i in (1, 9)),
     )
 ]
-"""31 recipes of unlike losses, rates, lengths and ways of reading, for the first dozen steps."""
+"""Recipes of unlike losses, rates, lengths and ways of reading, for the first dozen steps."""
 
 
-def test_a_recipe_comes_to_the_same_alone_and_beside_31_others(pool, start, tmp_path):
+def test_a_recipe_comes_to_the_same_alone_and_beside_others(pool, start, tmp_path):
     alone = ray.get(ask(pool, "optim.lr=0.5"))
     busy, _ = start(tmp_path / "outcomes.jsonl", "busy")
     company = [ask(busy, *changes) for changes in COMPANY]
     beside = ray.get(ask(busy, "optim.lr=0.5"))
-    assert len(company) == 31 and all(outcome.exact for outcome in alone)
+    assert len(company) == 8 and all(outcome.exact for outcome in alone)
     for mine, theirs in zip(alone, beside, strict=True):
         assert replace(mine, min_margin=None) == replace(theirs, min_margin=None)
         assert mine.min_margin == pytest.approx(theirs.min_margin, abs=MARGIN_TOLERANCE)

@@ -35,7 +35,9 @@ def many(solved, random_prompts):  # noqa: F811
     """More than two batches, exact and not exact ones mixed."""
     some = [*solved, *random_prompts]
     return [
-        Candidate(f"{c.id}/{n}", c.prompt_KD, c.token_ids) for n in range(3 * JUDGE_BATCH // len(some)) for c in some
+        Candidate(f"{c.id}/{n}", c.prompt_KD, c.token_ids)
+        for n in range(2 * JUDGE_BATCH // len(some) + 1)
+        for c in some
     ]
 
 
@@ -90,18 +92,13 @@ def test_an_engine_that_keeps_dying_ends_in_an_error_and_no_verdict(many):
 def test_the_ladder_tells_for_every_prompt_what_it_withstood(solved, random_prompts, capsys):  # noqa: F811
     from rich.console import Console
 
-    candidates = [*solved, random_prompts[0]]
-    proof = climb(candidates, [1.0, 0.6, 0.3, 0.0], SPEC, make_reporter(Console(), len(candidates)))
+    candidates = [solved[0], random_prompts[0]]
+    proof = climb(candidates, [1.0, 0.0], SPEC, make_reporter(Console(), len(candidates)))
     assert list(proof.passed) == [rung.name for rung in RUNGS]
-    assert proof.passed["greedy_float32"] == proof.passed["greedy_float32_alone"] == [True, True, True, False]
+    assert proof.passed["greedy_float32"] == proof.passed["greedy_float32_alone"] == [True, False]
     assert not any(exact[-1] for exact in proof.passed.values())
     assert proof.noise_radius[-1] != proof.noise_radius[-1]
-    assert [(low, num_prompts) for low, num_prompts, _ in proof.by_margin()] == [
-        (0.0, 1),
-        (0.25, 1),
-        (0.5, 1),
-        (1.0, 1),
-    ]
+    assert [(low, num_prompts) for low, num_prompts, _ in proof.by_margin()] == [(0.0, 1), (1.0, 1)]
     assert not proof.is_all_exact()
 
 
