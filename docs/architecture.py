@@ -20,7 +20,7 @@ FLOORS = (
     ("verbatim",),
     ("tune_spaces",),
     ("cli",),
-    ("pool", "run", "proof", "doctor", "decode", "export"),
+    ("pool", "run", "proof", "doctor", "decode", "export", "report"),
     ("fleet",),
     ("sizing",),
     ("corpus", "cluster", "work", "measured", "results"),
@@ -78,11 +78,11 @@ STATIONS = (
 
 INK, GREY, FAULT, PAPER = "#1c2733", "#8a97a6", "#a3341c", "#ffffff"
 FILLS = {"cli": "#e8f0e4", "verbatim": "#e8f0e4", "tune_spaces": "#e8f0e4", "engine": "#fdf0d5"}
-WIDTH, MARGIN, GAP = 1180, 24, 8
+WIDTH, MARGIN, GAP = 1370, 24, 8
 ROOM_WIDTH, ROOM_HEIGHT, FLOOR = 182, 80, 112
 COLUMNS = {
-    "fleet": 1.2, "sizing": 1.2, "corpus": 0, "cluster": 1, "work": 2, "measured": 3.2, "results": 4.4,
-    "storage": 1.6, "verifiers": 2.8,
+    "fleet": 1.7, "sizing": 1.7, "corpus": 0.5, "cluster": 1.5, "work": 2.5, "measured": 3.7, "results": 4.9,
+    "storage": 2.1, "verifiers": 3.3,
 }  # fmt: skip
 """Where a room stands that does not stand in the middle of its floor."""
 

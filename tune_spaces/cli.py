@@ -1,6 +1,6 @@
-"""The whole command line: `verbatim` as the orchestrator has it, and `tune`.
+"""The whole command line: `verbatim` as the orchestrator has it, `tune`, and `report`, which knows both their folders.
 
-Owns: the flags of `tune`. Must not know: how anything is done. Heavy imports wait for their verb.
+Owns: the flags of these two. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import typer
 from orchestrator import flags
 from orchestrator.cli import app, console, told_in_one_line
 from orchestrator.cluster.ray_start import require_joinable
+from orchestrator.console.terminal import say
 from orchestrator.storage.location import parse_location
 
 __all__ = ["app"]
@@ -77,6 +78,26 @@ def tune(
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
         )  # fmt: skip
         tuning.print_tuned(tuning.tune_recipe(options, console), options, console)
+
+
+@app.command()
+def report(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or its URI in an object store")],
+    out: Annotated[Path | None, typer.Option(metavar="SITE", help="folder of the page; default DIR/report")] = None,
+    against: Annotated[str | None, typer.Option(metavar="DIR", help="another run, to be shown beside it")] = None,
+    margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
+) -> None:
+    """Write a run as a website in a folder: figures, and every text. Nothing is served and nothing is asked for."""
+    with told_in_one_line():
+        from orchestrator.report import ReportOptions, write_report
+        from tune_spaces.results import report_of
+
+        place = parse_location(folder)
+        if (page := report_of(place)) is not None:
+            say(console, f"{folder} is a search's folder; its report: {page}")
+            return
+        other = None if against is None else parse_location(against, "--against")
+        say(console, write_report(ReportOptions(place, out, other, margins)).line())
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 
 from engine.recipe import Recipe, to_toml
+from orchestrator.console.errors import UserError
 from orchestrator.storage import open_storage
+from orchestrator.storage.location import Location
 from tune_spaces.hold_out import Comparison
+from tune_spaces.record import FILE as TUNE_FILE
 from tune_spaces.record import TuneRecord
 from tune_spaces.report import render
 from tune_spaces.study import RETRY_OF, winner
@@ -50,6 +53,19 @@ def write(folder: Path, study: optuna.Study, record: TuneRecord, best: Recipe, c
         REPORT: render(study, record, best, comparison).encode(),
     }
     open_storage(folder).replace(files)
+
+
+def report_of(folder: Location) -> Path | None:
+    """A search's own report, in its folder; None where that is no search's.
+
+    Raises:
+        UserError: the search has not come to its end.
+    """
+    if not isinstance(folder, Path) or not (folder / TUNE_FILE).is_file():
+        return None
+    if not (folder / REPORT).is_file():
+        raise UserError(f"{folder}: a search that has written no report yet; the same `verbatim tune` goes on")
+    return folder / REPORT
 
 
 def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None) -> str:

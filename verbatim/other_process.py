@@ -47,7 +47,11 @@ class OtherProcess:
             start_new_session=True,  # Ctrl-C is for the owner, who then ends it
         )
         self._name = spec.engine
-        self.engine: str = self._ask(spec)
+        try:
+            self.engine: str = self._ask(spec)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_alive(self) -> bool:

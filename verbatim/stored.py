@@ -3,6 +3,7 @@
 Owns: a folder as a data set of pyarrow, its rows as results. Must not know: how they came to be.
 """
 
+import html
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -109,8 +110,6 @@ class StoredResults:
         return f"StoredResults({self.folder}: {len(self)} of {self.record.num_rows} rows, {self.record.state})"
 
     def _repr_html_(self) -> str:
-        import html
-
         return f"<p>{html.escape(repr(self)[len('StoredResults(') : -1])}</p>"
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:

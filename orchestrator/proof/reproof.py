@@ -22,6 +22,7 @@ from orchestrator.proof.judge import Judge
 from orchestrator.proof.ladder import MARGIN_BINS, WIDEST, climb, print_proof, write_proof
 from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger, Row
+from orchestrator.results.proof_file import PROOF_FILE
 from orchestrator.results.run_record import RunRecord
 from orchestrator.results.stored_prompt import stored_candidate
 from orchestrator.sizing.room import judges_room, need_of_stored
@@ -40,10 +41,6 @@ COLUMNS = [
     "min_margin",
     "proof",
 ]
-
-
-PROOF_FILE = "proof.parquet"
-"""What a run with `--ladder` leaves beside its results: one row a prompt, one column a rung."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import load_recipe
+from engine.recipe import RecipeError, load_recipe, recipe_names
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import make_target
@@ -38,3 +38,15 @@ def test_a_short_attempt_passes_through_every_stage_of_a_recipe(path, tiny_llama
         assert all(slot.prompt_KD.isfinite().all() and slot.non_finite == 0 for slot in solver.active)
     assert stages == set(range(len(recipe.by_stage())))
     assert attempts[0].steps == 10 and attempts[0].certificate.num_tokens == len("Ada!") + 1
+
+
+def test_a_shipped_recipe_is_taken_by_name_unless_there_is_a_file_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipe_names() == [path.stem for path in RECIPES]
+    assert load_recipe(Path("beam")).proof == "beam"
+    (tmp_path / "beam").write_text("seed = 7\n")
+    assert load_recipe(Path("beam")).seed == 7
+    with pytest.raises(RecipeError, match="--recipe bem: no such file; recipes by name: beam, "):
+        load_recipe(Path("bem"))
+    with pytest.raises(RecipeError, match="--recipe bem.toml: no such file$"):
+        load_recipe(Path("bem.toml"))

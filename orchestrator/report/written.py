@@ -1,0 +1,182 @@
+"""`verbatim report`: a run's folder in, a website in a folder out.
+
+Owns: what the page is told, its files. Must not know: how the page shows it.
+
+    SITE/index.html report.css *.js      the same for every run
+    SITE/data.js                         this run; texts, ids and names in it are data and never markup
+
+Nothing is asked of a server: the page opens from a disk, and it is told to make no connection.
+"""
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.model_source import ModelSource
+from orchestrator.console.errors import UserError
+from orchestrator.report.chosen import MOST_CHARACTERS, NAMED, ROUNDED, Chosen, told
+from orchestrator.report.figures import Figures
+from orchestrator.report.looked import Looker, Measured
+from orchestrator.report.numbered import HOLDING_TOKENS, number_tokens
+from orchestrator.results import run_record
+from orchestrator.results.ledger import Ledger, Row
+from orchestrator.results.proof_file import read_rungs
+from orchestrator.results.run_record import RunRecord
+from orchestrator.storage.location import Location, absolute, name_of, require_folder
+
+SITE = Path(__file__).with_name("site")
+DATA = "data.js"
+PAGE = "index.html"
+MARK = "verbatim report"
+"""Stands in the page, so that a folder that holds an earlier one may be written over."""
+
+COLUMNS = [
+    "id", "row", "text", "token_ids", "generated_ids", "exact", "num_vectors", "steps", "tokens", "attempts",
+    "first_mismatch", *NAMED, *ROUNDED,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What the command line asks for.
+
+    Attributes:
+        out: the website's folder; None is `report` in the run's folder.
+        against: another run, shown beside this one; None is none.
+        margins: whether to load the model and measure every token's margin.
+    """
+
+    folder: Location
+    out: Path | None = None
+    against: Location | None = None
+    margins: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    page: Path
+    num_texts: int
+    num_left_out: int
+    num_bytes: int
+
+    def line(self) -> str:
+        left_out = f", {self.num_left_out} more only in the figures" if self.num_left_out else ""
+        return f"report: {self.page} ({self.num_texts} texts{left_out}, {self.num_bytes / 1000:,.0f} kB)"
+
+
+def write_report(options: ReportOptions) -> Report:
+    """Read a run and write its page.
+
+    Raises:
+        UserError: not a run's folder, no rows, a damaged part, or no place for the page.
+        ModelError: margins are asked for and the model cannot be had.
+    """
+    record = run_record.require_record(options.folder)
+    site = _site(options)
+    ledger = Ledger(options.folder)
+    figures, chosen = _gathered(options.folder, ledger)
+    rows = chosen.rows
+    looked = Looker(record).look(ledger, {row["id"] for row in rows}) if options.margins else {}
+    texts = told(rows) | _columns(rows, looked)
+    data = {
+        "run": _run(options.folder, record),
+        "figures": figures.told() | {"ladder": read_rungs(options.folder)},
+        "tokens": number_tokens(texts, ModelSource(record.model.name, record.model.revision)),
+        "texts": texts,
+        "num_left_out": chosen.num_left_out,
+        "most_characters": MOST_CHARACTERS,
+        "against": None if options.against is None else _other(options.against, {row["id"] for row in rows}),
+    }
+    num_bytes = _write(site, data)
+    return Report(site / PAGE, len(rows), chosen.num_left_out, num_bytes)
+
+
+def _gathered(folder: Location, ledger: Ledger) -> tuple[Figures, Chosen]:
+    figures, chosen = Figures(), Chosen()
+    for row in ledger.read(COLUMNS):
+        figures.add(row)
+        chosen.add(row)
+    if not chosen.rows:
+        raise UserError(f"{folder}: no committed rows yet; let the run go on first")
+    return figures, chosen
+
+
+def _site(options: ReportOptions) -> Path:
+    """The folder of the page: free, or an earlier page's."""
+    if options.out is None and not isinstance(options.folder, Path):
+        raise UserError(f"{options.folder}: lies in an object store, and a page is a folder on a disk; give --out")
+    site = options.out or Path(options.folder) / "report"
+    require_folder(site)
+    page = site / PAGE
+    is_ours = page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")
+    if site.is_dir() and any(site.iterdir()) and not is_ours:
+        raise UserError(f"--out {site}: not empty and not a report; choose another or empty it")
+    return site
+
+
+def _run(folder: Location, record: RunRecord) -> dict[str, Any]:
+    """What the page says about the run itself; a page may go to other people, so of a path its last part is enough."""
+    model = record.model.name
+    return {
+        "name": name_of(absolute(folder)).name,
+        "command": f"verbatim decode {shlex.quote(str(folder))} --id",
+        "corpus": name_of(record.corpus).name,
+        "model": model if not model.startswith(("/", "~", ".")) else name_of(model).name,
+        "revision": record.model.revision,
+        "fingerprint": record.model.fingerprint,
+        "solver_dtype": record.model.solver_dtype,
+        "device": record.model.device,
+        "engine": record.engine,
+        "engine_dtype": record.engine_dtype,
+        "proof": record.recipe.proof,
+        "recipe_hash": record.recipe_hash,
+        "stop_margin": record.stop_margin,
+        "state": record.state,
+        "num_rows": record.num_rows,
+        "started": record.started,
+        "updated": record.updated,
+        "seconds": round(record.seconds, 1),
+        "versions": list(record.versions.items()),
+    }
+
+
+def _columns(rows: list[Row], looked: dict[str, Measured]) -> dict[str, Any]:
+    """What was measured, by row; nothing at all where nothing was."""
+    if not looked:
+        return {}
+    names = next(iter(looked.values()))
+    return {name: [looked.get(row["id"], {}).get(name) for row in rows] for name in names}
+
+
+def _other(folder: Location, ids: set[str]) -> dict[str, Any]:
+    """Another run's figures, and what became of the same texts there."""
+    record = run_record.require_record(folder)
+    figures, rows = Figures(), []
+    for row in Ledger(folder).read(COLUMNS):
+        figures.add(row)
+        if row["id"] in ids:
+            rows.append(row)
+    texts = {name: column for name, column in told(rows).items() if name not in ("text", *HOLDING_TOKENS)}
+    return {"run": _run(folder, record), "figures": figures.told(), "texts": texts}
+
+
+def _write(site: Path, data: dict[str, Any]) -> int:
+    """The page's files, this run's data last; how many bytes they have."""
+    site.mkdir(parents=True, exist_ok=True)
+    # These two end a line in JavaScript's older grammar, and in JSON they do not.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("\u2028", "\\u2028")
+    text = text.replace("\u2029", "\\u2029")
+    files = {path.name: path.read_bytes() for path in _parts()}
+    files[DATA] = f"window.VERBATIM={text};\n".encode("utf-8", "backslashreplace")
+    for name, content in files.items():
+        (site / name).write_bytes(content)
+    return sum(map(len, files.values()))
+
+
+def _parts() -> Iterable[Path]:
+    return sorted(path for path in SITE.iterdir() if path.suffix in (".html", ".css", ".js"))
