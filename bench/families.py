@@ -30,11 +30,8 @@ TEXTS = ("Ada!", "verb", "a b c")
 NUM_VECTORS = 7
 MAX_STEPS = 300
 
-OVERRIDES = (
-    "stop_margin=0.5", "loss.margin=1", "loss.p=4", "optim.lr=2", "optim.beta1=0.8", "optim.beta2=0.9",
-    "start.name=vocabulary", f"max_steps={MAX_STEPS}",
-)  # fmt: skip
-"""A recipe that steers random models: their embeddings are larger than trained ones."""
+OVERRIDES = (f"max_steps={MAX_STEPS}",)
+"""The default recipe, with a bound."""
 
 LAYERS = r"num_hidden_layers|n_layers?|num_layers|num_decoder_layers|decoder_layers|num_blocks"
 
@@ -51,7 +48,7 @@ SHRINK: dict[str, Any] = {
     r"moe_intermediate_size|shared_expert_intermediate_size": 64,
     r"expert_ffn_hidden_size|moe_shared_expert_intermediate_size": 64,
     r"num_experts|num_local_experts|n_routed_experts|moe_num_experts": 4,
-    r"num_experts_per_tok|moe_topk|top_k_experts|num_experts_per_token": 2,
+    r"num_experts_per_tok|moe_topk|top_k_experts|num_experts_per_token|moe_k": 2,
     r"n_group|topk_group|num_expert_groups": 1,
     r"max_position_embeddings|n_positions|max_seq_len|n_ctx|context_length|max_target_positions|seq_length": 64,
     r"q_lora_rank|kv_lora_rank": 32,
@@ -69,10 +66,14 @@ ROPE = {"rope_theta": 10000.0, "original_max_position_embeddings": 16}
 LONG = ROPE | {"rope_type": "longrope", "short_factor": [1.0] * 16, "long_factor": [4.0] * 16}
 
 EXTRA: dict[str, dict[str, Any]] = {
-    "bert": {"is_decoder": True}, "roberta": {"is_decoder": True, "pad_token_id": 0},
+    **{name: {"is_decoder": True} for name in ("bert", "big_bird", "electra", "ernie", "megatron-bert", "rembert")},
+    **{name: {"is_decoder": True, "pad_token_id": 0} for name in (
+        "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")},
+    "bert-generation": {"is_decoder": True}, "cwm": {"bos_token_id": 0}, "bamba": {"attn_layer_indices": [1]},
+    "axk1": {"head_dim": 16, "num_key_value_heads": 4},
     "mamba2": {"num_heads": 8, "head_dim": 32, "n_groups": 1}, "gptj": {"rotary_dim": 16},
     "codegen": {"rotary_dim": 16},
-    "deepseek_v3": {"q_lora_rank": 32, "num_key_value_heads": 4},
+    "deepseek_v3": {"q_lora_rank": 32, "num_key_value_heads": 4, "head_dim": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "falcon_h1": {"mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 1},
     "mpt": {}, "bloom": {},
