@@ -36,7 +36,7 @@
       const chance = `probability ${(100 * Math.exp(-t.nats[k] / 1000)).toPrecision(3)} %`;
       return [place, margin, chance, `surprisal ${(t.nats[k] / 1000 / Math.LN2).toFixed(2)} bits`].join(", ");
     };
-    const hint = t.margins ? "Point at a token for its margin, its rival and its probability." : "";
+    const hint = t.margins ? "Measured in float32 for this page; point at a token for its margin, its rival and its probability." : "";
     return strip(t.target, tokens, { kind, fact, hint, start: t.start, length: t.length });
   }
 
