@@ -92,5 +92,6 @@ def test_a_folder_goes_on_only_with_the_same_search(tmp_path):
     record.keep(tmp_path)
     record.keep(tmp_path)
     assert tune_record(seed=1).study_name != record.study_name
-    with pytest.raises(UserError, match=r"holds another search \(base.optim.lr: 0.7 -> 0.1; texts: 4 -> 5\)"):
+    differences = rf"holds another search \(base.optim.lr: {Recipe().optim.lr} -> 0.1; texts: 4 -> 5\)"
+    with pytest.raises(UserError, match=differences):
         tune_record(base=load_recipe(None, ["optim.lr=0.1"]), texts=5).keep(tmp_path)
