@@ -36,7 +36,7 @@ def solve(args: argparse.Namespace) -> list[Candidate]:
     """Prompts certified in float32, every text once for every margin."""
     lm = FrozenLM.load(ModelSource(args.model))
     jobs = []
-    for target in pick_targets(lm, args.texts):
+    for target in pick_targets(lm, "english_1k", args.texts, (1, 10_000)):
         for margin in STOP_MARGINS:
             recipe = load_recipe(None, [f"stop_margin={margin}", "max_steps=300", *args.set])
             jobs.append(Job(target, recipe, math.ceil(len(target.token_ids) / args.tokens_per_vector)))
