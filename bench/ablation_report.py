@@ -122,8 +122,20 @@ def _x(ratio: float) -> float:
     return round(260 + 480 * place, 1)
 
 
+def distinct(rows: dict[str, dict]) -> tuple[dict[str, dict], dict[str, str]]:
+    """Rows that measure something of their own, and those that are number for number an earlier one: names by name."""
+    first: dict[str, str] = {}
+    for name, row in rows.items():
+        first.setdefault(json.dumps(row["per_attempt"]), name)
+    kept = {name: rows[name] for name in first.values()}
+    return kept, {name: first[json.dumps(row["per_attempt"])] for name, row in rows.items() if name not in kept}
+
+
 def main() -> None:
     record = json.loads(RESULTS.read_text())
+    record["rows"], same = distinct(record["rows"])
+    for name, other in same.items():
+        print(f"left out: {name}, which is {other} attempt by attempt")
     TABLE.write_text(table(record["rows"], record["setting"]["seeds"]))
     PICTURE.write_text(picture(record))
     print(f"{len(record['rows'])} rows into {TABLE.name} and {PICTURE.name}")
