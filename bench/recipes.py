@@ -119,6 +119,7 @@ def main() -> None:
             print(f"  {row['recipe']:<34} margin {row['with_margin']:>3}  exact {row['exact']:>3}  "
                   f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}", flush=True)  # fmt: skip
         told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads")}
+        told["model"] = Path(args.model).name
         records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": ratio, **told, "rows": rows})
     RESULTS.write_text(json.dumps(records, indent=1) + "\n")
 
