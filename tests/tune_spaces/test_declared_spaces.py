@@ -36,7 +36,7 @@ curriculum.first = { kind = "int", low = 1, high = 64, log = true, when = { curr
 kind = "int"
 low = 2
 high = 8
-when = [{ terms.rloo.on = [true] }, { terms.reinforce.on = [true], loss.name = ["violation_mix"] }]
+when = [{ terms.rloo.on = [true] }, { terms.reinforce.on = [true], loss.name = ["cross_entropy"] }]
 """
 
 
@@ -78,7 +78,7 @@ CHANGES = {
     "a scale": ("high = 4.0 }", "high = 4.0, log = true }"),
     "a choice": ('["auto", 4, 8]', '["auto", 4, 16]'),
     "a condition": ('when = { curriculum.growth = ["geometric"] }', 'when = { curriculum.growth = ["none"] }'),
-    "a condition on what is not searched": ('loss.name = ["violation_mix"]', 'loss.name = ["focal"]'),
+    "a condition on what is not searched": ('loss.name = ["cross_entropy"]', 'loss.name = ["focal"]'),
     "an option": ("log = true, optional = true", "log = true, optional = false"),
     "a key": ("terms.simctg = {", "terms.entropy = {"),
 }

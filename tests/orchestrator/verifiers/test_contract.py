@@ -13,7 +13,7 @@ import torch
 from engine.decoding import Beam, Greedy
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
-from engine.recipe import Recipe
+from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target, make_target
@@ -67,8 +67,9 @@ def pocket_lm():
 
 @pytest.fixture(scope="module")
 def solved(pocket_lm):
-    """Candidates that the solver certified, one a text."""
-    recipe = Recipe(num_vectors=K, max_steps=300)
+    """Candidates that the solver certified, one a text, by margins alone: likelihoods make some of them beams' too."""
+    margins = ["loss.name=violation_mix", "loss.p=3", "optim.name=adam", "optim.lr=0.7", "optim.beta2=0.9"]
+    recipe = load_recipe(None, [f"num_vectors={K}", "max_steps=300", *margins])
     targets = [make_target(pocket_lm.tokens, text, text) for text in TEXTS]
     jobs = [Job(target, recipe, K) for target in targets if isinstance(target, Target)]
     attempts = Solver(pocket_lm).solve(jobs)
