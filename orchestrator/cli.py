@@ -6,22 +6,22 @@ Exit codes: 0 all verified, 1 actors could not be kept alive or an object store 
 configuration, 3 some texts not verified, 130 interrupted, 143 by SIGTERM.
 """
 
-import errno
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from orchestrator import flags
 from orchestrator.cluster.ray_start import require_joinable
 from orchestrator.cluster.submit import DASHBOARD, RUNTIME_ENV
-from orchestrator.console.errors import FleetError, StorageError, UserError
-from orchestrator.console.terminal import make_console, never_fail_to_encode, one_line, say
-from orchestrator.process import interrupts
+from orchestrator.console.errors import UserError
+from orchestrator.console.terminal import make_console, say
+from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
+
+if TYPE_CHECKING:
+    from orchestrator.run.preparation import RunOptions
 
 app = typer.Typer(
     name="verbatim",
@@ -32,48 +32,10 @@ app = typer.Typer(
 )
 console = make_console()
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""A disk that is full, or takes no more from this user."""
-
 SMALL_TABLE = 100
 """Rows up to which a finished run prints its table."""
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or its URI in an object store")]
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """The user's mistakes as one line on standard error and exit code 2; actors that keep dying as one and 1."""
-    never_fail_to_encode()
-    try:
-        with interrupts.interruptible():
-            yield
-    except (FleetError, StorageError) as error:
-        print(f"error: {one_line(error)}; what was committed stays, run it again", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        place = f" ({one_line(error.filename)})" if error.filename else ""
-        print(f"error: {error.strerror}{place}; make room, then the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(interrupts.exit_code()) from None
-    except Exception as error:
-        if not isinstance(error, UserError) and not _is_mistake(error):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise typer.Exit(2) from None
-
-
-def _is_mistake(error: Exception) -> bool:
-    """Whether the engine calls it the user's; asked only then, because the engine takes seconds to import."""
-    from engine.decoding import DecodingError
-    from engine.model_source import ModelError
-    from engine.settings import SettingsError
-
-    return isinstance(error, (ModelError, SettingsError, DecodingError))
 
 
 @app.command()
@@ -100,20 +62,25 @@ def run(
     log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
     lease: flags.Lease = 600,
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
+    dry_run: flags.DryRun = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the dry run's findings as JSON")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
     with told_in_one_line():
-        require_joinable(address)
+        if as_json and not dry_run:
+            raise UserError("--json: only a dry run has something to say as JSON; give --dry-run, or leave it away")
+        if dry_run and ladder:
+            raise UserError("--ladder: a dry run proves nothing; leave one of both away")
+        if not dry_run:
+            require_joinable(address)
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator.corpus import Reading, short_name
-        from orchestrator.proof import reproof
-        from orchestrator.results.summary import print_summary, print_table
-        from orchestrator.run import command as runner
+        from orchestrator.run.preparation import RunOptions
 
         texts = parse_location(corpus, "CORPUS")
         usual = Path("runs") / f"{short_name(texts)}-{Path(model).name}"
-        options = runner.RunOptions(
+        options = RunOptions(
             corpus=texts,
             out=usual if out is None else parse_location(out, "--out"),
             recipe=load_recipe(recipe, set_),
@@ -122,16 +89,43 @@ def run(
             address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
         )  # fmt: skip
-        proof = reproof.proof_file(options.out) if ladder else None
-        summary = runner.run(runner.prepare(options), console)
-        if len(summary.rows) <= SMALL_TABLE:
-            print_table(summary.rows, console)
-        print_summary(summary, console)
-        if proof and summary.num_exact:
-            climbed = reproof.ReproofOptions(options.out, engine, address=address)
-            reproof.climb_claims(climbed, proof, console)
-        say(console, f"results: {options.out}")
-        raise typer.Exit(0 if summary.is_all_verified else 3)
+        if dry_run:
+            _foretell(options, as_json=as_json)
+        else:
+            raise typer.Exit(0 if _run_to_its_end(options, ladder=ladder) else 3)
+
+
+def _run_to_its_end(options: "RunOptions", *, ladder: bool) -> bool:
+    """Whether every row is verified."""
+    from orchestrator.proof import reproof
+    from orchestrator.results.summary import print_summary, print_table
+    from orchestrator.run import command as runner
+
+    proof = reproof.proof_file(options.out) if ladder else None
+    summary = runner.run(runner.prepare(options), console)
+    if len(summary.rows) <= SMALL_TABLE:
+        print_table(summary.rows, console)
+    print_summary(summary, console)
+    if proof and summary.num_exact:
+        climbed = reproof.ReproofOptions(options.out, options.engine, address=options.address)
+        reproof.climb_claims(climbed, proof, console)
+    say(console, f"results: {options.out}")
+    return summary.is_all_verified
+
+
+def _foretell(options: "RunOptions", *, as_json: bool) -> None:
+    from orchestrator.console.progress import make_reporter
+    from orchestrator.run.forecast import foretell
+    from orchestrator.run.forecast_view import print_forecast
+    from orchestrator.run.preparation import prepare
+
+    prepared = prepare(options)
+    reporter = make_reporter(make_console(stderr=True), prepared.corpus.num_rows)
+    try:
+        forecast = foretell(prepared, reporter)
+    finally:
+        reporter.close()
+    print_forecast(forecast, console, as_json=as_json)
 
 
 @app.command()

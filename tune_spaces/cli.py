@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from orchestrator import flags
-from orchestrator.cli import app, console, told_in_one_line
+from orchestrator.cli import app, console
 from orchestrator.cluster.ray_start import require_joinable
 from orchestrator.console.terminal import say
+from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
 
 __all__ = ["app"]

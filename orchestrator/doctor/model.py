@@ -4,7 +4,6 @@ Owns: what is looked at, and the verdict on each. Must not know: how anything is
 """
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -21,11 +19,11 @@ from engine.frozen_lm import CONTEXT_NAMES, UNKNOWN_CONTEXT, FrozenLM, TokenRule
 from engine.loading import load_config, require_trainable
 from engine.model_source import ModelError, ModelSource
 from engine.weight_files import check_safetensors
-from orchestrator.cluster.nodes import Node
 from orchestrator.console.errors import UserError
 from orchestrator.doctor.finding import Finding
 from orchestrator.process.failures import reason
 from orchestrator.process.memory import GIB, Memory
+from orchestrator.sizing.here import memories_here, node_here
 from orchestrator.sizing.placement import Placement, place
 from orchestrator.sizing.room import Tenancy, room_in
 from orchestrator.sizing.sharing import Need
@@ -95,22 +93,15 @@ def _told(name: str, look: Callable[[Looked], Finding], looked: Looked) -> Findi
 
 def _look(source: ModelSource) -> Looked:
     config, tokens = load_config(source), TokenRule.load(source)
-    num_gpus = torch.cuda.device_count()
-    memories = tuple(_card(index) for index in range(num_gpus)) or (Memory.here("cpu"),)
     return Looked(
         source,
         config,
         tokens,
         Footprint.of(source, tokens.context),
-        place([Node("here", os.cpu_count() or 1, num_gpus, is_draining=False)]),
-        memories,
+        place([node_here()]),
+        memories_here(),
         tuple(weight_files(source)),
     )
-
-
-def _card(index: int) -> Memory:
-    free, total = torch.cuda.mem_get_info(index)
-    return Memory(total, free)
 
 
 def _family(looked: Looked) -> Finding:
