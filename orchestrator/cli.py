@@ -62,6 +62,8 @@ def run(
     log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
     lease: flags.Lease = 600,
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
+    limit: flags.Limit = None,
+    ids: flags.Ids = None,
     dry_run: flags.DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="the dry run's findings as JSON")] = False,
 ) -> None:
@@ -76,6 +78,7 @@ def run(
         from engine.model_source import ModelSource
         from engine.recipe import load_recipe
         from orchestrator.corpus import Reading, short_name
+        from orchestrator.corpus.selection import parse_selection
         from orchestrator.run.preparation import RunOptions
 
         texts = parse_location(corpus, "CORPUS")
@@ -86,6 +89,7 @@ def run(
             recipe=load_recipe(recipe, set_),
             source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
+            selection=parse_selection(limit, ids),
             address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
         )  # fmt: skip
@@ -120,7 +124,7 @@ def _foretell(options: "RunOptions", *, as_json: bool) -> None:
     from orchestrator.run.preparation import prepare
 
     prepared = prepare(options)
-    reporter = make_reporter(make_console(stderr=True), prepared.corpus.num_rows)
+    reporter = make_reporter(make_console(stderr=True), prepared.num_rows)
     try:
         forecast = foretell(prepared, reporter)
     finally:

@@ -23,6 +23,8 @@ Engine = Annotated[str, typer.Option(help="who verifies: vllm or hf")]
 VerifyDtype = Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")]
 Dashboard = Annotated[bool, typer.Option(help="serve the Ray dashboard while the command lasts")]
 Lease = Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="only the first N rows of the corpus")]
+Ids = Annotated[str | None, typer.Option(metavar="A,B", help="only rows of these ids; @FILE holds one a line")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="tell what would be done: targets, invalid rows, memory, work; do nothing")
 ]

@@ -15,6 +15,7 @@ from engine.target import Invalid, Refusal, Target, make_target
 from orchestrator.console.errors import UserError
 from orchestrator.console.terminal import one_line
 from orchestrator.corpus import Corpus, CorpusRow
+from orchestrator.corpus.selection import Selection
 from orchestrator.storage.digest_set import DigestSet
 
 
@@ -48,6 +49,7 @@ class Intake:
         skip: ids that have their row already.
         say: told of the first row whose id had to be made.
         served_length: positions that the verifier reads at most; None is the model's context.
+        selection: the rows that are meant.
     """
 
     corpus: Corpus
@@ -57,23 +59,53 @@ class Intake:
     skip: Container[str] = frozenset()
     say: Callable[[str], None] | None = None
     served_length: int | None = None
+    selection: Selection = Selection()
 
-    def taken(self) -> Iterator[Taken]:
-        """Every row that has no result yet, in corpus order.
+    def named(self) -> Iterator[tuple[CorpusRow, str]]:
+        """Every row that is meant, and its id, in corpus order.
 
         A row whose id is null or an earlier row's is `ID#row`: a document's id on each of its sentences loses none.
         """
-        seen = DigestSet()
-        is_told = self.say is None
-        for row in self.corpus.rows():
+        seen, asked = DigestSet(), self.selection.ids
+        num_missing = len(asked) if asked is not None else 1
+        for row in islice(self.corpus.rows(), self.selection.limit):
             id = row.id if row.id is not None and row.id not in seen else _unique(row, seen)
+            if self.corpus.id_column is not None:  # ids made of row numbers are unlike each other
+                seen.add(id)
+            if asked is None:
+                yield row, id
+            elif id in asked:
+                yield row, id
+                num_missing -= 1
+                if not num_missing:
+                    return
+
+    def taken(self) -> Iterator[Taken]:
+        """Every row that is meant and has no result yet, in corpus order."""
+        is_told = self.say is None
+        for row, id in self.named():
             if id != row.id and not is_told:
                 self._tell(row, id)
                 is_told = True
-            if self.corpus.id_column is not None:  # ids made of row numbers are unlike each other
-                seen.add(id)
             if id not in self.skip:
                 yield self._take(row, id)
+
+    def num_to_come(self) -> int:
+        """Rows that are meant and have no result yet.
+
+        Raises:
+            UserError: an id that is meant is none of the corpus.
+        """
+        missing, count = set(self.selection.ids or ()), 0
+        for _, id in self.named():
+            missing.discard(id)
+            count += id not in self.skip
+        if missing:
+            raise UserError(
+                f"--ids {min(missing)}: {self.corpus.path} has no such id; give ids as results have them, "
+                "row-N where there is no id column, ID#ROW where a row before has the same"
+            )
+        return count
 
     def require_a_target(self) -> None:
         """Stop early, with the first row's reason, where no row at all can be a target.
@@ -81,14 +113,15 @@ class Intake:
         Raises:
             UserError: nothing in the corpus can be inverted.
         """
-        first: Refused | None = None
+        first, count = None, 0
         for item in replace(self, plan=None, skip=frozenset()).taken():
             if isinstance(item, Accepted):
                 return
-            first = first or item
+            first, count = first or item, count + 1
         assert first is not None, "an opened corpus has rows"
+        which = f"its {count} rows" if self.selection.is_everything else f"the {count} rows of {self.selection}"
         raise UserError(
-            f"corpus {self.corpus.path}: none of its {self.corpus.num_rows} rows can be a target; "
+            f"corpus {self.corpus.path}: none of {which} can be a target; "
             f"row {first.row} is {first.why}{self._remedy(first)}"
         )
 

@@ -45,7 +45,12 @@ class ModelRecord(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """One run, resolved. Written at the start, at commits and at the end."""
+    """One run, resolved. Written at the start, at commits and at the end.
+
+    Attributes:
+        num_rows: that the folder holds when the run is finished.
+        selection: the rows of the corpus that were asked for last; None is all.
+    """
 
     model_config = ConfigDict(extra="forbid")
     schema_version: int
@@ -55,6 +60,7 @@ class RunRecord(BaseModel):
     text_column: str
     id_column: str | None
     num_rows: int
+    selection: str | None = None
     model: ModelRecord
     recipe: Recipe
     recipe_hash: str

@@ -9,6 +9,7 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import ray
@@ -18,7 +19,7 @@ from engine.target import decode
 from orchestrator.console.errors import Superseded
 from orchestrator.console.progress import Reporter, make_reporter
 from orchestrator.console.terminal import say
-from orchestrator.corpus.intake import Intake, Taken, easiest_first
+from orchestrator.corpus.intake import Taken, easiest_first
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.results.in_flight import InFlight
@@ -49,11 +50,13 @@ def run(prepared: Prepared, console: Console) -> Summary:
 
 def _run_alone(prepared: Prepared, console: Console) -> Summary:
     options = prepared.options
-    if prepared.record is not None and prepared.record.is_finished:
+    if prepared.record is not None and prepared.is_finished:
         say(console, f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do")
         return summarise(prepared.ledger, prepared.record)
     dashboard = workers.connect(options.address, dashboard=options.dashboard)
-    reporter = make_reporter(console, prepared.corpus.num_rows)
+    reporter = make_reporter(console, prepared.num_rows)
+    if prepared.record is not None:
+        reporter.say(_how_it_goes_on(prepared, prepared.record))
     if dashboard:
         reporter.say(f"Ray dashboard: http://{dashboard}")
     try:
@@ -61,6 +64,11 @@ def _run_alone(prepared: Prepared, console: Console) -> Summary:
     finally:
         reporter.close()
         ray.shutdown()
+
+
+def _how_it_goes_on(prepared: Prepared, record: RunRecord) -> str:
+    state = f"{prepared.options.out} holds {len(prepared.committed)} rows of a run that is {record.state}"
+    return f"{state}; {prepared.num_to_come} are to come ({prepared.options.selection}), the others stay as they are"
 
 
 def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
@@ -120,7 +128,8 @@ def _taken(
 ) -> Iterator[Taken]:
     """Rows still to come, in the order the recipe's curriculum asks for."""
     recipe, plan = measured.recipe, measured.plan
-    taken = Intake(prepared.corpus, prepared.tokens, recipe, plan, prepared.committed, say, served_length).taken()
+    intake = replace(prepared.intake, recipe=recipe, plan=plan, say=say, served_length=served_length)
+    taken = intake.taken()
     order = recipe.curriculum.order
     if order == "corpus":
         return taken

@@ -6,13 +6,13 @@ Nothing is written, and of the model its configuration, its tokenizer and the si
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.capacity import VectorPlan
 from engine.footprint import Footprint
 from engine.recipe import Recipe
 from orchestrator.console.progress import Reporter
-from orchestrator.corpus.intake import Accepted, Intake, Refused
+from orchestrator.corpus.intake import Accepted, Refused
 from orchestrator.run.experience import Experience, find_experience
 from orchestrator.run.preparation import Prepared
 from orchestrator.sizing.here import memories_here, node_here
@@ -90,7 +90,8 @@ class Forecast:
 
     Attributes:
         num_rows: of the corpus.
-        num_done: of them that have their result in the folder.
+        selection: which of them are meant.
+        num_done: rows that have their result in the folder.
         num_targets: rows still to come that a run would work on.
         invalid: rows still to come that it would refuse, by reason.
         given: None where the run would join a cluster, whose memory only its nodes can tell.
@@ -102,6 +103,7 @@ class Forecast:
     engine: str
     recipe: Recipe
     num_rows: int
+    selection: str
     num_done: int
     num_targets: int
     invalid: dict[str, Invalid]
@@ -138,6 +140,7 @@ def foretell(prepared: Prepared, reporter: Reporter) -> Forecast:
         engine=options.engine,
         recipe=options.recipe,
         num_rows=prepared.corpus.num_rows,
+        selection=str(options.selection),
         num_done=len(prepared.committed),
         num_targets=seen.lengths.total(),
         invalid=seen.invalid,
@@ -156,7 +159,7 @@ def _given(prepared: Prepared) -> Given:
     engine_dtype = options.engine_dtype or dtype
     served = prepared.record.model.was_served if prepared.record else None
     footprint = Footprint.of(options.source, prepared.tokens.context)
-    need = need_of_corpus(_intake(prepared).taken(), options.recipe)
+    need = need_of_corpus(prepared.intake.taken(), options.recipe)
     least = min(memories_here(), key=lambda memory: memory.free)
     room = room_in(least, Tenancy(options.source, placement, dtype, engine_dtype, served), 1, need, footprint)
     return Given(
@@ -165,16 +168,11 @@ def _given(prepared: Prepared) -> Given:
     )  # fmt: skip
 
 
-def _intake(prepared: Prepared, plan: VectorPlan | None = None, served: int | None = None) -> Intake:
-    return Intake(
-        prepared.corpus, prepared.tokens, prepared.options.recipe, plan, prepared.committed, served_length=served
-    )
-
-
 def _look_through(prepared: Prepared, plan: VectorPlan | None, served: int | None, reporter: Reporter) -> _Seen:
     seen, recipe = _Seen(), prepared.options.recipe
     has_no_vectors = recipe.num_vectors == "auto" and plan is None
-    for number, item in enumerate(_intake(prepared, plan, served).taken(), 1):
+    intake = replace(prepared.intake, plan=plan, served_length=served)
+    for number, item in enumerate(intake.taken(), 1):
         if isinstance(item, Refused):
             invalid = seen.invalid.setdefault(str(item.why.reason), Invalid())
             invalid.count += 1

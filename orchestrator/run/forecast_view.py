@@ -10,6 +10,7 @@ from rich.console import Console
 
 from engine.recipe import Recipe
 from orchestrator.console.terminal import one_line, say, say_json
+from orchestrator.corpus.selection import Selection
 from orchestrator.process.memory import GIB
 from orchestrator.results.differences import differences
 from orchestrator.run.forecast import Forecast, Given, Work
@@ -34,7 +35,8 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
 
 def _lines(forecast: Forecast) -> list[str]:
     num_invalid = sum(invalid.count for invalid in forecast.invalid.values())
-    counts = f"{forecast.num_rows:,} rows, {forecast.num_targets:,} targets, {num_invalid:,} invalid"
+    meant = "," if forecast.selection == str(Selection()) else f"; of {forecast.selection}:"
+    counts = f"{forecast.num_rows:,} rows{meant} {forecast.num_targets:,} target(s), {num_invalid:,} invalid"
     lines = [f"{forecast.corpus}: {counts}"]
     if forecast.num_done:
         lines[0] += f"; {forecast.num_done:,} have their result in {forecast.out} already"

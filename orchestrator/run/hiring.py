@@ -9,7 +9,6 @@ from functools import partial
 
 from orchestrator.cluster.nodes import Node, nodes
 from orchestrator.console.progress import Reporter
-from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverInfo
@@ -93,6 +92,5 @@ def _roster(
 def _room(prepared: Prepared, placement: Placement, up: list[Node]) -> Room:
     """Room for the texts that are still to come, or as the run that goes on was given."""
     options, served = prepared.options, prepared.record.model.was_served if prepared.record else None
-    intake = Intake(prepared.corpus, prepared.tokens, options.recipe, skip=prepared.committed)
-    need = need_of_corpus(intake.taken(), options.recipe)
+    need = need_of_corpus(prepared.intake.taken(), options.recipe)
     return options.room(placement, up, need, prepared.tokens.context, served)

@@ -59,15 +59,15 @@ def measure(prepared: Prepared, hired: Hired, reporter: Reporter) -> Measured:
 
 
 def _vector_plan(prepared: Prepared, roster: Roster, reporter: Reporter) -> VectorPlan | None:
-    recipe, num_done = prepared.options.recipe, len(prepared.committed)
+    recipe = prepared.options.recipe
     if recipe.num_vectors != "auto":
         return None
-    seconds = seconds_for(prepared.corpus.num_rows - num_done)
+    seconds = seconds_for(prepared.num_to_come)
     return settled_plan(
         lambda: roster.ask(lambda solver: solver.plan.remote(recipe, seconds)),
         seconds,
         reporter.say,
-        lambda detail: reporter.update(num_done, detail),
+        lambda detail: reporter.update(len(prepared.committed), detail),
     )
 
 

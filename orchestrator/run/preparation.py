@@ -11,6 +11,7 @@ from engine.recipe import Recipe
 from orchestrator.console.errors import UserError
 from orchestrator.corpus import Corpus, Reading, open_corpus
 from orchestrator.corpus.intake import Intake
+from orchestrator.corpus.selection import Selection
 from orchestrator.fleet.options import FleetOptions
 from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger
@@ -25,6 +26,7 @@ class RunOptions(FleetOptions):
     """What the command line asks for.
 
     Attributes:
+        selection: the rows of the corpus that are meant.
         log_level: least that goes to the folder's log, one of `LEVELS`.
     """
 
@@ -32,12 +34,20 @@ class RunOptions(FleetOptions):
     out: Location
     recipe: Recipe
     reading: Reading = field(default_factory=Reading)
+    selection: Selection = Selection()
     log_level: str = "info"
 
 
 @dataclass
 class Prepared:
-    """A run whose input and folder have been checked; nothing is started or written yet."""
+    """A run whose input and folder have been checked; nothing is started or written yet.
+
+    Attributes:
+        record: the folder's; None where it holds no run yet.
+        committed: ids that have their row in the folder.
+        counts: of these rows by status.
+        num_to_come: rows that are meant and have none.
+    """
 
     options: RunOptions
     corpus: Corpus
@@ -46,6 +56,23 @@ class Prepared:
     record: RunRecord | None
     committed: DigestSet = field(default_factory=DigestSet)
     counts: Counter[str] = field(default_factory=Counter)
+    num_to_come: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Of the folder when the run is finished."""
+        return len(self.committed) + self.num_to_come
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder already holds all that is meant."""
+        return self.record is not None and self.record.is_finished and not self.num_to_come
+
+    @property
+    def intake(self) -> Intake:
+        """The rows to come, without a vector plan and a served length."""
+        options = self.options
+        return Intake(self.corpus, self.tokens, options.recipe, skip=self.committed, selection=options.selection)
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -67,8 +94,12 @@ def prepare(options: RunOptions) -> Prepared:
     # Counted in the rows: a call that was killed may have committed more than it wrote down. Also, damage is found now.
     counts = Counter(row["status"] for row in ledger.read(["status"]))
     prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids(), counts)
+    if options.selection.is_everything:
+        prepared.num_to_come = corpus.num_rows - len(prepared.committed)
+    else:
+        prepared.num_to_come = prepared.intake.num_to_come()
     if not prepared.committed:
-        Intake(corpus, tokens, options.recipe).require_a_target()
+        prepared.intake.require_a_target()
     return prepared
 
 

@@ -29,7 +29,8 @@ def new_record(
         corpus_fingerprint=prepared.corpus.fingerprint,
         text_column=prepared.corpus.text_column,
         id_column=prepared.corpus.id_column,
-        num_rows=prepared.corpus.num_rows,
+        num_rows=prepared.num_rows,
+        selection=None if options.selection.is_everything else str(options.selection),
         model=ModelRecord(
             name=options.source.name,
             revision=options.source.revision,

@@ -117,7 +117,7 @@ def test_rows_that_have_their_result_are_counted_apart(foretold, place):
 def test_what_a_person_reads(place, verbatim):
     outcome = verbatim("run", "corpus.jsonl", "--dry-run", "--set", "num_vectors=3")
     lines = outcome.out.splitlines()
-    assert outcome.code == 0 and lines[0] == "corpus.jsonl: 11 rows, 3 targets, 8 invalid"
+    assert outcome.code == 0 and lines[0] == "corpus.jsonl: 11 rows, 3 target(s), 8 invalid"
     assert lines[1] == "invalid, empty: 6 (row-1, row-5, row-6, row-7, row-8, ...)"
     assert "num_vectors: auto -> 3" in outcome.out and "no earlier run of this model" in outcome.out
     assert not (place / "runs").exists()
@@ -137,3 +137,21 @@ def test_what_a_run_would_refuse_is_refused_in_one_line(place, verbatim, args, s
     outcome = verbatim("run", *args)
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1), outcome
     assert outcome.err.startswith(f"error: {said}") or said in outcome.err
+
+
+def test_only_the_rows_that_are_meant_are_counted(foretold, place):
+    told = foretold("--limit", 4)
+    assert (told["num_rows"], told["selection"], told["num_targets"]) == (11, "--limit 4", 2)
+    assert {reason: invalid["count"] for reason, invalid in told["invalid"].items()} == {"empty": 1, "null_text": 1}
+    earlier_run(place / "run", corpus=str(place / "corpus.jsonl"), id_column=None, num_rows=11)
+    (place / "ids").write_text("row-0\nrow-3\n")
+    told = foretold("--ids", f"@{place / 'ids'}", "--out", place / "run")
+    assert (told["num_done"], told["num_targets"], told["invalid"]) == (1, 1, {})
+
+
+def test_a_selection_in_words_and_an_id_that_is_not_there(place, verbatim):
+    outcome = verbatim("run", "corpus.jsonl", "--dry-run", "--ids", "row-3,row-5")
+    assert outcome.out.startswith("corpus.jsonl: 11 rows; of --ids row-3,row-5: 1 target(s), 1 invalid\n")
+    outcome = verbatim("run", "corpus.jsonl", "--ids", "row-3,row-11")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: --ids row-11: corpus.jsonl has no such id; give ids as results have them")

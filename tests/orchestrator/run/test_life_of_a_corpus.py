@@ -1,0 +1,64 @@
+"""A folder whose corpus is run piece by piece: on real Ray, with the real command line."""
+
+import json
+
+import pytest
+
+from orchestrator.results.ledger import Ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TEXTS = ["It was late.", "She made tea.", "The sea was grey."]
+ONE_STEP = ("--set", "num_vectors=8", "--set", "max_steps=1", "--set", "attempts=1", "--no-dashboard", "--engine", "hf")
+"""Nothing is solved in one step, so that a run takes a moment."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, write_jsonl):
+    """A corpus, and a folder beside it that the tests below fill one after another."""
+    place = tmp_path_factory.mktemp("life")
+    write_jsonl(place / "corpus.jsonl", [{"text": text} for text in TEXTS])
+    return place
+
+
+@pytest.fixture
+def run(place, verbatim, contents):
+    """Run rows of the corpus: rows that the folder holds stay as they are."""
+
+    def go(*args):
+        before = {name: content for name, content in contents(place).items() if name.startswith("out/results/")}
+        outcome = verbatim("run", place / "corpus.jsonl", "--out", place / "out", *ONE_STEP, *args)
+        assert outcome.code == 3, outcome
+        assert before.items() <= contents(place).items()
+        return " ".join(outcome.out.split())
+
+    return go
+
+
+def stored(place):
+    return sorted((row["row"], row["id"], row["text"]) for row in Ledger(place / "out").read(["row", "id", "text"]))
+
+
+def record(place):
+    return json.loads((place / "out" / "run.json").read_text())
+
+
+def test_the_first_row_alone(place, run):
+    assert "0 of 1 exact" in run("--limit", 1)
+    assert stored(place) == [(0, "row-0", TEXTS[0])]
+    assert (record(place)["state"], record(place)["num_rows"], record(place)["selection"]) == (
+        "finished",
+        1,
+        "--limit 1",
+    )
+    assert "is finished: 1 rows, nothing to do" in run("--limit", 1)
+    assert "is finished: 1 rows, nothing to do" in run("--ids", "row-0")
+
+
+def test_another_row_comes_to_it(place, run):
+    said = run("--ids", "row-0,row-2")
+    assert (
+        "holds 1 rows of a run that is finished; 1 are to come (--ids row-0,row-2)" in said and "0 of 2 exact" in said
+    )
+    assert stored(place) == [(0, "row-0", TEXTS[0]), (2, "row-2", TEXTS[2])]
+    assert (record(place)["num_rows"], record(place)["counts"]) == (2, {"unsolved": 2})
