@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from orchestrator.console.errors import UserError
@@ -108,6 +110,17 @@ class Corpus:
                 raise UserError(f"{_name(self.path, part)}: {error}") from error
             except DAMAGE as error:
                 raise UserError(f"{_name(self.path, part)}: damaged after row {row} ({first_line(error)})") from error
+
+    def digest(self, num_rows: int | None = None) -> str:
+        """Of the ids and texts of the first rows in their order, whatever file they come from.
+
+        Args:
+            num_rows: None takes all.
+        """
+        digest = blake2b(digest_size=16)
+        for row in islice(self.rows(), num_rows):
+            digest.update(ascii((row.id, row.text)).encode())
+        return digest.hexdigest()
 
 
 def open_corpus(path: Location, reading: Reading | None = None) -> Corpus:

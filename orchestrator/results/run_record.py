@@ -48,6 +48,8 @@ class RunRecord(BaseModel):
     """One run, resolved. Written at the start, at commits and at the end.
 
     Attributes:
+        corpus_rows: of the corpus; None in folders from before it was written down.
+        rows_digest: of their ids and texts, so that rows which were appended are told from another corpus.
         num_rows: that the folder holds when the run is finished.
         selection: the rows of the corpus that were asked for last; None is all.
     """
@@ -57,6 +59,8 @@ class RunRecord(BaseModel):
     state: str
     corpus: str
     corpus_fingerprint: str | None = None
+    corpus_rows: int | None = None
+    rows_digest: str | None = None
     text_column: str
     id_column: str | None
     num_rows: int

@@ -68,7 +68,9 @@ def _run_alone(prepared: Prepared, console: Console) -> Summary:
 
 def _how_it_goes_on(prepared: Prepared, record: RunRecord) -> str:
     state = f"{prepared.options.out} holds {len(prepared.committed)} rows of a run that is {record.state}"
-    return f"{state}; {prepared.num_to_come} are to come ({prepared.options.selection}), the others stay as they are"
+    appended = f"{prepared.num_appended} were appended to the corpus, " * (prepared.num_appended > 0)
+    selection = prepared.options.selection
+    return f"{state}; {appended}{prepared.num_to_come} are to come ({selection}), the others stay as they are"
 
 
 def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:

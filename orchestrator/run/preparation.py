@@ -64,6 +64,12 @@ class Prepared:
         return len(self.committed) + self.num_to_come
 
     @property
+    def num_appended(self) -> int:
+        """Rows that the corpus did not have when the folder's run began."""
+        before = self.record.corpus_rows if self.record else None
+        return self.corpus.num_rows - before if before is not None else 0
+
+    @property
     def is_finished(self) -> bool:
         """Whether the folder already holds all that is meant."""
         return self.record is not None and self.record.is_finished and not self.num_to_come
@@ -117,12 +123,22 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
             f"--out {options.out}: holds another run ({'; '.join(differences)}); "
             "choose another folder, or ask for the same"
         )
-    remedy = "pipe the same in again" if options.corpus == STDIN else "put the old files back"
-    if record.corpus_fingerprint not in (None, corpus.fingerprint):  # None: the record is from before there was one
+    if not _begins_with_the_same(corpus, record):
+        remedy = "pipe the same in again" if options.corpus == STDIN else "put the old files back"
         raise UserError(
-            f"corpus {options.corpus}: has changed, or is read another way, since the run in {options.out} began; "
-            f"{remedy} and ask for the same --format and --csv-quotes, or choose another --out"
+            f"corpus {options.corpus}: has changed, or is read another way, since the run in {options.out} began, and "
+            f"not by texts appended at its end; {remedy} and ask for the same --format and --csv-quotes, "
+            "or choose another --out"
         )
+
+
+def _begins_with_the_same(corpus: Corpus, record: RunRecord) -> bool:
+    """Whether the rows that the run's corpus had are there as they were, first and in their order."""
+    if record.corpus_fingerprint in (None, corpus.fingerprint):  # None: the record is from before there was one
+        return True
+    if record.corpus_rows is None or record.corpus_rows > corpus.num_rows:
+        return False
+    return corpus.digest(record.corpus_rows) == record.rows_digest
 
 
 def _require_room(recipe: Recipe, tokens: TokenRule) -> None:

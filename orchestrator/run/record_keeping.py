@@ -21,14 +21,17 @@ def new_record(
     prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, spec: EngineSpec, stop_margin: float
 ) -> RunRecord:
     """The record of a run that begins, or goes on."""
-    options, earlier = prepared.options, prepared.record
+    options, earlier, corpus = prepared.options, prepared.record, prepared.corpus
+    is_known = earlier is not None and earlier.rows_digest and earlier.corpus_fingerprint == corpus.fingerprint
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         state="running",
         corpus=absolute(options.corpus),
-        corpus_fingerprint=prepared.corpus.fingerprint,
-        text_column=prepared.corpus.text_column,
-        id_column=prepared.corpus.id_column,
+        corpus_fingerprint=corpus.fingerprint,
+        corpus_rows=corpus.num_rows,
+        rows_digest=earlier.rows_digest if earlier and is_known else corpus.digest(),
+        text_column=corpus.text_column,
+        id_column=corpus.id_column,
         num_rows=prepared.num_rows,
         selection=None if options.selection.is_everything else str(options.selection),
         model=ModelRecord(

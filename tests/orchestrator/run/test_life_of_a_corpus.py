@@ -62,3 +62,12 @@ def test_another_row_comes_to_it(place, run):
     )
     assert stored(place) == [(0, "row-0", TEXTS[0]), (2, "row-2", TEXTS[2])]
     assert (record(place)["num_rows"], record(place)["counts"]) == (2, {"unsolved": 2})
+
+
+def test_texts_that_were_appended_come_to_it(place, run, write_jsonl):
+    texts = [*TEXTS, "A dog ran home."]
+    write_jsonl(place / "corpus.jsonl", [{"text": text} for text in texts])
+    assert "1 were appended to the corpus, 2 are to come (all rows), the others stay" in run()
+    assert stored(place) == [(row, f"row-{row}", text) for row, text in enumerate(texts)]
+    assert (record(place)["num_rows"], record(place)["corpus_rows"], record(place)["selection"]) == (4, 4, None)
+    assert "is finished: 4 rows, nothing to do" in run()
