@@ -40,10 +40,14 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or 
 
 @app.command()
 def run(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")],
-    model: flags.Model = "pocket",
+    corpus: flags.Corpus = None,
+    from_: flags.From = None,
+    status: flags.Status = None,
+    limit: flags.Limit = None,
+    ids: flags.Ids = None,
+    model: flags.ModelOfRun = None,
     revision: flags.Revision = None,
-    recipe: Annotated[Path | None, typer.Option(help="recipe: a name, or a TOML file")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe: a name, or a TOML file; default that of --from")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a recipe value")] = None,
     out: Annotated[str | None, typer.Option(help="results folder or URI; default runs/CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
@@ -62,33 +66,29 @@ def run(
     log_level: Annotated[str, typer.Option(help="least that goes to DIR/log.jsonl: debug, info, warning")] = "info",
     lease: flags.Lease = 600,
     ladder: Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")] = False,
-    limit: flags.Limit = None,
-    ids: flags.Ids = None,
     dry_run: flags.DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="the dry run's findings as JSON")] = False,
 ) -> None:
     """Find and verify a soft prompt for every text; goes on by itself if the folder holds this run."""
     with told_in_one_line():
-        if as_json and not dry_run:
-            raise UserError("--json: only a dry run has something to say as JSON; give --dry-run, or leave it away")
-        if dry_run and ladder:
-            raise UserError("--ladder: a dry run proves nothing; leave one of both away")
+        _require_fitting(dry_run=dry_run, as_json=as_json, ladder=ladder)
         if not dry_run:
             require_joinable(address)
-        from engine.model_source import ModelSource
-        from engine.recipe import load_recipe
-        from orchestrator.corpus import Reading, short_name
+        from orchestrator.corpus import Reading
         from orchestrator.corpus.selection import parse_selection
+        from orchestrator.run.origin import find_origin
         from orchestrator.run.preparation import RunOptions
 
-        texts = parse_location(corpus, "CORPUS")
-        usual = Path("runs") / f"{short_name(texts)}-{Path(model).name}"
+        reading = Reading(text_column, id_column, row_ids, format, csv_quotes)
+        origin = find_origin(corpus, from_, status, reading)
+        source = origin.source(model, revision)
         options = RunOptions(
-            corpus=texts,
-            out=usual if out is None else parse_location(out, "--out"),
-            recipe=load_recipe(recipe, set_),
-            source=ModelSource(model, revision),
-            reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
+            corpus=origin.location,
+            out=origin.out(out, source),
+            recipe=origin.recipe(recipe, set_),
+            source=source,
+            reading=reading,
+            statuses=origin.statuses,
             selection=parse_selection(limit, ids),
             address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
@@ -97,6 +97,14 @@ def run(
             _foretell(options, as_json=as_json)
         else:
             raise typer.Exit(0 if _run_to_its_end(options, ladder=ladder) else 3)
+
+
+def _require_fitting(*, dry_run: bool, as_json: bool, ladder: bool) -> None:
+    """Refuse flags that would be ignored."""
+    if as_json and not dry_run:
+        raise UserError("--json: only a dry run has something to say as JSON; give --dry-run, or leave it away")
+    if ladder and dry_run:
+        raise UserError("--ladder: a dry run proves nothing; leave one of both away")
 
 
 def _run_to_its_end(options: "RunOptions", *, ladder: bool) -> bool:
@@ -233,7 +241,8 @@ def submit(
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
-        sending.require_travels("CORPUS", parse_location(asked["corpus"], "CORPUS"))
+        flag, texts = ("--from", asked["from_"]) if asked["from_"] else ("CORPUS", asked["corpus"])
+        sending.require_travels(flag, parse_location(texts or "", flag))
         if recipe is not None and recipe_path(recipe) == recipe:  # one that comes with the package is there already
             sending.require_travels("--recipe", recipe)
         if recipe is None or not recipe.is_absolute():

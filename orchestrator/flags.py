@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(help="a causal LM: folder, hub name, pocket (embedded) or smollm2 (a package)")]
+A_MODEL = "a causal LM: folder, hub name, pocket (embedded) or smollm2 (a package)"
+Model = Annotated[str, typer.Option(help=A_MODEL)]
+ModelOfRun = Annotated[str | None, typer.Option("--model", help=f"{A_MODEL}; default pocket, or as --from had")]
 Revision = Annotated[str | None, typer.Option(help="hub commit, tag or branch")]
 TextColumn = Annotated[str | None, typer.Option(help="column that holds the texts")]
 IdColumn = Annotated[str | None, typer.Option(help="column that holds the ids; default id where there is one")]
@@ -23,6 +25,11 @@ Engine = Annotated[str, typer.Option(help="who verifies: vllm or hf")]
 VerifyDtype = Annotated[str | None, typer.Option(help="verifier's numerics; default the solver's")]
 Dashboard = Annotated[bool, typer.Option(help="serve the Ray dashboard while the command lasts")]
 Lease = Annotated[float, typer.Option(min=10, help="seconds an actor may take over one call")]
+Corpus = Annotated[str | None, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="DIR", help="in CORPUS's place: texts and ids of an earlier run's rows")
+]
+Status = Annotated[str | None, typer.Option(metavar="S,S", help="which rows --from takes; default unsolved,rejected")]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="only the first N rows of the corpus")]
 Ids = Annotated[str | None, typer.Option(metavar="A,B", help="only rows of these ids; @FILE holds one a line")]
 DryRun = Annotated[

@@ -48,6 +48,8 @@ class RunRecord(BaseModel):
     """One run, resolved. Written at the start, at commits and at the end.
 
     Attributes:
+        corpus: the file, folder or URI; the folder of the earlier run where `from_status` is given.
+        from_status: which rows of that run are the texts; None where the texts are a corpus.
         corpus_rows: of the corpus; None in folders from before it was written down.
         rows_digest: of their ids and texts, so that rows which were appended are told from another corpus.
         num_rows: that the folder holds when the run is finished.
@@ -58,6 +60,7 @@ class RunRecord(BaseModel):
     schema_version: int
     state: str
     corpus: str
+    from_status: str | None = None
     corpus_fingerprint: str | None = None
     corpus_rows: int | None = None
     rows_digest: str | None = None
@@ -94,7 +97,7 @@ class RunRecord(BaseModel):
 
         Args:
             recipe: asked for.
-            asked: `model`, `revision`, `corpus`, `text_column` and `id_column` asked for.
+            asked: `model`, `revision`, `corpus`, `from_status`, `text_column` and `id_column` asked for.
         """
         then = self.recipe.model_dump(mode="json") | self.model_dump(include=set(asked))
         then |= {"model": self.model.name, "revision": self.model.revision}

@@ -134,7 +134,7 @@ def foretell(prepared: Prepared, reporter: Reporter) -> Forecast:
     plan = experience.plan if experience and experience.is_same_recipe else None
     seen = _look_through(prepared, plan, given.served if given else None, reporter)
     return Forecast(
-        corpus=str(options.corpus),
+        corpus=str(options.corpus) + (f" ({options.from_status})" if options.statuses else ""),
         out=str(options.out),
         model=options.source.name,
         engine=options.engine,

@@ -17,6 +17,7 @@ from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import LEVELS
 from orchestrator.results.run_record import RunRecord
+from orchestrator.run.earlier_rows import open_earlier
 from orchestrator.storage.digest_set import DigestSet
 from orchestrator.storage.location import STDIN, Location, absolute
 
@@ -26,6 +27,7 @@ class RunOptions(FleetOptions):
     """What the command line asks for.
 
     Attributes:
+        statuses: rows that are taken from the earlier run in `corpus`; none where that is a corpus.
         selection: the rows of the corpus that are meant.
         log_level: least that goes to the folder's log, one of `LEVELS`.
     """
@@ -34,8 +36,22 @@ class RunOptions(FleetOptions):
     out: Location
     recipe: Recipe
     reading: Reading = field(default_factory=Reading)
+    statuses: tuple[str, ...] = ()
     selection: Selection = Selection()
     log_level: str = "info"
+
+    @property
+    def from_status(self) -> str | None:
+        """Which rows of an earlier run these are, as its record tells it."""
+        return ",".join(self.statuses) or None
+
+    def open_corpus(self) -> Corpus:
+        """The texts, wherever they come from.
+
+        Raises:
+            UserError: there are none, or they cannot be read.
+        """
+        return open_earlier(self.corpus, self.statuses) if self.statuses else open_corpus(self.corpus, self.reading)
 
 
 @dataclass
@@ -91,7 +107,7 @@ def prepare(options: RunOptions) -> Prepared:
     if options.log_level not in LEVELS:
         raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
     record = run_record.read_record(options.out)
-    corpus = open_corpus(options.corpus, options.reading)
+    corpus = options.open_corpus()
     tokens = TokenRule.load(options.source)
     if record is not None:
         _require_same_run(record, options, corpus)
@@ -115,6 +131,7 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
         model=options.source.name,
         revision=options.source.revision,
         corpus=absolute(options.corpus),
+        from_status=options.from_status,
         text_column=corpus.text_column,
         id_column=corpus.id_column,
     )
@@ -124,6 +141,11 @@ def _require_same_run(record: RunRecord, options: RunOptions, corpus: Corpus) ->
             "choose another folder, or ask for the same"
         )
     if not _begins_with_the_same(corpus, record):
+        if options.statuses:
+            raise UserError(
+                f"--from {options.corpus}: its rows have changed since the run in {options.out} began; "
+                "choose another --out"
+            )
         remedy = "pipe the same in again" if options.corpus == STDIN else "put the old files back"
         raise UserError(
             f"corpus {options.corpus}: has changed, or is read another way, since the run in {options.out} began, and "

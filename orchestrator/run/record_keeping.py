@@ -27,6 +27,7 @@ def new_record(
         schema_version=SCHEMA_VERSION,
         state="running",
         corpus=absolute(options.corpus),
+        from_status=options.from_status,
         corpus_fingerprint=corpus.fingerprint,
         corpus_rows=corpus.num_rows,
         rows_digest=earlier.rows_digest if earlier and is_known else corpus.digest(),

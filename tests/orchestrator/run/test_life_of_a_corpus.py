@@ -71,3 +71,16 @@ def test_texts_that_were_appended_come_to_it(place, run, write_jsonl):
     assert stored(place) == [(row, f"row-{row}", text) for row, text in enumerate(texts)]
     assert (record(place)["num_rows"], record(place)["corpus_rows"], record(place)["selection"]) == (4, 4, None)
     assert "is finished: 4 rows, nothing to do" in run()
+
+
+def test_what_stayed_unsolved_is_solved_in_another_folder_by_another_recipe(place, verbatim, contents):
+    before = contents(place / "out")
+    asked = ("--set", "num_vectors=16", "--set", "max_steps=300", "--set", "attempts=5", "--limit", 2)
+    outcome = verbatim("run", "--from", place / "out", *asked, "--out", place / "again", *ONE_STEP[-3:])
+    assert outcome.code == 0, outcome
+    rows = {row["id"]: (row["row"], row["text"], row["exact"]) for row in Ledger(place / "again").read()}
+    assert rows == {"row-0": (0, TEXTS[0], True), "row-2": (1, TEXTS[2], True)}
+    new = json.loads((place / "again" / "run.json").read_text())
+    assert (new["corpus"], new["from_status"]) == (str(place / "out"), "rejected,unsolved")
+    assert (new["recipe"]["max_steps"], new["corpus_rows"], new["num_rows"]) == (300, 4, 2)
+    assert contents(place / "out") == before
