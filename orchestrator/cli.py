@@ -241,8 +241,7 @@ def submit(
 
         asked = _parse_run(arguments or [])
         recipe, out = asked["recipe"], asked["out"]
-        flag, texts = ("--from", asked["from_"]) if asked["from_"] else ("CORPUS", asked["corpus"])
-        sending.require_travels(flag, parse_location(texts or "", flag))
+        sending.require_texts(asked["corpus"], asked["from_"], asked["ids"])
         if recipe is not None and recipe_path(recipe) == recipe:  # one that comes with the package is there already
             sending.require_travels("--recipe", recipe)
         if recipe is None or not recipe.is_absolute():

@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.console.errors import UserError
 from orchestrator.console.terminal import printable
 from orchestrator.process import interrupts
-from orchestrator.storage.location import STDIN, Location
+from orchestrator.storage.location import STDIN, Location, parse_location
 
 RUNTIME_ENV = Path("deploy/runtime_env.yaml")
 DASHBOARD = "http://127.0.0.1:8265"
@@ -54,6 +54,22 @@ class Submission:
         """The same submission with Ray's own tool, to copy and paste."""
         parts = ["ray", "job", "submit", "--address", self.address, "--runtime-env", str(self.runtime_env)]
         return f"{shlex.join(parts)} -- {self.entrypoint}"
+
+
+def require_texts(corpus: str | None, earlier: str | None, ids: str | None) -> None:
+    """The texts, and a file of ids, must be where the job can read them.
+
+    Args:
+        corpus, earlier, ids: as CORPUS, `--from` and `--ids` have them.
+    Raises:
+        UserError: one is not.
+    """
+    if earlier is None:
+        require_travels("CORPUS", parse_location(corpus or "", "CORPUS"))
+    elif not has_lasting_results(parse_location(earlier, "--from")):
+        raise UserError(f"--from {earlier}: results are not sent along; give an absolute folder there, or a URI")
+    if ids is not None and ids.startswith("@"):
+        require_travels("--ids", Path(ids[1:]))
 
 
 def require_travels(flag: str, path: Location) -> None:

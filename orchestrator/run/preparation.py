@@ -117,7 +117,7 @@ def prepare(options: RunOptions) -> Prepared:
     counts = Counter(row["status"] for row in ledger.read(["status"]))
     prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids(), counts)
     if options.selection.is_everything:
-        prepared.num_to_come = corpus.num_rows - len(prepared.committed)
+        prepared.num_to_come = max(0, corpus.num_rows - len(prepared.committed))
     else:
         prepared.num_to_come = prepared.intake.num_to_come()
     if not prepared.committed:

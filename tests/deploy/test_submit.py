@@ -73,6 +73,14 @@ def test_no_corpus_or_one_that_cannot_be_sent(refused, tmp_path):
     assert "outside this folder, so not sent along" in refused(outside, *OUT, "--print")
 
 
+def test_an_earlier_run_and_a_file_of_ids_must_be_there_for_the_job(refused, verbatim):
+    assert refused("--from", "runs/x", *OUT, "--print").startswith("--from runs/x: results are not sent along; give an")
+    assert refused(CORPUS, *OUT, "--ids", "@nowhere", "--print").startswith("--ids nowhere: no such file here")
+    assert refused(*OUT, "--print") == "CORPUS: is empty; give a path or a URI"
+    outcome = verbatim("submit", "--from", "/runs/x", *OUT, "--ids", "a,b", "--print")
+    assert outcome.out.endswith("-- verbatim run --from /runs/x --out /results/demo --ids a,b --address auto\n")
+
+
 def test_an_absolute_corpus_is_the_clusters_own(verbatim):
     assert verbatim("submit", "/data/on-the-cluster.parquet", *OUT, "--print").code == 0
 
