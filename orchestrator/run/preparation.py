@@ -81,7 +81,7 @@ class Prepared:
 
     @property
     def num_appended(self) -> int:
-        """Rows that the corpus did not have when the folder's run began."""
+        """Rows that the corpus did not have when the folder was last written to."""
         before = self.record.corpus_rows if self.record else None
         return self.corpus.num_rows - before if before is not None else 0
 

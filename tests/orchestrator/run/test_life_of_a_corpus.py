@@ -9,6 +9,7 @@ from orchestrator.results.ledger import Ledger
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TEXTS = ["It was late.", "She made tea.", "The sea was grey."]
+GROWN = [*TEXTS, "A dog ran home."]
 ONE_STEP = ("--set", "num_vectors=8", "--set", "max_steps=1", "--set", "attempts=1", "--no-dashboard", "--engine", "hf")
 """Nothing is solved in one step, so that a run takes a moment."""
 
@@ -55,32 +56,28 @@ def test_the_first_row_alone(place, run):
     assert "is finished: 1 rows, nothing to do" in run("--ids", "row-0")
 
 
-def test_another_row_comes_to_it(place, run):
-    said = run("--ids", "row-0,row-2")
+def test_another_row_of_a_corpus_that_has_grown_comes_to_it(place, run, write_jsonl):
+    write_jsonl(place / "corpus.jsonl", [{"text": text} for text in GROWN])
+    said = run("--ids", "row-0,row-3")
     assert (
-        "holds 1 rows of a run that is finished; 1 are to come (--ids row-0,row-2)" in said and "0 of 2 exact" in said
+        "holds 1 rows of a run that is finished; 1 were appended to the corpus, 1 are to come (--ids row-0,row-3)"
+        in said
     )
-    assert stored(place) == [(0, "row-0", TEXTS[0]), (2, "row-2", TEXTS[2])]
-    assert (record(place)["num_rows"], record(place)["counts"]) == (2, {"unsolved": 2})
-
-
-def test_texts_that_were_appended_come_to_it(place, run, write_jsonl):
-    texts = [*TEXTS, "A dog ran home."]
-    write_jsonl(place / "corpus.jsonl", [{"text": text} for text in texts])
-    assert "1 were appended to the corpus, 2 are to come (all rows), the others stay" in run()
-    assert stored(place) == [(row, f"row-{row}", text) for row, text in enumerate(texts)]
-    assert (record(place)["num_rows"], record(place)["corpus_rows"], record(place)["selection"]) == (4, 4, None)
-    assert "is finished: 4 rows, nothing to do" in run()
+    assert "0 of 2 exact" in said and stored(place) == [(0, "row-0", GROWN[0]), (3, "row-3", GROWN[3])]
+    now = record(place)
+    assert (now["num_rows"], now["corpus_rows"], now["counts"]) == (2, 4, {"unsolved": 2})
+    assert now["state"] == "finished" and now["selection"] == "--ids row-0,row-3"
+    assert "is finished: 2 rows, nothing to do" in run("--ids", "row-3")
 
 
 def test_what_stayed_unsolved_is_solved_in_another_folder_by_another_recipe(place, verbatim, contents):
     before = contents(place / "out")
-    asked = ("--set", "num_vectors=16", "--set", "max_steps=300", "--set", "attempts=5", "--limit", 2)
+    asked = ("--set", "num_vectors=16", "--set", "max_steps=300", "--set", "attempts=5")
     outcome = verbatim("run", "--from", place / "out", *asked, "--out", place / "again", *ONE_STEP[-3:])
     assert outcome.code == 0, outcome
     rows = {row["id"]: (row["row"], row["text"], row["exact"]) for row in Ledger(place / "again").read()}
-    assert rows == {"row-0": (0, TEXTS[0], True), "row-2": (1, TEXTS[2], True)}
+    assert rows == {"row-0": (0, GROWN[0], True), "row-3": (1, GROWN[3], True)}
     new = json.loads((place / "again" / "run.json").read_text())
     assert (new["corpus"], new["from_status"]) == (str(place / "out"), "rejected,unsolved")
-    assert (new["recipe"]["max_steps"], new["corpus_rows"], new["num_rows"]) == (300, 4, 2)
+    assert (new["recipe"]["max_steps"], new["corpus_rows"], new["num_rows"]) == (300, 2, 2)
     assert contents(place / "out") == before
