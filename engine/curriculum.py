@@ -74,13 +74,17 @@ def next_lesson(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: in
 
 Gate = Callable[[StageRecipe, Lesson, Outcome], bool]
 
+
+def _has_stalled(stage: StageRecipe, lesson: Lesson, outcome: Outcome) -> bool:
+    return outcome.clock - max(lesson.opened, lesson.rose) >= stage.patience
+
+
 GATES: dict[str, Gate] = {
     "time": lambda stage, lesson, outcome: False,
     "exact": lambda stage, lesson, outcome: outcome.is_exact,
     "accuracy": lambda stage, lesson, outcome: outcome.accuracy >= stage.gate_accuracy,
-    "stalled": lambda stage, lesson, outcome: (
-        outcome.is_exact or outcome.clock - max(lesson.opened, lesson.rose) >= stage.patience
-    ),
+    "stalled": lambda stage, lesson, outcome: _has_stalled(stage, lesson, outcome),
+    "settled": lambda stage, lesson, outcome: outcome.is_exact or _has_stalled(stage, lesson, outcome),
 }
 """What ends a stage before its share of the attempt is spent."""
 
@@ -88,7 +92,7 @@ GATES: dict[str, Gate] = {
 def _next_stage(lesson: Lesson, outcome: Outcome, recipe: Recipe, num_tokens: int) -> Lesson:
     number = lesson.stage
     last = len(recipe.lessons) - 1
-    lesson = _watched(lesson, outcome) if recipe.lessons[number].gate == "stalled" else lesson
+    lesson = _watched(lesson, outcome) if recipe.lessons[number].gate in ("stalled", "settled") else lesson
     is_early = GATES[recipe.lessons[number].gate](recipe.lessons[number], lesson, outcome)
     while number < last and (outcome.progress >= recipe.lessons[number].until or is_early):
         number, is_early = number + 1, False

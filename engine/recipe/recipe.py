@@ -138,7 +138,7 @@ class Recipe(Strict):
     @property
     def lessons(self) -> tuple[StageRecipe, ...]:
         """The stages an attempt goes through: those that are written down, or the two of `loss.patience`, or none."""
-        return _stalled_likelihood(self.loss.patience) if self._gives_way else self.stages
+        return _stalled_likelihood(self.loss.patience, self.proof) if self._gives_way else self.stages
 
     def by_stage(self) -> tuple["Recipe", ...]:
         """The recipe of each of `lessons`, its own values merged in; only itself where there are none."""
@@ -169,10 +169,13 @@ class Recipe(Strict):
 
 
 @cache
-def _stalled_likelihood(patience: int) -> tuple[StageRecipe, ...]:
-    """A likelihood moves all positions at once and hides the one that will not go, which the norm then chases."""
+def _stalled_likelihood(patience: int, proof: str) -> tuple[StageRecipe, ...]:
+    """A likelihood moves all positions at once and hides the one that will not go, which the norm then chases.
+
+    With `proof = "beam"` the norm is of leads over whole texts, which only begin to tell once the text is exact.
+    """
     chase = StageRecipe(until=1, set={"loss": {"name": "violation_norm"}})
-    return StageRecipe(until=1, gate="stalled", patience=patience), chase
+    return StageRecipe(until=1, gate="settled" if proof == "beam" else "stalled", patience=patience), chase
 
 
 def _told(section: Strict) -> dict[str, Any]:

@@ -226,13 +226,13 @@ class StageRecipe(Strict):
     name: str = Field(default="", description="for people")
     until: float = Field(gt=0, le=1, description="share of the attempt at which it ends at the latest")
     length_frac: float = Field(default=1.0, gt=0, le=1, description="share of the target that is trained")
-    gate: Literal["time", "exact", "accuracy", "stalled"] = Field(
+    gate: Literal["time", "exact", "accuracy", "stalled", "settled"] = Field(
         default="time",
-        description="what ends it earlier: nothing, an exact prefix, gate_accuracy reached, or no more coming right",
+        description="what ends it earlier: nothing, an exact prefix, gate_accuracy, patience at an end, that or exact",
     )
     gate_accuracy: float = Field(default=0.9, gt=0, le=1, description="share of right positions for gate = accuracy")
     patience: int = _neutral(
-        20, "gate = stalled: steps without more positions right than ever in the stage, unless all are", ge=1, le=MOST
+        20, "gate = stalled, settled: steps without more positions right than ever in the stage", ge=1, le=MOST
     )
     set: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="recipe sections with the keys that differ"
