@@ -68,7 +68,7 @@ for entry in map(json.loads, open("index.jsonl")):
 ## vLLM
 
 ```
-vllm serve {serve} --enable-prompt-embeds --dtype {engine_dtype} --generation-config vllm
+vllm serve {serve} --enable-prompt-embeds --dtype {engine_dtype} --generation-config vllm{length}
 head -n 1 vllm_requests.jsonl | curl -s http://localhost:8000/v1/completions -H "Content-Type: application/json" -d @-
 ```
 
@@ -90,6 +90,7 @@ def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
         fingerprint=model.fingerprint,
         solver_dtype=model.solver_dtype,
         hidden_size=model.hidden_size,
+        length=f" --max-model-len {model.served_length}" if model.served_length else "",
         engine=record.engine,
         engine_dtype=record.engine_dtype,
         dtype=dtype,
