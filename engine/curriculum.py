@@ -83,7 +83,7 @@ GATES: dict[str, Gate] = {
     "time": lambda stage, lesson, outcome: False,
     "exact": lambda stage, lesson, outcome: outcome.is_exact,
     "accuracy": lambda stage, lesson, outcome: outcome.accuracy >= stage.gate_accuracy,
-    "stalled": lambda stage, lesson, outcome: _has_stalled(stage, lesson, outcome),
+    "stalled": _has_stalled,
     "settled": lambda stage, lesson, outcome: outcome.is_exact or _has_stalled(stage, lesson, outcome),
 }
 """What ends a stage before its share of the attempt is spent."""

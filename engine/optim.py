@@ -74,6 +74,8 @@ class Stack:
     def __init__(self, lm: FrozenLM, entries: list[Entry], width: int):
         self._lm, self._entries, self._width = lm, entries, width
         self._sizes = [max(1, entry.grad.numel() // width) for entry in entries]
+        rows = torch.tensor([entry.row for entry in entries])
+        self._slot_R = rows.repeat_interleave(torch.tensor(self._sizes)).to(lm.device)
         self._optims = [entry.slot.recipe.optim for entry in entries]
         ages = [entry.slot.step - entry.slot.began + 1 for entry in entries]
         self._firsts = [1 - o.beta1**age for o, age in zip(self._optims, ages, strict=True)]
@@ -111,11 +113,6 @@ class Stack:
             kept = [1 - rate * o.weight_decay for rate, o in zip(rates, self._optims, strict=True)]
             value_RW = value_RW * self._rows(kept)
         self._hand_out(value_RW - moved_RW, mean_RW, self._square_RW)
-
-    @property
-    def _slot_R(self) -> Tensor:
-        rows = torch.tensor([entry.row for entry in self._entries])
-        return rows.repeat_interleave(torch.tensor(self._sizes)).to(self._lm.device)
 
     def _stacked(self, tensors: list[Tensor]) -> Tensor:
         return torch.cat([tensor.reshape(-1, self._width) for tensor in tensors])

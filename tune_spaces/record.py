@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from engine.recipe import Recipe
+from engine.recipe import StoredRecipe
 from engine.settings import complaint
 from engine.strict import Strict
 from orchestrator.console.errors import UserError
@@ -39,7 +39,7 @@ class TuneRecord(Strict):
     dtype: str
     engine: str
     engine_dtype: str
-    base: Recipe
+    base: StoredRecipe
     vector_plan: PlanPoints
     space: str
     space_fingerprint: str

@@ -28,15 +28,7 @@ from orchestrator.corpus.intake import Intake, Taken, easiest_first
 from orchestrator.fleet.resident_solver import ResidentSolver
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.measured.margin_control import (
-    EnginePair,
-    candidates_of,
-    compare,
-    load_noise,
-    require_same_model,
-    save_noise,
-    with_margin_for,
-)
+from orchestrator.measured.margin_control import EnginePair, settled_noise, with_margin_for
 from orchestrator.process.memory import Memory
 from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.rows import RowContext, result_row
@@ -195,14 +187,12 @@ class Inverter:
         pair = EnginePair(
             self._source.name, self._info.fingerprint, self._info.device_name, self._dtype, judging.engine, spec.dtype
         )
-        noise = load_noise(pair.key)
-        if noise is None:
-            say("measuring how far the two engines' margins lie apart; kept for the next call")
-            probes = self._solver.probes(recipe, plan)
-            noise = compare(probes, judging.judge(candidates_of(probes), Mode(margins=True)))
-            require_same_model(probes, noise, pair)
-            if noise is not None:
-                save_noise(pair.key, noise)
+        noise = settled_noise(
+            pair,
+            lambda: self._solver.probes(recipe, plan),
+            lambda asked: judging.judge(asked, Mode(margins=True)),
+            say,
+        )
         return with_margin_for(recipe, noise)
 
     def _record(self, recipe: Recipe, plan: VectorPlan | None, stop_margin: float, seconds: float) -> RunRecord:

@@ -2,7 +2,10 @@
 
 from engine.recipe.loading import RecipeError, load_recipe, recipe_of, valid_keys
 from engine.recipe.named import recipe_names, recipe_path
-from engine.recipe.recipe import Recipe
+from engine.recipe.recipe import Recipe, StoredRecipe
 from engine.recipe.writing import to_toml
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names", "recipe_of", "recipe_path", "to_toml", "valid_keys"]
+__all__ = [
+    "Recipe", "RecipeError", "StoredRecipe", "load_recipe", "recipe_names", "recipe_of", "recipe_path", "to_toml",
+    "valid_keys",
+]  # fmt: skip

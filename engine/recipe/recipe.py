@@ -6,9 +6,9 @@ Owns: cross-field rules, the hash, what a stage changes. Must not know: Ray, fil
 import hashlib
 import json
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from engine.recipe.sections import (
     LIKELIHOODS,
@@ -176,6 +176,26 @@ def _stalled_likelihood(patience: int, proof: str) -> tuple[StageRecipe, ...]:
     """
     chase = StageRecipe(until=1, set={"loss": {"name": "violation_norm"}})
     return StageRecipe(until=1, gate="settled" if proof == "beam" else "stalled", patience=patience), chase
+
+
+def _as_written(values: Any) -> Any:
+    """A recipe that was written down whole, with the keys that are younger than it at what was done without them."""
+    if not isinstance(values, dict):
+        return values
+    return values | {
+        name: _neutral_of(type(section)) | values.get(name, {})
+        for name, section in Recipe()
+        if isinstance(section, Strict)
+    }
+
+
+def _neutral_of(section: type[Strict]) -> dict[str, Any]:
+    extras = {name: field.json_schema_extra for name, field in section.model_fields.items()}
+    return {name: extra["neutral"] for name, extra in extras.items() if isinstance(extra, dict) and "neutral" in extra}
+
+
+StoredRecipe = Annotated[Recipe, BeforeValidator(_as_written)]
+"""A recipe out of a record that holds all keys there were when it was written."""
 
 
 def _told(section: Strict) -> dict[str, Any]:

@@ -11,11 +11,13 @@ for more by itself (`margin_growth`).
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from engine import pocket
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
+from engine.probes import SECONDS as PROBE_S
 from engine.probes import Probe
 from engine.recipe import Recipe
 from engine.user_cache import cache_folder
@@ -73,6 +75,33 @@ class EnginePair:
         """Names the measurement in the cache; `fingerprint` already tells the solver's dtype."""
         text = json.dumps([self.device, self.engine, self.engine_dtype])
         return f"{self.fingerprint}-noise-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def settled_noise(
+    pair: EnginePair,
+    probes: Callable[[], list[Probe]],
+    judge: Callable[[list[Candidate]], list[Verdict]],
+    say: Callable[[str], None],
+) -> EngineNoise | None:
+    """The two engines' difference, measured before or now; None if nothing can be compared.
+
+    Args:
+        probes: makes them, in the solver.
+        judge: asks the verifying engine for its margins.
+        say: a line for a person.
+    Raises:
+        UserError: they do not compute the same model.
+    """
+    noise = load_noise(pair.key)
+    if noise is None:
+        apart = "measuring how far the two engines' margins lie apart"
+        say(f"{apart}: about {PROBE_S:.0f} s at most, kept for the next time")
+        made = probes()
+        noise = compare(made, judge(candidates_of(made)))
+        require_same_model(made, noise, pair)
+        if noise is not None:
+            save_noise(pair.key, noise)
+    return noise
 
 
 def candidates_of(probes: list[Probe]) -> list[Candidate]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.recipe import Recipe
+from engine.recipe import Recipe, StoredRecipe
 from orchestrator.console.errors import UserError
 from orchestrator.results.differences import differences
 from orchestrator.storage import folder_lock, open_storage
@@ -69,7 +69,7 @@ class RunRecord(BaseModel):
     num_rows: int
     selection: str | None = None
     model: ModelRecord
-    recipe: Recipe
+    recipe: StoredRecipe
     recipe_hash: str
     seed: int
     vector_plan: list[tuple[int, int]] | None

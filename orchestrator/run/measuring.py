@@ -6,21 +6,11 @@ Owns: asking for it, telling what is asked. Must not know: how it is measured, w
 from dataclasses import dataclass
 
 from engine.capacity import VectorPlan, seconds_for
-from engine.probes import SECONDS as PROBE_S
 from engine.recipe import Recipe
 from orchestrator.console.progress import Reporter
 from orchestrator.fleet.roster import Roster
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.measured.margin_control import (
-    EngineNoise,
-    EnginePair,
-    candidates_of,
-    compare,
-    load_noise,
-    require_same_model,
-    save_noise,
-    with_margin_for,
-)
+from orchestrator.measured.margin_control import EngineNoise, EnginePair, settled_noise, with_margin_for
 from orchestrator.run.hiring import Hired
 from orchestrator.run.preparation import Prepared
 from orchestrator.verifiers.contract import Mode
@@ -81,15 +71,9 @@ def _engine_noise(
     """
     if recipe.noise_factor == 0:
         return None
-    noise = load_noise(pair.key)
-    if noise is None:
-        apart = "measuring how far the two engines' margins lie apart"
-        reporter.say(f"{apart}: about {PROBE_S:.0f} s at most, kept for the next run")
-        probes = roster.ask(lambda solver: solver.probes.remote(recipe, plan))
-        candidates = candidates_of(probes)
-        verdicts = roster.ask_verifier(lambda verifier: verifier.judge.remote(candidates, Mode(margins=True)))
-        noise = compare(probes, verdicts)
-        require_same_model(probes, noise, pair)
-        if noise is not None:
-            save_noise(pair.key, noise)
-    return noise
+    return settled_noise(
+        pair,
+        lambda: roster.ask(lambda solver: solver.probes.remote(recipe, plan)),
+        lambda asked: roster.ask_verifier(lambda verifier: verifier.judge.remote(asked, Mode(margins=True))),
+        reporter.say,
+    )

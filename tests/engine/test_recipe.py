@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from engine import contexts, curriculum, difficulty, frozen_lm, losses, parameterisation, schedules, soft_prompt
 from engine.losses.rewards import REWARDS
-from engine.recipe import Recipe, RecipeError, load_recipe, sections, valid_keys
+from engine.recipe import Recipe, RecipeError, StoredRecipe, load_recipe, sections, valid_keys
 from engine.schedules import Value, build_schedule
 
 DEFAULT = Path(__file__).parents[2] / "recipes" / "default.toml"
@@ -367,6 +367,9 @@ def test_a_key_at_its_neutral_value_leaves_a_recipe_the_one_it_was():
         assert name not in old.canonical()[section]
         changed = load_recipe(None, [f"{other}={v}" for other, v in (NEUTRAL | {key: 2 * value + 1}).items()])
         assert changed.canonical()[section][name] == 2 * value + 1 and changed.hash != old.hash
+    written = {name: dict(section) for name, section in old.canonical().items() if isinstance(section, dict)}
+    assert TypeAdapter(StoredRecipe).validate_python(written) == old, "a record of a version before the keys"
+    assert TypeAdapter(StoredRecipe).validate_python(Recipe().model_dump(mode="json")) == Recipe()
     usual, patient, hasty = (
         load_recipe(None, [f"stages=[{{until=1.0{patience}}}]"]) for patience in ("", ", patience=20", ", patience=2")
     )
