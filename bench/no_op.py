@@ -19,7 +19,7 @@ from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import Home, home
-from orchestrator.fleet.solver_actor import Advance, SolverInfo
+from orchestrator.fleet.resident_solver import Advance, SolverInfo
 from orchestrator.verifiers.contract import Candidate, Verdict
 
 D = 256

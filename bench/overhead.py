@@ -33,8 +33,8 @@ from orchestrator.console.progress import make_reporter
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus.intake import Accepted, Intake
 from orchestrator.fleet import workers
+from orchestrator.fleet.resident_solver import Advance
 from orchestrator.fleet.roster import Roster
-from orchestrator.fleet.solver_actor import Advance
 from orchestrator.fleet.workers import Worker
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger

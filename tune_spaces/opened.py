@@ -23,7 +23,7 @@ from orchestrator.console.terminal import say
 from orchestrator.corpus import Corpus
 from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
-from orchestrator.fleet.solver_actor import SolverInfo
+from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.measured.calibrating import settled_plan
 from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor

@@ -6,9 +6,7 @@ Owns: what Ray adds to it. Must not know: how it solves, the queue, the verifier
 import ray
 
 from orchestrator.cluster.nodes import Home, home
-from orchestrator.fleet.resident_solver import Advance, ResidentSolver, Shortage, SolverInfo
-
-__all__ = ["Advance", "Shortage", "SolverActor", "SolverInfo"]
+from orchestrator.fleet.resident_solver import ResidentSolver
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)

@@ -24,7 +24,7 @@ from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import is_nodes_fault
 from orchestrator.fleet import workers
-from orchestrator.fleet.solver_actor import Advance, SolverInfo
+from orchestrator.fleet.resident_solver import Advance, SolverInfo
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.workers import Worker
 from orchestrator.pool.asked import Asked, PoolSpec, PoolText, outcome_of

@@ -13,7 +13,7 @@ from orchestrator.pool.outcome import Outcome
 if TYPE_CHECKING:
     from engine.capacity import VectorPlan
     from engine.recipe import Recipe
-    from orchestrator.fleet.solver_actor import SolverInfo
+    from orchestrator.fleet.resident_solver import SolverInfo
     from orchestrator.pool.asked import PoolSpec, PoolText
     from orchestrator.pool.slot_pool import SlotPool
 

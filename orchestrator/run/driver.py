@@ -23,8 +23,8 @@ from orchestrator.cluster.nodes import UNCERTAIN
 from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Accepted, Taken
 from orchestrator.fleet.pace import Pace
+from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
-from orchestrator.fleet.solver_actor import Advance, Shortage
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.workers import LEASE_S, Worker
 from orchestrator.process import interrupts

@@ -10,8 +10,8 @@ from functools import partial
 from orchestrator.cluster.nodes import Node, nodes
 from orchestrator.console.progress import Reporter
 from orchestrator.fleet import workers
+from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.fleet.roster import Roster
-from orchestrator.fleet.solver_actor import SolverInfo
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.run.preparation import Prepared
 from orchestrator.sizing.placement import Placement, place, room_for_solvers

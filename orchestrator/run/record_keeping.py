@@ -6,7 +6,7 @@ Owns: which fact of a run goes into which field. Must not know: files, actors, t
 from collections import Counter
 
 from engine.capacity import VectorPlan
-from orchestrator.fleet.solver_actor import SolverInfo
+from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.results import run_record
 from orchestrator.results.ledger import SCHEMA_VERSION

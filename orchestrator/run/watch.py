@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.slots import Attempt, Job
-from orchestrator.fleet.solver_actor import Advance
+from orchestrator.fleet.resident_solver import Advance
 from orchestrator.results.ledger import Row
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.metrics import Metrics
