@@ -50,6 +50,9 @@ METHODS = {
     "aligned": ("terms.entropy=-3", "optim.align_to=hinge"),
     "network": ("parameterisation.name=mlp", "optim.lr=0.5"),
     "sgd": ("optim.name=sgd", "optim.lr=0.1"),
+    "polyak": ("optim.name=polyak", "loss.temperature=0.5", "loss.patience=2"),
+    "polyak on a network": ("optim.name=polyak", "parameterisation.name=mlp", "terms.entropy=-0.5"),
+    "polyak for beams": ("optim.name=polyak", "loss.patience=1", "proof=beam"),
     "curriculum": ("curriculum.growth=geometric", "curriculum.first=2"),
 }
 

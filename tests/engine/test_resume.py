@@ -20,8 +20,9 @@ STAGED = (
 )
 
 METHODS: dict[str, tuple[str, ...]] = {
-    "default": (),
+    "adam": (),
     "momentum": ("optim.name=sgd", "optim.lr=0.1"),
+    "polyak": ("optim.name=polyak", "loss.name=cross_entropy", "loss.temperature=0.5", "loss.patience=2"),
     "noise": ("noise.kind=sampled", "noise.prompt=0.1", "noise.read=0.1"),
     "scheduled sampling": ("context.name=scheduled_sampling", "context.own_token=sample", "optim.lr=0.5"),
     "drawn walk": ("context.name=gumbel_softmax", "loss.name=cross_entropy", "optim.lr=0.5"),
