@@ -166,6 +166,7 @@ def one(name: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
 
 def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     from engine.frozen_lm import FrozenLM
+    from engine.loading import require_whole_files
     from engine.model_source import ModelError, ModelSource
     from engine.recipe import load_recipe
     from engine.slots import Job
@@ -178,6 +179,7 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     config = json.loads((Path(folder) / "config.json").read_text())
     row: dict[str, Any] = {"built": True, "architecture": config["architectures"][0]}
     try:
+        require_whole_files(ModelSource(folder))
         lm = FrozenLM.load(ModelSource(folder))
     except ModelError as refusal:
         yield row | {"loads": str(refusal).replace(folder, name)}

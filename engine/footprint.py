@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer
-from transformers.utils.hub import cached_file
 
 from engine.frozen_lm import DTYPES, TokenRule
-from engine.loading import from_pretrained, load_skeleton
+from engine.loading import from_pretrained, load_skeleton, local_folder
 from engine.model_source import ModelSource
 
 FLOAT32_BYTES = 4
@@ -226,8 +225,5 @@ def _has_weight(module: torch.nn.Module) -> bool:
 
 def weight_files(source: ModelSource) -> list[Path]:
     """The weight files that are on this machine, in the model's folder or in the hub's cache."""
-    try:
-        config = cached_file(source.path, "config.json", revision=source.revision, local_files_only=True)
-    except OSError:
-        return []
-    return sorted(Path(config).parent.glob("*.safetensors")) if config else []
+    folder = local_folder(source)
+    return sorted(folder.glob("*.safetensors")) if folder else []

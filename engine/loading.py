@@ -5,8 +5,9 @@ what the model is used for.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.quantizers.auto import AutoHfQuantizer
+from transformers.utils.hub import cached_file
 
+from engine.accounting import account, require_whole
 from engine.model_source import ModelError, ModelSource
+from engine.weight_files import checkpoint_shapes
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """Not the model's fault: left to whoever decides on sizes."""
@@ -81,6 +85,39 @@ def load_skeleton(source: ModelSource) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
+def require_whole_files(source: ModelSource) -> None:
+    """Refuse a checkpoint that does not hold the model's weights, by the headers of its files: nothing is loaded.
+
+    What a load refuses is refused here in a fraction of a second. Left to the load are a hub's model that is not all on
+    this machine yet, and a quantised one, whose tensors only its quantiser can place.
+
+    Raises:
+        ModelError: what is missing, left over or of another shape, by name; or the model cannot be built.
+    """
+    config = load_config(source)
+    folder = local_folder(source)
+    shapes = checkpoint_shapes(folder) if folder and not _stored_quantisation(config) else None
+    if shapes is None:
+        return
+    skeleton = load_skeleton(source)
+    with _quiet(), no_progress_bars():
+        try:
+            info = account(skeleton, shapes)
+        except Exception:  # no judge of last resort: what cannot be counted here the load counts
+            return
+    with told_in_one_line(source):
+        require_whole(skeleton, info, is_part=type(skeleton.config) is not type(config))
+
+
+def local_folder(source: ModelSource) -> Path | None:
+    """The model's folder on this machine: its own, or the one in the hub's cache; None for one that is not here."""
+    try:
+        config = cached_file(source.path, "config.json", revision=source.revision, local_files_only=True)
+    except OSError:
+        return None
+    return Path(config).parent if config else None
+
+
 def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
     """The causal language model with every weight from the checkpoint, on the CPU.
 
@@ -95,7 +132,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
         ignore_mismatched_sizes=True, **attention_for(config),
     )  # fmt: skip
     with told_in_one_line(source):
-        _require_whole(model, info, is_part=type(model.config) is not type(config))
+        require_whole(model, info, is_part=type(model.config) is not type(config))
     # A quantiser that has taken itself out again leaves the dtype it likes.
     return model.to(dtype) if _stored_quantisation(config) and not hasattr(model, "hf_quantizer") else model
 
@@ -109,41 +146,6 @@ def attention_for(config: Any) -> dict[str, str]:
     """
     caps = getattr(config.get_text_config(), "attn_logit_softcapping", None)
     return {"attn_implementation": "eager"} if caps else {}
-
-
-def _require_whole(model: Any, info: dict[str, Any], *, is_part: bool) -> None:
-    """Every weight of the model was in the checkpoint, and every weight of the checkpoint is in the model.
-
-    What transformers itself declares ignorable (tied weights, rotary frequencies, heads for speculation) is not told
-    here. A model that is the language part of a larger checkpoint leaves the other parts' weights over: of what is
-    left over, only what lies inside one of its own modules is then an error.
-    """
-    left_over = info["unexpected_keys"]
-    if is_part:
-        own = [f"{name}." for name, _ in model.base_model.named_children()]
-        left_over = {key for key in left_over if _within_base(key, model.base_model_prefix).startswith(tuple(own))}
-    shapes = [f"{name} {tuple(theirs)} for {tuple(ours)}" for name, theirs, ours in info["mismatched_keys"]]
-    wrong = {
-        "lacks {} of the weights that the model needs ({})": info["missing_keys"],
-        "holds {} weights that the model has no place for ({})": left_over,
-        "holds {} weights of another shape ({})": shapes,
-    }
-    told = [words.format(len(names), first_three(names)) for words, names in wrong.items() if names]
-    if told:
-        raise ModelError(
-            f"the checkpoint {' and '.join(told)}: it is damaged, or config.json is another model's; download it "
-            "again, or save the whole model with save_pretrained"
-        )
-
-
-def _within_base(key: str, prefix: str) -> str:
-    return key.removeprefix(f"{prefix}.").removeprefix("language_model.").removeprefix(f"{prefix}.")
-
-
-def first_three(names: Iterable[str]) -> str:
-    """The first three names in order, and a sign that there are more."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
 
 
 def _stored_quantisation(config: Any) -> Any:
@@ -191,6 +193,18 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Load without transformers' bars, and leave its setting as it was."""
+    were_shown = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            transformers.logging.enable_progress_bar()
 
 
 def _reason(error: Exception) -> str:

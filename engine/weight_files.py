@@ -94,6 +94,22 @@ def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
+def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of a checkpoint's tensors by name, from the headers of the files that transformers reads.
+
+    Returns:
+        None where not all of these files are there.
+    Raises:
+        ModelError: a file is not what it should be.
+    """
+    try:
+        files = _weight_files(folder, _read_json(folder / "config.json"))
+    except ModelError:
+        return None
+    headers = [check_safetensors(path) for path in files]
+    return {name: tuple(t["shape"]) for header in headers for name, t in header.items() if name != "__metadata__"}
+
+
 def check_safetensors(path: Path) -> dict[str, Any]:
     """A file's header, if the file is as long as the header says.
 

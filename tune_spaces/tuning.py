@@ -19,6 +19,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from engine.loading import require_whole_files
 from engine.recipe import Recipe, load_recipe
 from orchestrator.console.errors import UserError
 from orchestrator.console.terminal import say
@@ -93,6 +94,7 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
         if (finished := _finished(options, corpus)) is not None:
             say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
+        require_whole_files(options.source)
         dashboard = workers.connect(options.address, dashboard=options.dashboard)
         if dashboard:
             say(console, f"Ray dashboard: http://{dashboard}")

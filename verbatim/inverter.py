@@ -21,6 +21,7 @@ import torch
 from engine.capacity import VectorPlan, seconds_for
 from engine.footprint import Footprint
 from engine.frozen_lm import DTYPES, TokenRule
+from engine.loading import no_progress_bars
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.target import decode
@@ -41,7 +42,7 @@ from orchestrator.work.work_queue import WorkQueue
 from verbatim.errors import VerbatimError, in_python_words
 from verbatim.loop import Loop
 from verbatim.progress import Progress
-from verbatim.proof import Engines, no_progress_bars
+from verbatim.proof import Engines
 from verbatim.recipes import chosen_recipe
 from verbatim.results import Results
 from verbatim.saving import made_in_memory

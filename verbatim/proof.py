@@ -7,13 +7,11 @@ import atexit
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from transformers.utils import logging as transformers_logging
-
 from engine.frozen_lm import DTYPES
+from engine.loading import no_progress_bars
 from orchestrator.console.errors import UserError
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec, start_verifier
 from orchestrator.proof.reproof import Reproof
@@ -70,18 +68,6 @@ class Engines:
         for judging in loaded.values():
             if isinstance(judging, OtherProcess):
                 judging.close()
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Load without transformers' bars, and leave its setting as it was."""
-    were_shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if were_shown:
-            transformers_logging.enable_progress_bar()
 
 
 @atexit.register

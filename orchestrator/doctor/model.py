@@ -3,7 +3,6 @@
 Owns: what is looked at, and the verdict on each. Must not know: how anything is loaded; no weight is.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from engine.footprint import Footprint, weight_files
 from engine.frozen_lm import CONTEXT_NAMES, UNKNOWN_CONTEXT, FrozenLM, TokenRule
-from engine.loading import load_config, require_trainable
+from engine.loading import load_config, require_trainable, require_whole_files
 from engine.model_source import ModelError, ModelSource
 from engine.weight_files import check_safetensors
 from orchestrator.console.errors import UserError
@@ -124,15 +123,15 @@ def _weights(looked: Looked) -> Finding:
     """The files whole, nothing missing, and whether a gradient passes a quantisation.
 
     Raises:
-        ModelError: a file is not what it should be, or the quantiser cannot be trained through.
+        ModelError: a file is not what it should be, weights are missing or left over, or the quantiser cannot be
+            trained through.
     """
     require_trainable(looked.config)
-    needed = looked.footprint.num_parameters
     if not looked.files:
-        found = f"not on this machine: a run downloads them, some {needed * 2 / 1e9:.1f} GB in 16 bits"
+        gigabytes = looked.footprint.weights_bytes("bfloat16") / 1e9
+        found = f"not on this machine: a run downloads them, some {gigabytes:.1f} GB in 16 bits"
         return Finding("weights", True, found, "have them downloaded before a run on several nodes", is_warning=True)
     tensors = [t for path in looked.files for name, t in check_safetensors(path).items() if name != "__metadata__"]
-    stored = sum(math.prod(tensor["shape"]) for tensor in tensors)
     sizes: Counter[str] = Counter()
     for tensor in tensors:
         sizes[tensor["dtype"]] += tensor["data_offsets"][1] - tensor["data_offsets"][0]
@@ -140,9 +139,8 @@ def _weights(looked: Looked) -> Finding:
     found = f"{sum(sizes.values()) / 1e9:.2f} GB in {number}, {', '.join(dtype for dtype, _ in sizes.most_common())}"
     if looked.footprint.is_quantised:
         found += ", quantised in a way that a gradient passes"
-    elif stored < needed:
-        found += f": {needed - stored:,} of {needed:,} parameters are not in it"
-        return Finding("weights", False, found, "the checkpoint lacks weights; download it again, or save all of it")
+    else:
+        require_whole_files(looked.source)
     return Finding("weights", True, f"{found}; a run here computes in {looked.placement.dtype}")
 
 

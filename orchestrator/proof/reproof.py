@@ -12,6 +12,7 @@ import ray
 from rich.console import Console
 
 from engine.frozen_lm import DTYPES
+from engine.loading import require_whole_files
 from engine.model_source import ModelSource
 from orchestrator.console.errors import UserError
 from orchestrator.console.progress import Reporter, make_reporter
@@ -222,9 +223,9 @@ def _connected(options: ReproofOptions, claims: Claims) -> Iterator[Reporter]:
     """Ray for the length of a reproof, and a reporter that leaves standard output alone.
 
     Raises:
-        ModelError: the model is not where it was; nothing has been started.
+        ModelError: the model is not where it was, or not whole; nothing has been started.
     """
-    _ = claims.source.path
+    require_whole_files(claims.source)
     workers.connect(options.address, dashboard=False)
     reporter = make_reporter(make_console(stderr=True), len(claims.rows))
     try:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from engine.frozen_lm import TokenRule
+from engine.loading import require_whole_files
 from engine.recipe import Recipe
 from orchestrator.console.errors import UserError
 from orchestrator.corpus import Corpus, Reading, open_corpus
@@ -109,6 +110,7 @@ def prepare(options: RunOptions) -> Prepared:
     record = run_record.read_record(options.out)
     corpus = options.open_corpus()
     tokens = TokenRule.load(options.source)
+    require_whole_files(options.source)
     if record is not None:
         _require_same_run(record, options, corpus)
     _require_room(options.recipe, tokens)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from engine.frozen_lm import FrozenLM, TokenRule
+from engine.loading import require_whole_files
 from engine.model_source import ModelError, ModelSource
 from engine.weight_files import OTHER_FORMATS, check_folder
 from tests.tiny import byte_tokenizer
@@ -117,14 +118,16 @@ MISFITS: dict[str, Callable[[dict], dict]] = {
 @pytest.mark.parametrize("told", MISFITS)
 def test_weights_that_do_not_fit_the_configuration_are_refused_by_name(told, folder):
     save_file(MISFITS[told](load_file(weights(folder))), weights(folder), metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=f"^--model {re.escape(str(folder))}: the checkpoint {told}"):
-        FrozenLM.load(ModelSource(str(folder)))
+    for look in (require_whole_files, FrozenLM.load):
+        with pytest.raises(ModelError, match=f"^--model {re.escape(str(folder))}: the checkpoint {told}"):
+            look(ModelSource(str(folder)))
 
 
 def test_frequencies_that_old_checkpoints_hold_are_nothing_unexpected(folder, tiny_llama):
     held = load_file(weights(folder))
     frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": held[LAYER][0, :16].clone()}
     save_file(held | frequencies, weights(folder), metadata={"format": "pt"})
+    require_whole_files(ModelSource(str(folder)))
     assert FrozenLM.load(ModelSource(str(folder))).fingerprint == tiny_llama.fingerprint
 
 

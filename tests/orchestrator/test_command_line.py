@@ -6,6 +6,8 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from safetensors.torch import load_file, save_file
 
 from engine import pocket
 from tests.orchestrator.made_up import run_record
@@ -116,6 +118,17 @@ def test_a_model_folder_without_configuration_or_weights(refused, corpus, tmp_pa
 
 def test_a_model_that_is_nowhere(refused, corpus, tmp_path):
     assert "--model" in refused("run", corpus, "--model", tmp_path / "nowhere")
+
+
+def test_a_model_that_lacks_a_weight_is_refused_before_anything_is_started(refused, corpus, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(pocket.PATH, model)
+    held = load_file(model / "model.safetensors")
+    held.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(held, model / "model.safetensors", metadata={"format": "pt"})
+    line = refused("run", corpus, "--model", model)
+    assert f"--model {model}: the checkpoint lacks 1 of the weights" in line and "layers.1.mlp.up_proj" in line
+    assert not ray.is_initialized()
 
 
 def test_an_output_folder_of_another_run(refused, corpus, tmp_path):
