@@ -32,6 +32,8 @@ from engine.target import decode
 from orchestrator.console.progress import make_reporter
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus.intake import Accepted, Intake
+from orchestrator.dispatch.metrics import Metrics
+from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.fleet.roster import Roster
@@ -40,9 +42,7 @@ from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.driver import Driver
-from orchestrator.run.metrics import Metrics
 from orchestrator.run.rows import RowContext
-from orchestrator.run.watch import Watch
 from orchestrator.sizing.sharing import KINDS
 from orchestrator.work.item import State
 from orchestrator.work.retry import make_retry

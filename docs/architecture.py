@@ -21,6 +21,7 @@ FLOORS = (
     ("tune_spaces",),
     ("cli",),
     ("pool", "run", "proof", "doctor", "decode", "export", "report"),
+    ("dispatch",),
     ("fleet",),
     ("sizing",),
     ("corpus", "cluster", "work", "measured", "results"),

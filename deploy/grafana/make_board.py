@@ -1,13 +1,13 @@
 """Writes verbatim.json, the Grafana board of a run: `python deploy/grafana/make_board.py`.
 
-Owns: panels and their queries. Must not know: how a metric comes about; its name is from orchestrator/run/metrics.py.
+Owns: panels and their queries. Must not know: how a metric comes about; orchestrator/dispatch/metrics.py names it.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.run.metrics import METRICS
+from orchestrator.dispatch.metrics import METRICS
 
 FILE = Path(__file__).with_name("verbatim.json")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

@@ -20,6 +20,8 @@ from orchestrator.console.errors import Superseded
 from orchestrator.console.progress import Reporter, make_reporter
 from orchestrator.console.terminal import say
 from orchestrator.corpus.intake import Taken, easiest_first
+from orchestrator.dispatch.metrics import Metrics
+from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.results.in_flight import InFlight
@@ -29,11 +31,9 @@ from orchestrator.results.summary import Summary, summarise
 from orchestrator.run.driver import OPEN_WINDOW, Driver
 from orchestrator.run.hiring import Hired, hire
 from orchestrator.run.measuring import Measured, measure
-from orchestrator.run.metrics import Metrics
 from orchestrator.run.preparation import Prepared, RunOptions, prepare
 from orchestrator.run.record_keeping import new_record, touch
 from orchestrator.run.rows import RowContext
-from orchestrator.run.watch import Watch
 from orchestrator.storage import open_storage
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue

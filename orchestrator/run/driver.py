@@ -22,7 +22,8 @@ from ray.exceptions import RayError
 from orchestrator.cluster.nodes import UNCERTAIN
 from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Accepted, Taken
-from orchestrator.fleet.pace import Pace
+from orchestrator.dispatch.pace import Pace
+from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
@@ -32,7 +33,6 @@ from orchestrator.process.failures import reason
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import RowContext, result_row
-from orchestrator.run.watch import Watch
 from orchestrator.verifiers.contract import Verdict
 from orchestrator.work.item import State
 from orchestrator.work.work_queue import TOO_LARGE, WorkQueue

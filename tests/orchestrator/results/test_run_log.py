@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from orchestrator.dispatch.metrics import Metrics
+from orchestrator.dispatch.watch import Watch
 from orchestrator.results.run_log import LEVELS, MAX_VALUE, RunLog, last_event, read_events
 from orchestrator.results.status import print_status, read_status
-from orchestrator.run.metrics import Metrics
-from orchestrator.run.watch import Watch
 from orchestrator.work.item import State
 from tests.orchestrator.made_up import attempt, job, run_record, verdict
 

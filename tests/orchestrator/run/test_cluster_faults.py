@@ -25,6 +25,8 @@ from engine.target import decode, make_target
 from orchestrator.cluster.nodes import nodes
 from orchestrator.console.errors import UserError
 from orchestrator.corpus.intake import Accepted
+from orchestrator.dispatch.metrics import Metrics
+from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverActor
@@ -35,9 +37,7 @@ from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run import driver
 from orchestrator.run.driver import Driver
-from orchestrator.run.metrics import Metrics
 from orchestrator.run.rows import RowContext
-from orchestrator.run.watch import Watch
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.table_size import SolverRoom
 from orchestrator.work.retry import make_retry

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.cluster.nodes import Node
 from orchestrator.console.errors import UserError
-from orchestrator.fleet.pace import Pace
+from orchestrator.dispatch.pace import Pace
 from orchestrator.sizing.placement import place, place_judge, room_for_solvers, seat
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.slots import Attempt, Job
+from orchestrator.dispatch.metrics import Metrics
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.results.ledger import Row
 from orchestrator.results.run_log import RunLog
-from orchestrator.run.metrics import Metrics
 from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.work.item import TERMINAL, State
 from orchestrator.work.work_queue import WorkQueue

@@ -17,11 +17,12 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 from ray.util import metrics as ray_metrics
 
+from orchestrator.dispatch import metrics
+from orchestrator.dispatch.metrics import METRICS, Metrics
+from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.results.ledger import Ledger
-from orchestrator.run import driver, metrics
-from orchestrator.run.metrics import METRICS, Metrics
-from orchestrator.run.watch import Watch
+from orchestrator.run import driver
 
 GRAFANA = Path(__file__).parents[3] / "deploy" / "grafana"
 WATCHING = Path(__file__).parents[3] / "docs" / "watching.md"
