@@ -32,6 +32,7 @@ from engine.target import decode
 from orchestrator.console.progress import make_reporter
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus.intake import Accepted, Intake
+from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
@@ -41,7 +42,8 @@ from orchestrator.fleet.workers import Worker
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
-from orchestrator.run.driver import Driver
+from orchestrator.run.corpus_source import CorpusSource
+from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
 from orchestrator.sizing.sharing import KINDS
 from orchestrator.work.item import State
@@ -55,14 +57,15 @@ def measure(num_targets: int, num_solvers: int, jobs_a_call: int | None = None) 
     """One run in this process: wall and CPU seconds of the loop, and the driver's memory at every commit."""
     memory = []
     with tempfile.TemporaryDirectory() as folder:
-        driver = make_driver(Path(folder), num_targets, num_solvers, jobs_a_call)
-        driver.on_commit = lambda driver: memory.append((driver.num_done, round(resident_mib(), 1)))
+        driver, sink = make_driver(Path(folder), num_targets, num_solvers, jobs_a_call)
+        sink.on_commit = lambda _: memory.append((sink.num_done, round(resident_mib(), 1)))
         wall, cpu = time.monotonic(), time.process_time()
         with driver.watch.log:
             driver.run()
+            sink.commit(driver)
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         assert driver.queue.counts == {State.VERIFIED: num_targets}
-        assert sum(entry["rows"] for entry in driver.ledger.entries()) == num_targets
+        assert sum(entry["rows"] for entry in sink.ledger.entries()) == num_targets
         for worker in [*driver.roster.solvers, driver.roster.verifier]:
             ray.kill(worker.actor)
     return {
@@ -73,7 +76,9 @@ def measure(num_targets: int, num_solvers: int, jobs_a_call: int | None = None) 
     }  # fmt: skip
 
 
-def make_driver(folder: Path, num_targets: int, num_solvers: int, jobs_a_call: int | None) -> Driver:
+def make_driver(
+    folder: Path, num_targets: int, num_solvers: int, jobs_a_call: int | None
+) -> tuple[Dispatcher, LedgerSink]:
     """The driver as `verbatim run` makes it, its actors aside."""
     write_corpus(folder / "corpus.parquet", num_targets)
     tokens, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=NUM_VECTORS)
@@ -88,18 +93,21 @@ def make_driver(folder: Path, num_targets: int, num_solvers: int, jobs_a_call: i
     )
     for worker in list(roster.calls.values()):
         roster.take_in(worker)
-    return Driver(
-        taken=Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken(),
+    watch, in_flight = Watch(Metrics("bench"), RunLog(out)), InFlight(out)
+    reporter = make_reporter(Console(file=open(os.devnull, "w")), num_targets)
+    context = RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens))
+    sink = LedgerSink(Ledger(out), in_flight, context, reporter, on_commit=lambda _: None)
+    taken = Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken()
+    driver = Dispatcher(
+        source=CorpusSource(taken, in_flight, reporter.say, watch),
+        sink=sink,
         queue=WorkQueue(make_retry(tokens.context, grows=False)),
         roster=roster,
-        ledger=Ledger(out),
-        in_flight=InFlight(out),
-        context=RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens)),
-        reporter=make_reporter(Console(file=open(os.devnull, "w")), num_targets),
-        watch=Watch(Metrics("bench"), RunLog(out)),
+        watch=watch,
+        say=reporter.say,
         token_budget=KINDS["cpu"].most_positions,
-        on_commit=lambda driver: None,
     )
+    return driver, sink
 
 
 def bytes_moved(num_targets: int = 256) -> dict[str, int]:

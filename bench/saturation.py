@@ -18,7 +18,7 @@ from bench.recipes import ROOT
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Target
-from orchestrator.run.driver import ANSWERS_A_TURN, OPEN_PER_SOLVER, OPEN_WINDOW, SLICE_S
+from orchestrator.dispatch.dispatcher import ANSWERS_A_TURN, OPEN_PER_SOLVER, OPEN_WINDOW, Tempo
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
@@ -30,6 +30,7 @@ NUM_VECTORS, NUM_TOKENS = 8, 25
 LOOK_S = 2e-6
 """What a turn of the loop spends on a solver that has not answered: the feeding loop and its place in `ray.wait`."""
 
+SLICE_S = Tempo.slice_s
 RECIPE = Recipe(num_vectors=NUM_VECTORS)
 
 
@@ -131,7 +132,11 @@ def main() -> None:
     rows = []
     for num_solvers in args.solvers:
         following = max(OPEN_WINDOW, OPEN_PER_SOLVER * num_solvers)
-        for window, slice_s in ((following, SLICE_S), (following, 5 * SLICE_S), (OPEN_WINDOW, SLICE_S)):
+        for window, slice_s in (
+            (following, Tempo.slice_s),
+            (following, 5 * Tempo.slice_s),
+            (OPEN_WINDOW, Tempo.slice_s),
+        ):
             rows.append(measure(num_solvers, window, slice_s, costs, args.seconds))
             print(rows[-1], flush=True)
     record = {"call_us": round(1e6 * costs.call), "target_us": round(1e6 * costs.target), "rows": rows}

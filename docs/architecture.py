@@ -198,7 +198,7 @@ def draw_way(top: float) -> list[str]:
         x = lefts[station] + offset * width
         parts += [arrow(x, ends[0], x, ends[1]), text(x + 7, top + 88, label, 11, "#4a5a6a")]
     parts.append(text(MARGIN, queue + 19, "one visible loop feeds and routes:", 11, "#4a5a6a"))
-    parts.append(text(MARGIN, queue + 35, "run/driver.py (pool/slot_pool.py)", 11, "#4a5a6a"))
+    parts.append(text(MARGIN, queue + 35, "dispatch/dispatcher.py", 11, "#4a5a6a"))
     parts.append(text(first + 2, queue + 62, "what goes wrong, and who handles it", 11, FAULT, 'font-weight="bold"'))
     return parts
 

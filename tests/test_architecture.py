@@ -27,7 +27,6 @@ LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
 LONGER = {
     "engine/contexts.py": (301, "all policies side by side; they have a record of their own to go to"),
     "engine/slots.py": (302, "a table's rows and its bookkeeping"),
-    "orchestrator/run/driver.py": (327, "the one loop, read from top to bottom; half of it is the pool's loop as well"),
 }
 """What is longer all the same, how long, and why."""
 

@@ -1,4 +1,4 @@
-"""What the driver says about its routing, put into metrics and log.
+"""What the dispatcher says about its routing, put into metrics and log.
 
 Owns: which event becomes which metric and which line. Must not know: how either is kept.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from engine.slots import Attempt, Job
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.fleet.resident_solver import Advance
-from orchestrator.results.ledger import Row
 from orchestrator.results.run_log import RunLog
 from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.work.item import TERMINAL, State
@@ -28,7 +27,7 @@ class Claim:
 
 @dataclass
 class Watch:
-    """Told of every event of a run, once each.
+    """Told of every event of a run or a search, once each.
 
     Attributes:
         retries: texts sent round again, by cause: `unsolved`, `rejected`, `lost_worker`.
@@ -117,13 +116,12 @@ class Watch:
         self.metrics.record("verbatim_replacements", worker=worker)
         self.log.info("actor_replaced", worker=worker, count=count)
 
-    def committed(self, rows: list[Row], seconds: float) -> None:
-        """Rows are on disk."""
-        counts = Counter(row["status"] for row in rows)
+    def kept(self, counts: Counter[str], seconds: float) -> None:
+        """What became of texts is in the folder: rows of a run, outcomes of a search, by status."""
         for status, count in counts.items():
             self.metrics.record("verbatim_texts", count, status=status)
         self.metrics.record("verbatim_commit_seconds", seconds)
-        self.log.info("committed", count=len(rows), counts=dict(counts), seconds=round(seconds, 4))
+        self.log.info("committed", count=counts.total(), counts=dict(counts), seconds=round(seconds, 4))
 
     def gauges(self, queue: WorkQueue, num_slots: dict[str, int], *, is_last: bool = False) -> None:
         """How things stand; called as often as the loop turns, told every few seconds and at the end."""

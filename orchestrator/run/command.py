@@ -1,8 +1,8 @@
 """`verbatim run`: from options to a finished folder.
 
-Owns: the order of a run's steps and their shutdown. Must not know: the loop (driver), optimisation (engine).
+Owns: the order of a run's steps and their shutdown. Must not know: the loop (dispatcher), optimisation (engine).
 
-    options -> checks that write nothing -> actors -> vector plan -> margin -> run.json -> driver -> summary
+    options -> checks that write nothing -> actors -> vector plan -> margin -> run.json -> dispatcher -> summary
 
 Shutdown: on success and on an interrupt rows that ended are committed and `run.json` is written, then Ray goes down
 and takes every actor with it. A crash leaves what the manifest holds; the same command goes on from there.
@@ -20,6 +20,7 @@ from orchestrator.console.errors import Superseded
 from orchestrator.console.progress import Reporter, make_reporter
 from orchestrator.console.terminal import say
 from orchestrator.corpus.intake import Taken, easiest_first
+from orchestrator.dispatch.dispatcher import OPEN_WINDOW, Dispatcher, Tempo
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
@@ -28,8 +29,9 @@ from orchestrator.results.in_flight import InFlight
 from orchestrator.results.run_log import RunLog
 from orchestrator.results.run_record import RunRecord
 from orchestrator.results.summary import Summary, summarise
-from orchestrator.run.driver import OPEN_WINDOW, Driver
+from orchestrator.run.corpus_source import CorpusSource
 from orchestrator.run.hiring import Hired, hire
+from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.measuring import Measured, measure
 from orchestrator.run.preparation import Prepared, RunOptions, prepare
 from orchestrator.run.record_keeping import new_record, touch
@@ -39,6 +41,9 @@ from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
 __all__ = ["Prepared", "RunOptions", "prepare", "run"]
+
+TEMPO = Tempo()
+"""Nobody waits for a run's next row."""
 
 
 def run(prepared: Prepared, console: Console) -> Summary:
@@ -80,49 +85,52 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     record.write(prepared.options.out)
     # Not before the record: a folder that holds anything else is refused.
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))
+    sink = LedgerSink(
+        prepared.ledger,
+        InFlight(prepared.options.out),
+        RowContext(record.recipe_hash, hired.info.fingerprint, hired.dtype, partial(decode, prepared.tokens)),
+        reporter,
+        on_commit=lambda dispatcher: touch(record, dispatcher, prepared, "running"),
+        num_done=len(prepared.committed),
+    )
     with watch.log:
-        _drive(_driver(prepared, hired, measured, record, watch, reporter), prepared, record, hired.name)
+        _drive(_dispatcher(prepared, hired, measured, sink, watch), sink, prepared, record, hired.name)
     return summarise(prepared.ledger, record)
 
 
-def _driver(
-    prepared: Prepared, hired: Hired, measured: Measured, record: RunRecord, watch: Watch, reporter: Reporter
-) -> Driver:
-    """The loop over everything that was made ready."""
-    options, served_length = prepared.options, hired.room.served_length
-    grows = options.recipe.num_vectors == "auto"
-    return Driver(
-        taken=_taken(prepared, measured, served_length, hired.roster, reporter.say),
-        queue=WorkQueue(make_retry(served_length, grows)),
+def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: LedgerSink, watch: Watch) -> Dispatcher:
+    """The loop between the rows to come and the ledger."""
+    options, served_length, say = prepared.options, hired.room.served_length, sink.reporter.say
+    return Dispatcher(
+        source=CorpusSource(_taken(prepared, measured, served_length, hired.roster, say), sink.in_flight, say, watch),
+        sink=sink,
+        queue=WorkQueue(make_retry(served_length, grows=options.recipe.num_vectors == "auto")),
         roster=hired.roster,
-        ledger=prepared.ledger,
-        in_flight=InFlight(options.out),
-        context=RowContext(options.recipe.hash, hired.info.fingerprint, hired.dtype, partial(decode, prepared.tokens)),
-        reporter=reporter,
         watch=watch,
+        say=say,
         token_budget=hired.placement.token_budget,
-        on_commit=lambda driver: touch(record, driver, prepared, "running"),
+        tempo=TEMPO,
         lease_s=options.lease_s,
-        num_done=len(prepared.committed),
     )
 
 
-def _drive(driver: Driver, prepared: Prepared, record: RunRecord, name: str) -> None:
+def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record: RunRecord, name: str) -> None:
     """Run the loop to its end; whatever ends it sooner, rows that ended are committed."""
-    watch = driver.watch
-    watch.started(name, total=record.num_rows, done=driver.num_done, num_solvers=len(driver.roster.solvers))
+    watch = dispatcher.watch
+    watch.started(name, total=record.num_rows, done=sink.num_done, num_solvers=len(dispatcher.roster.solvers))
     try:
-        driver.run()
+        dispatcher.run()
+        sink.commit(dispatcher)
     except Superseded:
         raise  # the folder is another run's: nothing more may be written there
     except BaseException as error:
-        driver.commit()
-        touch(record, driver, prepared, "interrupted")
-        watch.interrupted(error, driver.num_done)
+        sink.commit(dispatcher)
+        touch(record, dispatcher, prepared, "interrupted")
+        watch.interrupted(error, sink.num_done)
         raise
-    touch(record, driver, prepared, "finished")
-    driver.in_flight.clear()
-    watch.finished(driver.num_done, driver.seconds)
+    touch(record, dispatcher, prepared, "finished")
+    sink.in_flight.clear()
+    watch.finished(sink.num_done, dispatcher.seconds)
 
 
 def _taken(

@@ -6,12 +6,12 @@ Owns: which fact of a run goes into which field. Must not know: files, actors, t
 from collections import Counter
 
 from engine.capacity import VectorPlan
+from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.results import run_record
 from orchestrator.results.ledger import SCHEMA_VERSION
 from orchestrator.results.run_record import ModelRecord, RunRecord
-from orchestrator.run.driver import Driver
 from orchestrator.run.preparation import Prepared
 from orchestrator.storage.location import absolute
 from orchestrator.work.item import State
@@ -62,17 +62,17 @@ def new_record(
     )
 
 
-def touch(record: RunRecord, driver: Driver, prepared: Prepared, state: str) -> None:
+def touch(record: RunRecord, dispatcher: Dispatcher, prepared: Prepared, state: str) -> None:
     """Bring `run.json` up to date: state, counts and retries over all calls, seconds."""
     earlier = prepared.record
     counts = dict(prepared.counts)
-    for status, count in driver.queue.counts.items():
+    for status, count in dispatcher.queue.counts.items():
         if status in (State.PENDING, State.LEASED, State.CANDIDATE):
             continue
         counts[str(status)] = counts.get(str(status), 0) + count
     record.state = state
     record.counts = counts
-    record.retries = dict(driver.watch.retries + Counter(earlier.retries if earlier else {}))
+    record.retries = dict(dispatcher.watch.retries + Counter(earlier.retries if earlier else {}))
     record.updated = run_record.now()
-    record.seconds = (earlier.seconds if earlier else 0.0) + driver.seconds
+    record.seconds = (earlier.seconds if earlier else 0.0) + dispatcher.seconds
     record.write(prepared.options.out)

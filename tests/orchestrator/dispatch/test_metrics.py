@@ -18,11 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.util import metrics as ray_metrics
 
 from orchestrator.dispatch import metrics
+from orchestrator.dispatch.dispatcher import Tempo
 from orchestrator.dispatch.metrics import METRICS, Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.results.ledger import Ledger
-from orchestrator.run import driver
+from orchestrator.run import command
 
 GRAFANA = Path(__file__).parents[3] / "deploy" / "grafana"
 WATCHING = Path(__file__).parents[3] / "docs" / "watching.md"
@@ -105,7 +106,7 @@ def scraped(tmp_path_factory, write_jsonl, verbatim):
         shutdown = ray.shutdown
         patch.setattr(ray, "shutdown", lambda: None)  # so that what was recorded last is scraped as well
         # Between two exports the hard text alone is under way, and is seen to be.
-        patch.setattr(driver, "SLICE_S", 0.3)
+        patch.setattr(command, "TEMPO", Tempo(slice_s=0.3))
         patch.setattr(metrics, "GAUGE_INTERVAL_S", 0.0)
         patch.setattr(Watch, "leased", kill_the_first_solver(Watch.leased, "run"))
         scraper = Scraper()

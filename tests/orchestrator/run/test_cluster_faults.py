@@ -25,6 +25,7 @@ from engine.target import decode, make_target
 from orchestrator.cluster.nodes import nodes
 from orchestrator.console.errors import UserError
 from orchestrator.corpus.intake import Accepted
+from orchestrator.dispatch.dispatcher import Dispatcher, Tempo
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
@@ -35,8 +36,8 @@ from orchestrator.fleet.workers import Worker
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
-from orchestrator.run import driver
-from orchestrator.run.driver import Driver
+from orchestrator.run.corpus_source import CorpusSource
+from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.table_size import SolverRoom
@@ -61,6 +62,9 @@ QUICK = Recipe(num_vectors=8)
 
 CPU = EngineSpec("hf", ModelSource().path, None, "float32", 1024)
 PLACEMENT = Placement(1, "cpu", 0, 0, 1, 1536)
+
+MANY_TURNS = Tempo(slice_s=0.2)
+"""A loop that turns often, so that things can happen in the middle of a short run."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,7 @@ class Story:
 
     def __init__(self):
         self.said, self.plot = [], []
-        self.driver = None
+        self.dispatcher = None
 
     def then(self, act, *, when=lambda: True):
         """Next, once work is under way and the condition holds."""
@@ -106,17 +110,11 @@ class Story:
         self.said.append(message)
 
     def update(self, done, detail):
-        if self.plot and self.driver.num_tokens > 0 and self.plot[0][0]():
+        if self.plot and self.dispatcher.num_tokens > 0 and self.plot[0][0]():
             self.plot.pop(0)[1]()
 
     def close(self):
         assert self.plot == [], "the run ended too soon"
-
-
-@pytest.fixture(autouse=True)
-def many_turns(monkeypatch):
-    """A loop that turns often, so that things can happen in the middle of a short run."""
-    monkeypatch.setattr(driver, "SLICE_S", 0.2)
 
 
 @pytest.fixture
@@ -154,20 +152,23 @@ def play(story, tokens, tmp_path):
         info = roster.first_ready()
         jobs = [job(tokens, f"row-{row}", text, recipe) for row, text in enumerate(texts)]
         with RunLog(tmp_path) as log:
-            story.driver = Driver(
-                taken=iter([Accepted(row, job) for row, job in enumerate(jobs)]),
+            context = RowContext(recipe.hash, info.fingerprint, "float32", partial(decode, tokens))
+            watch, in_flight = Watch(Metrics("test"), log), InFlight(tmp_path)
+            taken = iter([Accepted(row, job) for row, job in enumerate(jobs)])
+            sink = LedgerSink(Ledger(tmp_path), in_flight, context, story, on_commit=lambda _: None)
+            story.dispatcher = Dispatcher(
+                source=CorpusSource(taken, in_flight, story.say, watch),
+                sink=sink,
                 queue=WorkQueue(make_retry(1024, grows=False)),
                 roster=roster,
-                ledger=Ledger(tmp_path),
-                in_flight=InFlight(tmp_path),
-                context=RowContext(recipe.hash, info.fingerprint, "float32", partial(decode, tokens)),
-                reporter=story,
-                watch=Watch(Metrics("test"), log),
+                watch=watch,
+                say=story.say,
                 token_budget=1536,
-                on_commit=lambda _: None,
+                tempo=MANY_TURNS,
                 lease_s=lease_s,
             )
-            story.driver.run()
+            story.dispatcher.run()
+            sink.commit(story.dispatcher)
         story.close()
         rows = list(Ledger(tmp_path).read())
         assert sorted(row["row"] for row in rows) == list(range(len(texts)))

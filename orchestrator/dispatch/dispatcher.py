@@ -1,9 +1,10 @@
-"""The driver: the one visible loop of a run.
+"""The dispatcher: the one visible loop over solvers and a verifier, for a run and for a search.
 
-Owns: who is fed, who is awaited, when rows are committed. Must not know: how texts are solved or judged.
+Owns: who is fed, who is awaited, what is taken back from whom. Must not know: where jobs come from, where outcomes go,
+how texts are solved or judged.
 
-    intake -> queue -> solvers -> queue -> verifier -> queue -> ledger
-       (a window)  lease   attempts  candidates  verdicts   rows
+    source -> queue -> solvers -> queue -> verifier -> queue -> sink
+       (a window)  lease   attempts  candidates  verdicts   what ended
 
 Bounded everywhere: a window of open texts, two table-fulls of leases a solver, one call in flight an actor, and no
 new leases while too many candidates wait for the verifier. Where less is left than that, each solver holds what takes
@@ -12,7 +13,7 @@ it as long as the others; one that holds more gives back.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,28 +21,17 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.nodes import UNCERTAIN
-from orchestrator.console.progress import Reporter
-from orchestrator.corpus.intake import Accepted, Taken
 from orchestrator.dispatch.pace import Pace
+from orchestrator.dispatch.protocol import Sink, Source
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.workers import LEASE_S, Worker
-from orchestrator.process import interrupts
 from orchestrator.process.failures import reason
-from orchestrator.results.in_flight import InFlight
-from orchestrator.results.ledger import Ledger
-from orchestrator.run.rows import RowContext, result_row
 from orchestrator.verifiers.contract import Verdict
 from orchestrator.work.item import State
 from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
-
-SLICE_S = 2.0
-"""Seconds a solver computes before it reports."""
-
-PATROL_S = 5.0
-"""Longest wait for an answer before the leases are looked at."""
 
 OPEN_WINDOW = 2048
 OPEN_PER_SOLVER = 256
@@ -53,56 +43,56 @@ CANDIDATES_FRAC = 0.25
 ANSWERS_A_TURN = 64
 """Answers taken in one turn of the loop; a turn looks at every solver, however few have answered."""
 
-JUDGE_FILL = 32
-JUDGE_WAIT_S = 5.0
-"""A judging call starts with this many candidates, or when the first has waited this long."""
-
 CHECKPOINT_INTERVAL_S = 10.0
 """Seconds of a solver's work that its death may cost."""
 
-COMMIT_ROWS = 64
-COMMIT_PAUSE_S = 1.0
-COMMIT_INTERVAL_S = 5.0
-"""A part is written when it has so many rows, but once a second at most, so that parts grow with the rate; or after
-a while, whatever it has."""
+
+@dataclass(frozen=True)
+class Tempo:
+    """How often the loop looks at what. As it stands, for texts that nobody waits for.
+
+    Attributes:
+        slice_s: seconds a solver computes before it reports.
+        judge_fill: a judging call starts with this many candidates,
+        judge_wait_s: or when the first has waited this long, or when nobody is at work.
+        patrol_s: longest wait for an answer before the leases, and the source, are looked at.
+    """
+
+    slice_s: float = 2.0
+    judge_fill: int = 32
+    judge_wait_s: float = 5.0
+    patrol_s: float = 5.0
 
 
 @dataclass
-class Driver:
-    """Runs a queue to its end.
+class Dispatcher:
+    """Runs a queue until its source is over and every text has ended.
 
     Attributes:
-        taken: rows still to come from the corpus.
         roster: the workers; one solver and the verifier are ready.
-        token_budget: read positions of a solver's table.
-        in_flight: checkpoints of attempts under way.
-        num_recalled: texts that went on from an earlier call's attempt.
-        on_commit: told after rows were committed.
-        lease_s: seconds an actor may take over one call.
         watch: told of everything, for metrics and log.
+        say: tells a person.
+        token_budget: read positions of a solver's table.
+        lease_s: seconds an actor may take over one call.
+        num_tokens: positions passed forward and backward.
+        num_slots: busy, by solver.
     """
 
-    taken: Iterator[Taken]
+    source: Source
+    sink: Sink
     queue: WorkQueue
     roster: Roster
-    ledger: Ledger
-    in_flight: InFlight
-    context: RowContext
-    reporter: Reporter
     watch: Watch
+    say: Callable[[str], None]
     token_budget: int
-    on_commit: Callable[["Driver"], None]
+    tempo: Tempo = Tempo()
     lease_s: float = LEASE_S
-    num_done: int = 0
     num_tokens: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
-    num_recalled: int = 0
     _pace: Pace = field(default_factory=Pace)
     _budgets: dict[str, int] = field(default_factory=dict)
     _last_kept: dict[str, float] = field(default_factory=dict)
-    _is_drained: bool = False
     _oldest_candidate: float | None = None
-    _last_commit: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -114,9 +104,9 @@ class Driver:
         return time.monotonic() - self._started
 
     @property
-    def _is_commit_due(self) -> bool:
-        waited = time.monotonic() - self._last_commit
-        return waited >= COMMIT_INTERVAL_S or (waited >= COMMIT_PAUSE_S and self.queue.num_ended >= COMMIT_ROWS)
+    def table_positions(self) -> int:
+        """Read positions of all tables together, of the solvers that take work."""
+        return sum(self._table(solver) for solver in self.roster.ready)
 
     @property
     def _window(self) -> int:
@@ -124,53 +114,19 @@ class Driver:
         return max(OPEN_WINDOW, OPEN_PER_SOLVER * len(self.roster.solvers))
 
     def run(self) -> None:
-        """The loop: feed, wait for an answer, route what came, commit what ended."""
-        self._fill_queue()
-        if self.num_recalled:
-            self.reporter.say(f"{self.num_recalled} attempts go on from where they were")
-        while not (self._is_drained and self.queue.is_done):
-            self._fill_queue()
+        """The loop: fill the queue, feed, wait for an answer, route what came, let the sink take what ended."""
+        self.source.fill(self.queue, self._window)
+        while not (self.source.is_over and self.queue.is_done):
+            self.source.fill(self.queue, self._window)
             self.roster.look_around()
             self._feed_solvers()
             self._feed_verifier()
             self._route_answers()
             self._stop_overdue()
-            if self._is_commit_due:
-                self.commit()
-            self.reporter.update(self.num_done, self._detail())
+            self.sink.turned(self)
             self.watch.gauges(self.queue, self.num_slots)
-        self.commit()
+        self.sink.turned(self)
         self.watch.gauges(self.queue, self.num_slots, is_last=True)
-
-    @interrupts.held()
-    def commit(self) -> None:
-        """Commit the rows that ended."""
-        rows = [result_row(item, self.context) for item in self.queue.drain()]
-        started = time.monotonic()
-        self.ledger.commit(rows)
-        self.in_flight.forget(row["row"] for row in rows)
-        self.num_done += len(rows)
-        self._last_commit = time.monotonic()
-        if rows:
-            self.watch.committed(rows, self._last_commit - started)
-            self.on_commit(self)
-
-    def _fill_queue(self) -> None:
-        while not self._is_drained and self.queue.num_open < self._window:
-            item = next(self.taken, None)
-            if item is None:
-                self._is_drained = True
-            elif isinstance(item, Accepted):
-                self._add(item)
-            else:
-                self.queue.add_invalid(item.row, item.id, item.text, item.why)
-                self.watch.refused(item.id, item.why.reason)  # the detail quotes the text
-
-    def _add(self, item: Accepted) -> None:
-        """Queue a text, where an earlier call left it or from its beginning."""
-        left = self.in_flight.recall(item.row, item.job.target)
-        self.queue.add(item.row, *(left or (item.job, None)))
-        self.num_recalled += left is not None
 
     def _feed_solvers(self) -> None:
         for solver in self.roster.solvers:
@@ -182,7 +138,7 @@ class Driver:
 
     def _feed_solver(self, solver: Worker) -> None:
         held = self.queue.leased_positions(solver.name)
-        room = min(2 * self._budgets.get(solver.name, self.token_budget), self._fair_share(solver)) - held
+        room = min(2 * self._table(solver), self._fair_share(solver)) - held
         if self.queue.num_candidates >= CANDIDATES_FRAC * self._window:
             room = 0
         jobs = self.queue.lease(solver.name, math.ceil(room))
@@ -193,16 +149,22 @@ class Driver:
         if is_due:
             self._last_kept[solver.name] = time.monotonic()
         surplus = [] if jobs or not self._is_somebody_idle() else self.queue.spare(solver.name, -room)
+        let_go = list({**dict.fromkeys(surplus), **dict.fromkeys(self.source.unwanted(self.queue.held(solver.name)))})
         checkpoints = self.queue.checkpoints(jobs)
-        solver.ask(solver.actor.advance.remote(jobs, SLICE_S, checkpoints, keeps=is_due, give_back=surplus))
+        solver.ask(solver.actor.advance.remote(jobs, self.tempo.slice_s, checkpoints, keeps=is_due, give_back=let_go))
+
+    def _table(self, solver: Worker) -> int:
+        """Read positions of a solver's table."""
+        return self._budgets.get(solver.name, self.token_budget)
 
     def _is_somebody_idle(self) -> bool:
-        return self._is_drained and any(not self.queue.leased_positions(solver.name) for solver in self.roster.ready)
+        idle = (solver for solver in self.roster.ready if not self.queue.leased_positions(solver.name))
+        return not self.source.holds_back and any(idle)
 
     def _fair_share(self, solver: Worker) -> float:
         """Positions that take this solver as long as the rest takes the others."""
         ready = [other.name for other in self.roster.ready]
-        if not self._is_drained or len(ready) == 1:
+        if self.source.holds_back or len(ready) == 1:
             return math.inf
         return self._pace.share(solver.name, ready) * self.queue.num_unsolved_positions
 
@@ -219,8 +181,8 @@ class Driver:
         now = time.monotonic()
         self._oldest_candidate = self._oldest_candidate or now
         nothing_else = not any(solver.is_busy for solver in self.roster.solvers)
-        is_due = nothing_else or now - self._oldest_candidate >= JUDGE_WAIT_S
-        if is_due or self.queue.num_waiting_candidates >= JUDGE_FILL:
+        is_due = nothing_else or now - self._oldest_candidate >= self.tempo.judge_wait_s
+        if is_due or self.queue.num_waiting_candidates >= self.tempo.judge_fill:
             candidates = self.queue.take_candidates(JUDGE_BATCH)
             verifier.load = [candidate.id for candidate in candidates]
             verifier.ask(verifier.actor.judge.remote(candidates))
@@ -230,8 +192,9 @@ class Driver:
     def _route_answers(self) -> None:
         calls = self.roster.calls
         if not calls:
+            self.source.wait(self.tempo.patrol_s)
             return
-        ready, _ = ray.wait(list(calls), num_returns=1, timeout=PATROL_S)
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=self.tempo.patrol_s)
         if not ready:
             return
         ready, _ = ray.wait(list(calls), num_returns=min(len(calls), ANSWERS_A_TURN), timeout=0)
@@ -273,8 +236,9 @@ class Driver:
         for attempt in advance.attempts:
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
-        self.in_flight.keep(self.queue.remember(solver.name, advance.checkpoints))
+        self.sink.keep(self.queue.remember(solver.name, advance.checkpoints))
         self.queue.give_back(solver.name, dict.fromkeys(advance.given_back))
+        self.sink.advanced(advance)
         if advance.shortage is not None:
             self._take_shortage(solver, advance.shortage)
 
@@ -283,9 +247,7 @@ class Driver:
         if shortage.too_large is not None:
             self.queue.give_up(solver.name, shortage.too_large, TOO_LARGE)
         self.queue.lose(solver.name, is_suspicious=False)
-        self.reporter.say(
-            f"{solver.name} ran out of memory; its table has {self._budgets[solver.name]} positions for a while"
-        )
+        self.say(f"{solver.name} ran out of memory; its table has {self._budgets[solver.name]} positions for a while")
 
     def _take_verdicts(self, verdicts: list[Verdict]) -> None:
         verifier = self.roster.verifier
@@ -308,7 +270,10 @@ class Driver:
             worker.load = []
         else:
             states = self.queue.lose(worker.name, is_suspicious=loss.is_own_fault)
+            self.sink.lost(states)
             self._forget(worker)
+            if State.POISONED in states.values():
+                worker.num_deaths = 0  # it was that text, which will not come again
         self.watch.lost(worker.name, states, reason(cause))
         if not loss.is_last:
             self.watch.replaced(worker.name, worker.num_replacements + 1)
@@ -318,10 +283,3 @@ class Driver:
         self.num_slots[solver.name] = 0
         self._pace.forget(solver.name)
         self._budgets.pop(solver.name, None)
-
-    def _detail(self) -> str:
-        counts = self.queue.counts
-        return (
-            f"{counts[State.VERIFIED]} verified, {counts[State.CANDIDATE]} to judge, "
-            f"{sum(self.num_slots.values())} slots, {self.num_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
-        )
