@@ -3,25 +3,36 @@
 Owns: the flags of these two. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator import flags
-from orchestrator.cli import app, console
+from orchestrator.app import LIBRARIES, console
+from orchestrator.cli import app
 from orchestrator.cluster.ray_start import require_joinable
-from orchestrator.console.terminal import say
+from orchestrator.console.completion import one_of
+from orchestrator.console.progress import shown
+from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
 
 __all__ = ["app"]
 
+PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
+
+Preset = Annotated[
+    str,
+    typer.Option(help="settings of a whole search: a name, or a TOML file", autocompletion=one_of(*PRESETS)),
+]
+
 
 @app.command()
 def tune(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts: file, folder or URI; - is standard input")],
-    preset: Annotated[str, typer.Option(help="settings of a whole search: a name, or a TOML file")] = "quick",
+    preset: Preset = "quick",
     space: Annotated[str | None, typer.Option(help="where recipes are drawn from: a name, or a TOML file")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="recipes to try, earlier calls included")] = None,
     texts: Annotated[int | None, typer.Option(min=2, help="texts that trials are compared on")] = None,
@@ -34,8 +45,8 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="of the sample and the draws")] = 0,
     model: flags.Model = "pocket",
     revision: flags.Revision = None,
-    recipe: Annotated[Path | None, typer.Option(help="recipe to beat: a name, or a TOML file")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
+    recipe: flags.RecipeToBeat = None,
+    set_: flags.Set = None,
     out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
     id_column: flags.IdColumn = None,
@@ -51,15 +62,17 @@ def tune(
     verify_dtype: flags.VerifyDtype = None,
     dashboard: flags.Dashboard = True,
     lease: flags.Lease = 600,
+    as_json: flags.Json = False,
 ) -> None:
     """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
     with told_in_one_line():
         require_joinable(address)
-        from engine.model_source import ModelSource
-        from engine.recipe import load_recipe
-        from orchestrator.corpus import Reading, short_name
-        from tune_spaces import spaces, tuning
-        from tune_spaces.options import TuneOptions
+        with shown(make_console(stderr=True), LIBRARIES):
+            from engine.model_source import ModelSource
+            from engine.recipe import load_recipe
+            from orchestrator.corpus import Reading, short_name
+            from tune_spaces import spaces, tuning
+            from tune_spaces.options import TuneOptions
 
         source = parse_location(corpus, "CORPUS")
         settings = spaces.preset(
@@ -69,16 +82,14 @@ def tune(
         options = TuneOptions(
             corpus=source,
             out=out or Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
-            settings=settings,
-            space=spaces.space(settings.space),
-            base=load_recipe(recipe, set_),
-            concurrent=concurrent, seed=seed,
-            source=ModelSource(model, revision),
+            settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
+            concurrent=concurrent, seed=seed, source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
             address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
         )  # fmt: skip
-        tuning.print_tuned(tuning.tune_recipe(options, console), options, console)
+        tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)
+        tuning.print_tuned(tuned, options, console, as_json=as_json)
 
 
 @app.command()
@@ -87,18 +98,27 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="SITE", help="folder of the page; default DIR/report")] = None,
     against: Annotated[str | None, typer.Option(metavar="DIR", help="another run, to be shown beside it")] = None,
     margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="what was written as JSON")] = False,
 ) -> None:
     """Write a run as a website in a folder: figures, and every text. Nothing is served and nothing is asked for."""
     with told_in_one_line():
-        from orchestrator.report import ReportOptions, write_report
-        from tune_spaces.results import report_of
+        with shown(make_console(stderr=True), LIBRARIES):
+            from orchestrator.report import ReportOptions, write_report
+            from tune_spaces.results import report_of
 
         place = parse_location(folder)
         if (page := report_of(place)) is not None:
-            say(console, f"{folder} is a search's folder; its report: {page}")
+            if as_json:
+                say_json({"page": str(page)})
+            else:
+                say(console, f"{folder} is a search's folder; its report: {page}")
             return
         other = None if against is None else parse_location(against, "--against")
-        say(console, write_report(ReportOptions(place, out, other, margins)).line())
+        written = write_report(ReportOptions(place, out, other, margins))
+        if as_json:
+            say_json(asdict(written) | {"page": str(written.page)})
+        else:
+            say(console, written.line())
 
 
 if __name__ == "__main__":

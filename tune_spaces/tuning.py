@@ -11,8 +11,9 @@ study; trials that were under way are tried again with the same parameters.
 
 import math
 import os
+import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import optuna
 import ray
@@ -22,10 +23,11 @@ from rich.console import Console
 from engine.loading import require_whole_files
 from engine.recipe import Recipe, load_recipe
 from orchestrator.console.errors import UserError
-from orchestrator.console.terminal import say
+from orchestrator.console.terminal import say, say_json
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.fleet import workers
 from orchestrator.storage.folder_lock import sole_writer
+from orchestrator.storage.location import absolute
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
@@ -228,12 +230,24 @@ def _beside_the_driver() -> dict[str, float]:
     return {"cpu": 0, f"node:{here['NodeManagerAddress']}": 0.001}
 
 
-def print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
+def print_tuned(tuned: Tuned, options: TuneOptions, console: Console, *, as_json: bool = False) -> None:
     """The best trials, the comparison, and how to use the recipe."""
+    best, report = options.out / results.BEST, options.out / results.REPORT
+    if as_json:
+        comparison = None if tuned.comparison is None else asdict(tuned.comparison)
+        say_json(
+            {
+                "folder": str(options.out), "best": str(best), "report": str(report),
+                "num_trials": len(ended_trials(tuned.study)), "comparison": comparison,
+                "is_base": tuned.best.hash == options.base.hash, "recipe": tuned.best.model_dump(mode="json"),
+            }
+        )  # fmt: skip
+        return
     console.print(best_table(ended_trials(tuned.study), console))
     if tuned.comparison:
         say(console, tuned.comparison.verdict)
     elif winner(tuned.study) is None:
         say(console, "no trial is complete; best.toml is the base recipe")
-    say(console, f"best recipe, for verbatim run --recipe: {options.out / results.BEST}")
-    say(console, f"report: {options.out / results.REPORT}")
+    say(console, f"best recipe: {best}")
+    say(console, f"report: {report}")
+    say(console, f"next: verbatim run {shlex.quote(absolute(options.corpus))} --recipe {shlex.quote(str(best))}")

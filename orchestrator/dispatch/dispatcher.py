@@ -230,6 +230,7 @@ class Dispatcher:
     def _take_attempts(self, solver: Worker, advance: Advance) -> None:
         self.num_tokens += advance.num_tokens
         self.num_slots[solver.name] = advance.num_slots
+        solver.longest = advance.longest
         self._pace.measure(solver.name, advance.num_tokens, advance.seconds)
         self.watch.advanced(solver.name, advance)
         self._budgets[solver.name] = advance.token_budget

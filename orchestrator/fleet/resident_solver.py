@@ -20,6 +20,7 @@ from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
+from orchestrator.fleet.under_way import UnderWay, longest
 from orchestrator.measured.plan_cache import load_plan, save_plan
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import told_at_start
@@ -78,6 +79,7 @@ class Advance:
         checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
         given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
         shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
+        longest: the attempts under way that have taken the most steps.
     """
 
     attempts: list[Attempt]
@@ -90,6 +92,7 @@ class Advance:
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     given_back: tuple[str, ...] = ()
     shortage: Shortage | None = None
+    longest: tuple[UnderWay, ...] = ()
 
 
 class ResidentSolver:
@@ -202,6 +205,7 @@ class ResidentSolver:
             checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
             given_back=tuple(c.job.key for c in let_go),
             shortage=shortage,
+            longest=longest(self._solver.active),
         )
 
     def _step(self) -> tuple[list[Attempt], Shortage | None]:

@@ -106,10 +106,14 @@ class Roster:
 
     def take_in(self, worker: Worker) -> None:
         """A worker that was starting has answered: it is ready, or is started again, or let go."""
+        is_first = not worker.has_loaded and (worker is self.verifier or self.info is None)
+        began = worker.asked
         try:
             worker.await_start()
             if worker is not self.verifier:
                 self._require_same_model(workers.get(worker.actor.describe.remote()))
+            if is_first:
+                self.say(f"{worker.name} ready after {time.monotonic() - began:.1f} s")
         except RayError as death:
             self.replace(worker, death)
         except (UserError, ModelError) as refusal:

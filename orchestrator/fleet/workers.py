@@ -18,6 +18,7 @@ from orchestrator.cluster import ray_start
 from orchestrator.cluster.nodes import Home, end_process, nodes, preferably_on
 from orchestrator.console.errors import FleetError, UserError
 from orchestrator.fleet.solver_actor import SolverActor
+from orchestrator.fleet.under_way import UnderWay
 from orchestrator.fleet.verifier_actor import EngineSpec, VerifierActor
 from orchestrator.process import interrupts
 from orchestrator.process.failures import StartError, reason
@@ -51,6 +52,7 @@ class Worker:
         leaves_since: when its node was seen to drain.
         is_in_doubt: its call failed for a reason that leaves open whether it lives.
         load: ids of what it judges.
+        longest: what takes longest in its table.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Worker:
     leaves_since: float | None = None
     is_in_doubt: bool = False
     load: list[str] = field(default_factory=list)
+    longest: tuple[UnderWay, ...] = ()
 
     def __post_init__(self) -> None:
         self._start()
@@ -166,6 +169,7 @@ class Worker:
 
     def _start(self) -> None:
         """Start under a name a person can read in the dashboard; a dead actor's name may still be taken."""
+        self.longest = ()
         self.actor = self.start(f"{self.run_name}/{self.name}/{self.num_replacements}")
         self.ask(self.actor.load.remote())
 

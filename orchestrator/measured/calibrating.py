@@ -29,7 +29,7 @@ def settled_plan(
             "--set num_vectors=16 does without"
         )
     while not isinstance(answer, VectorPlan):
-        show(f"measuring how many vectors a text needs, at most {answer:.0f} s left")
+        show(f"at most {answer:.0f} s left")
         answer = ask()
     say(in_words(answer))
     return answer

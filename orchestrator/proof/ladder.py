@@ -8,9 +8,11 @@ The first two are the solver's word. Every other rung is decoded on the verifyin
 means the first of those or higher.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -175,6 +177,21 @@ def write_proof(proof: Proof, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(proof.table(), temporary, write_page_checksum=True)
     temporary.replace(path)
+
+
+def to_json(proof: Proof) -> dict[str, Any]:
+    """Each prompt by id, and the counts by margin."""
+    prompts = [
+        {
+            "id": id,
+            "min_margin": margin,
+            "passed": {name: exact[i] for name, exact in proof.passed.items()},
+            "noise_radius": None if math.isnan(radius) else radius,
+        }
+        for i, (id, margin, radius) in enumerate(zip(proof.ids, proof.margins, proof.noise_radius, strict=True))
+    ]
+    by_margin = [{"margin_from": low, "prompts": count, "exact": exact} for low, count, exact in proof.by_margin()]
+    return {"engine": proof.engine, "prompts": prompts, "by_margin": by_margin}
 
 
 def print_proof(proof: Proof, console: Console) -> None:

@@ -6,22 +6,25 @@ Owns: reading candidates back from a folder, the verdicts over them. Must not kn
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ray
 from rich.console import Console
 
-from engine.frozen_lm import DTYPES
+from engine.frozen_lm import DTYPES, TokenRule
 from engine.loading import require_whole_files
 from engine.model_source import ModelSource
+from engine.target import decode
 from orchestrator.console.errors import UserError
 from orchestrator.console.progress import Reporter, make_reporter
 from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.fleet import workers
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
 from orchestrator.proof.judge import Judge
-from orchestrator.proof.ladder import MARGIN_BINS, WIDEST, climb, print_proof, write_proof
+from orchestrator.proof.ladder import MARGIN_BINS, WIDEST, climb, print_proof, to_json, write_proof
 from orchestrator.results import run_record
+from orchestrator.results.broke import where_it_broke
 from orchestrator.results.ledger import Ledger, Row
 from orchestrator.results.proof_file import PROOF_FILE
 from orchestrator.results.run_record import RunRecord
@@ -101,6 +104,7 @@ class Reproof:
         before: who said so first: engines and numerics of the stored verdicts.
         mode: how the prompts were decoded this time.
         for_beams: of each claim whether it is one for beam search too.
+        broke: by id, where those that are no longer exact broke, in words.
     """
 
     verdicts: list[Verdict]
@@ -109,6 +113,7 @@ class Reproof:
     before: list[str] = field(default_factory=list)
     mode: Mode = GREEDY
     for_beams: list[bool] = field(default_factory=list)
+    broke: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_exact(self) -> int:
@@ -196,7 +201,7 @@ def reprove_claims(options: ReproofOptions, console: Console, *, as_json: bool) 
     return reproof.is_all_exact
 
 
-def climb_claims(options: ReproofOptions, out: Path | None, console: Console) -> bool:
+def climb_claims(options: ReproofOptions, out: Path | None, console: Console, *, as_json: bool = False) -> bool:
     """Climb the ladder with every claimed prompt, print survival, keep it in `out`; whether all withstood every
     greedy rung."""
     claims = read_claims(options.folder)
@@ -206,7 +211,10 @@ def climb_claims(options: ReproofOptions, out: Path | None, console: Console) ->
         proof = climb(claims.candidates, claims.margins, claims.spec(options, WIDEST), reporter)
     if out is not None:
         write_proof(proof, out)
-    print_proof(proof, console)
+    if as_json:
+        say_json(to_json(proof))
+    else:
+        print_proof(proof, console)
     return proof.is_all_exact()
 
 
@@ -215,7 +223,18 @@ def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Rep
     verdicts = judge.judge(claims.candidates, mode, lambda done: reporter.update(done, "judged"))
     before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in claims.rows})
     for_beams = [row["proof"] == "beam" for row in claims.rows]
-    return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode, for_beams)
+    return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode, for_beams, _broke(claims, verdicts))
+
+
+def _broke(claims: Claims, verdicts: list[Verdict]) -> dict[str, str]:
+    """Where what is no longer exact broke, in words, by id."""
+    lost = {verdict.id: verdict for verdict in verdicts if not verdict.exact}
+    if not lost:
+        return {}
+    says = partial(decode, TokenRule.load(claims.source))
+    rows = [row for row in claims.rows if row["id"] in lost]
+    said = {id: {"first_mismatch": v.first_mismatch, "generated_ids": list(v.generated_ids)} for id, v in lost.items()}
+    return {row["id"]: where_it_broke(row | said[row["id"]], says) or "not exact" for row in rows}
 
 
 @contextmanager
@@ -226,9 +245,11 @@ def _connected(options: ReproofOptions, claims: Claims) -> Iterator[Reporter]:
         ModelError: the model is not where it was, or not whole; nothing has been started.
     """
     require_whole_files(claims.source)
-    workers.connect(options.address, dashboard=False)
     reporter = make_reporter(make_console(stderr=True), len(claims.rows))
     try:
+        reporter.stage("starting Ray")
+        workers.connect(options.address, dashboard=False)
+        reporter.stage(f"loading the model into {options.engine}")
         yield reporter
     finally:
         reporter.close()
@@ -244,7 +265,7 @@ def print_reproof(reproof: Reproof, console: Console, *, as_json: bool) -> None:
     claimed = {v.id for v, is_claimed in zip(reproof.verdicts, reproof.for_beams, strict=True) if is_claimed}
     lost = [verdict for verdict in reproof.verdicts if not verdict.exact]
     for verdict in lost[:20]:
-        reason = verdict.refusal or f"not exact from token {verdict.first_mismatch}"
+        reason = verdict.refusal or reproof.broke.get(verdict.id, "not exact")
         if reproof.mode.beams > 1 and verdict.id in claimed:
             reason += ", and it is claimed for beam search"
         say(console, f"{verdict.id}: {reason}", "red")

@@ -14,6 +14,7 @@ from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import last_event, read_events
 from orchestrator.results.run_record import RunRecord
+from orchestrator.storage import open_storage
 from orchestrator.storage.location import Location
 
 RATE_WINDOW = timedelta(minutes=5)
@@ -24,7 +25,9 @@ class Status:
     """State of a run's folder.
 
     Attributes:
-        state: `running`, `interrupted` or `finished`, as `run.json` says.
+        state: `running`, `interrupted` or `finished`, as `run.json` says; `killed` where it says running and nobody
+            holds the folder.
+        writer: the process that is running.
         num_committed: rows in the manifest.
         counts: committed rows by status, from `run.json`'s last update.
         retries: texts sent round again, by cause, from there too.
@@ -48,27 +51,38 @@ class Status:
     retries: dict[str, int]
     texts_a_minute: float | None
     last_event: dict[str, Any] | None
+    writer: str | None = None
 
 
 def read_status(folder: Location) -> Status:
     """Raises UserError where the folder is not a run's."""
-    record = run_record.require_record(folder)
+    record, writer = _record_and_writer(folder)
     last = last_event(folder)
-    rate = _recent_rate(folder, record, last)
+    is_killed = record.state == "running" and writer is None
+    rate = _recent_rate(folder, record, last, is_running=writer is not None)
     if rate is None and record.seconds > 0:
         rate = sum(record.counts.values()) / record.seconds * 60
     return Status(
-        folder=str(folder), state=record.state, num_rows=record.num_rows,
+        folder=str(folder), state="killed" if is_killed else record.state, num_rows=record.num_rows,
         num_committed=sum(entry["rows"] for entry in Ledger(folder).entries()), counts=record.counts,
         corpus=record.corpus, model=record.model.name, engine=record.engine, engine_dtype=record.engine_dtype,
         started=record.started, updated=record.updated, seconds=record.seconds, retries=record.retries,
-        texts_a_minute=rate, last_event=last,
+        texts_a_minute=rate, last_event=last, writer=writer,
     )  # fmt: skip
 
 
-def _recent_rate(folder: Location, record: RunRecord, last: dict[str, Any] | None) -> float | None:
+def _record_and_writer(folder: Location) -> tuple[RunRecord, str | None]:
+    """What the folder says of itself, and who writes there."""
+    record = run_record.require_record(folder)
+    writer = open_storage(folder).writer()
+    if record.state == "running" and writer is None:
+        record = run_record.require_record(folder)  # it may have ended between the two looks
+    return record, writer
+
+
+def _recent_rate(folder: Location, record: RunRecord, last: dict[str, Any] | None, *, is_running: bool) -> float | None:
     """Texts a minute committed in the window that ends with the last event, or now; None where the log has none."""
-    end = datetime.fromisoformat(last["time"]) if last and record.state != "running" else datetime.now(UTC)
+    end = datetime.fromisoformat(last["time"]) if last and not is_running else datetime.now(UTC)
     begin, count = end - RATE_WINDOW, 0
     for event in read_events(folder, "started", "committed"):
         at = datetime.fromisoformat(event["time"])
@@ -88,8 +102,14 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.counts.items())) or "none yet"
     rate = "" if status.texts_a_minute is None else f", {status.texts_a_minute:.1f} texts a minute"
     retries = ", ".join(f"{count} {cause}" for cause, count in sorted(status.retries.items())) or "none"
+    told = {
+        "running": f"running ({status.writer})",
+        "killed": "killed (nobody writes there); the same command goes on from there",
+        "interrupted": "interrupted; the same command goes on from there",
+    }
     lines = [
-        f"{status.folder}: {status.state}, {status.num_committed} of {status.num_rows} rows committed ({counts})",
+        f"{status.folder}: {told.get(status.state, status.state)}",
+        f"{status.num_committed} of {status.num_rows} rows committed ({counts})",
         f"{status.corpus} on {status.model}, verified by {status.engine} in {status.engine_dtype}",
         f"started {status.started}, last commit {status.updated}, {status.seconds:.0f} s in the loop{rate}",
         f"retries: {retries}",

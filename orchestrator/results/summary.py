@@ -4,24 +4,35 @@ Owns: figures over committed rows, their rendering. Must not know: how rows came
 """
 
 import math
+import shlex
 import statistics
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from engine.spelling import Spelling
+from orchestrator.console.progress import clock
 from orchestrator.console.terminal import cell, cut_off, one_line, say
+from orchestrator.results.broke import Says, where_it_broke
 from orchestrator.results.ledger import Ledger, Row
 from orchestrator.results.run_record import RunRecord
 
-COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "proof", "engine", "engine_dtype",
-           "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts", "first_mismatch",
-           "teacher_forced_nats", "token_accuracy", "diagnosis", "spelling"]  # fmt: skip
-OTHER_WIDTH = 62
-"""Columns of the terminal that the table needs beside the text."""
+COLUMNS = ["id", "row", "text", "token_ids", "generated_ids", "status", "reason", "exact", "proof", "engine",
+           "engine_dtype", "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts",
+           "first_mismatch", "teacher_forced_nats", "token_accuracy", "diagnosis", "spelling"]  # fmt: skip
+
+WIDEST_ID = 16
+"""Columns of the terminal that an id may take."""
+OTHER_WIDTH = 36
+"""Those of the figures and the gaps between all columns."""
+NARROWEST_TEXT = 12
+
+MOST_FAILURES = 20
+"""Texts that are not exact and get a line of their own."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +75,28 @@ def summarise(ledger: Ledger, record: RunRecord) -> Summary:
     return Summary(record, sorted(ledger.read(COLUMNS), key=lambda row: row["row"]))
 
 
-def print_table(rows: list[Row], console: Console) -> None:
+def print_table(rows: list[Row], console: Console, says: Says | None = None) -> None:
     """One line a text: what was asked, what it took, what the verifier said."""
-    engines = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows if row["engine"]})
+    verdicts = [_verdict(row, says) for row in rows]
+    widest_id = min(WIDEST_ID, max((cell(row["id"]).cell_len for row in rows), default=0))
+    widest_verdict = max((verdict.cell_len for verdict in verdicts), default=0)
+    room = console.width - OTHER_WIDTH - widest_id - max(widest_verdict, len("verdict"))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("text", no_wrap=True, overflow=cut_off(console), max_width=max(20, console.width - OTHER_WIDTH))
+    table.add_column("id", no_wrap=True, overflow=cut_off(console), max_width=widest_id)
+    table.add_column("text", no_wrap=True, overflow=cut_off(console), max_width=max(NARROWEST_TEXT, room))
     for name in ("tokens", "vectors", "steps", "margin"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    table.add_column(cell(" and ".join(engines) or "verdict"), no_wrap=True, min_width=22)
-    for row in rows:
+    table.add_column("verdict", no_wrap=True, overflow=cut_off(console))
+    for row, verdict in zip(rows, verdicts, strict=True):
         num_tokens = len(row["token_ids"]) if row["token_ids"] is not None else None
         table.add_row(
-            cell(row["text"]), _cell(num_tokens), _cell(row["num_vectors"]), _cell(row["steps"]),
-            _cell(row["min_margin"], ".2f"), _verdict(row),
+            cell(row["id"]), cell(row["text"]), _cell(num_tokens), _cell(row["num_vectors"]), _cell(row["steps"]),
+            _cell(row["min_margin"], ".2f"), verdict,
         )  # fmt: skip
     console.print(table)
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: Summary, console: Console, says: Says | None = None) -> None:
     """The figures in a few lines."""
     rows, record = summary.rows, summary.record
     verdict = f"{summary.num_exact} of {record.num_rows} exact on {record.engine} ({record.engine_dtype})"
@@ -92,14 +107,12 @@ def print_summary(summary: Summary, console: Console) -> None:
     if exact:
         steps = [row["steps"] for row in exact]
         margins = [row["min_margin"] for row in exact]
-        rate = f", {len(rows) / record.seconds * 60:.0f} texts a minute" if record.seconds > 0 else ""
         lines = (
             f"steps: mean {statistics.mean(steps):.0f}, median {statistics.median(steps):.0f}, most {max(steps)}; "
             f"attempts: {statistics.mean(row['attempts'] for row in exact):.2f} a text",
             f"margin: smallest {min(margins):.2f}, median {statistics.median(margins):.2f} logits",
-            f"{record.seconds:.0f} s{rate}",
         )
-        for line in [*lines[:2], *_beam_lines(exact), *lines[2:]]:
+        for line in [*lines, *_beam_lines(exact)]:
             say(console, line)
     respelt = Counter(row["spelling"] for row in rows if row["spelling"] not in (None, Spelling.PLAIN))
     if respelt:
@@ -107,9 +120,67 @@ def print_summary(summary: Summary, console: Console) -> None:
     failed = [row for row in rows if row["diagnosis"] and not row["exact"]]
     if failed:
         say(console, _failures(failed))
-    for row in [row for row in rows if not row["exact"]][:20]:
-        line = f"{row['id']}: {row['status']}" + (f", {row['reason']}" if row["reason"] else "")
-        say(console, one_line(line))
+    not_exact = [row for row in rows if not row["exact"]]
+    for row in not_exact[:MOST_FAILURES]:
+        told = [row["status"], where_it_broke(row, says), row["reason"]]
+        say(console, one_line(f"{row['id']}: " + ", ".join(part for part in told if part)))
+    if len(not_exact) > MOST_FAILURES:
+        say(console, f"... and {len(not_exact) - MOST_FAILURES} more")
+
+
+def print_end(summary: Summary, folder: str, seconds: float, console: Console) -> None:
+    """How long the whole command took, where the results are, and what to do with them."""
+    record = summary.record
+    rate = f", {len(summary.rows) / record.seconds * 60:.0f} texts a minute" if record.seconds > 0 else ""
+    say(console, f"{clock(seconds)} in all; finding and proving took {clock(record.seconds)}{rate}")
+    say(console, f"results: {folder}")
+    commands = next_commands(summary, folder)
+    widest = max(len(command) for command, _ in commands)
+    for number, (command, what) in enumerate(commands):
+        say(console, f"{'      ' if number else 'next: '}{command.ljust(min(widest, 44))}  # {what}")
+
+
+def next_commands(summary: Summary, folder: str) -> list[tuple[str, str]]:
+    """What one does with results like these, and what it is for."""
+    place = shlex.quote(folder)
+    commands = [(f"verbatim report {place}", "figures and every text, in a browser")]
+    failed = [row for row in summary.rows if not row["exact"] and row["status"] in ("unsolved", "rejected")]
+    if failed:
+        more = summary.record.recipe.max_steps * 4
+        again = f"verbatim run --from {place} --set max_steps={more} --out {shlex.quote(folder.rstrip('/') + '-again')}"
+        commands.append((again, f"the {len(failed)} that failed, with more steps"))
+    shown = next(iter([*failed, *(row for row in summary.rows if row["exact"])]), None)
+    if shown is not None:
+        commands.append((f"verbatim decode {place} --id {shlex.quote(shown['id'])}", "what a prompt says, by token"))
+    return commands
+
+
+def to_json(summary: Summary, folder: str, seconds: float) -> dict[str, Any]:
+    """The figures under their own names.
+
+    Args:
+        seconds: of the whole command.
+    """
+    record = summary.record
+    exact = [row for row in summary.rows if row["exact"]]
+    return {
+        "folder": folder,
+        "is_all_verified": summary.is_all_verified,
+        "num_rows": record.num_rows,
+        "num_exact": summary.num_exact,
+        "counts": summary.counts,
+        "engine": record.engine,
+        "engine_dtype": record.engine_dtype,
+        "steps_mean": statistics.mean(row["steps"] for row in exact) if exact else None,
+        "margin_smallest": min((row["min_margin"] for row in exact), default=None),
+        "seconds": round(seconds, 1),
+        "seconds_in_loop": round(record.seconds, 1),
+        "not_exact": [
+            {name: row[name] for name in ("id", "status", "reason", "first_mismatch", "diagnosis")}
+            for row in summary.rows
+            if not row["exact"]
+        ],
+    }
 
 
 def _beam_lines(rows: list[Row]) -> list[str]:
@@ -144,10 +215,12 @@ def _cell(value: float | int | None, form: str = "d") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _verdict(row: Row) -> Text:
+def _verdict(row: Row, says: Says | None) -> Text:
     if row["exact"]:
         return cell("exact", "green")
     if row["engine"]:
-        return cell(f"not exact from token {row['first_mismatch']}", "red")
+        return cell(where_it_broke(row, says, is_short=True), "red")
+    if (broke := where_it_broke(row, is_short=True)) is not None:
+        return cell(f"{row['status']}, {broke}", "yellow")
     # The detail behind a reason is in the lines below the table.
     return cell((row["reason"] or row["status"]).partition(": ")[0], "yellow")

@@ -13,12 +13,10 @@ from dataclasses import replace
 from functools import partial
 
 import ray
-from rich.console import Console
 
 from engine.target import decode
 from orchestrator.console.errors import Superseded
-from orchestrator.console.progress import Reporter, make_reporter
-from orchestrator.console.terminal import say
+from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Taken, easiest_first
 from orchestrator.dispatch.dispatcher import OPEN_WINDOW, Dispatcher, Tempo
 from orchestrator.dispatch.metrics import Metrics
@@ -46,20 +44,21 @@ TEMPO = Tempo()
 """Nobody waits for a run's next row."""
 
 
-def run(prepared: Prepared, console: Console) -> Summary:
+def run(prepared: Prepared, reporter: Reporter) -> Summary:
     """Invert every text that has no row yet; the folder's summary, texts of earlier calls included."""
-    with open_storage(prepared.options.out).sole_writer(partial(say, console)):
+    with open_storage(prepared.options.out).sole_writer(reporter.say):
         # Read again: until the folder was held another run may have written to it.
-        return _run_alone(prepare(prepared.options), console)
+        return _run_alone(prepare(prepared.options), reporter)
 
 
-def _run_alone(prepared: Prepared, console: Console) -> Summary:
+def _run_alone(prepared: Prepared, reporter: Reporter) -> Summary:
     options = prepared.options
+    reporter.expect(prepared.num_rows)
     if prepared.record is not None and prepared.is_finished:
-        say(console, f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do")
+        reporter.say(f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do")
         return summarise(prepared.ledger, prepared.record)
+    reporter.stage("starting Ray")
     dashboard = workers.connect(options.address, dashboard=options.dashboard)
-    reporter = make_reporter(console, prepared.num_rows)
     if prepared.record is not None:
         reporter.say(_how_it_goes_on(prepared, prepared.record))
     if dashboard:

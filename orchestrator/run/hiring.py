@@ -74,9 +74,9 @@ def _roster(
     prepared: Prepared, name: str, placement: Placement, dtype: str, spec: EngineSpec, reporter: Reporter
 ) -> Roster:
     options = prepared.options
-    reporter.say(
-        f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, "
-        f"verified by {spec.engine} in {spec.dtype}; loading"
+    solvers = "1 solver" if placement.num_solvers == 1 else f"{placement.num_solvers} solvers"
+    reporter.stage(
+        f"loading models: {solvers} on {placement.device} in {dtype}, verified by {spec.engine} in {spec.dtype}"
     )
     grows_along = options.address is not None and not options.solvers and placement.solver_gpus > 0
     return Roster(

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from orchestrator.console.progress import Reporter
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.under_way import in_words
 from orchestrator.process import interrupts
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import RowContext, result_row
-from orchestrator.work.item import State
 
 COMMIT_ROWS = 64
 COMMIT_PAUSE_S = 1.0
@@ -57,7 +57,7 @@ class LedgerSink:
         """Commit if that is due; show how far it is."""
         if self._is_commit_due(dispatcher.queue.num_ended):
             self.commit(dispatcher)
-        self.reporter.update(self.num_done, _detail(dispatcher))
+        self.reporter.update(self.num_done + dispatcher.queue.num_ended, _detail(dispatcher))
 
     @interrupts.held()
     def commit(self, dispatcher: Dispatcher) -> None:
@@ -78,9 +78,7 @@ class LedgerSink:
 
 
 def _detail(dispatcher: Dispatcher) -> str:
-    counts = dispatcher.queue.counts
-    return (
-        f"{counts[State.VERIFIED]} verified, {counts[State.CANDIDATE]} to judge, "
-        f"{sum(dispatcher.num_slots.values())} slots, "
-        f"{dispatcher.num_tokens / max(dispatcher.seconds, 1e-9):,.0f} tokens/s"
-    )
+    """What is under way; texts that ended are in the count."""
+    longest = [each for solver in dispatcher.roster.solvers for each in solver.longest]
+    rate = dispatcher.num_tokens / max(dispatcher.seconds, 1e-9)
+    return in_words(dispatcher.queue.counts, sum(dispatcher.num_slots.values()), rate, longest)

@@ -53,11 +53,12 @@ def _vector_plan(prepared: Prepared, roster: Roster, reporter: Reporter) -> Vect
     if recipe.num_vectors != "auto":
         return None
     seconds = seconds_for(prepared.num_to_come)
+    reporter.stage("measuring how many vectors a text needs")
     return settled_plan(
         lambda: roster.ask(lambda solver: solver.plan.remote(recipe, seconds)),
         seconds,
         reporter.say,
-        lambda detail: reporter.update(len(prepared.committed), detail),
+        reporter.note,
     )
 
 
@@ -71,6 +72,7 @@ def _engine_noise(
     """
     if recipe.noise_factor == 0:
         return None
+    reporter.stage("comparing the margins of the two engines")
     return settled_noise(
         pair,
         lambda: roster.ask(lambda solver: solver.probes.remote(recipe, plan)),

@@ -3,6 +3,7 @@
 Owns: the lock that the operating system gives back when its holder dies. Must not know: what is written.
 """
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from filelock import FileLock, Timeout
 from orchestrator.console.errors import UserError
 
 FILE = ".lock"
+HOLDER = f"{FILE}.holder"
+"""Says who holds the folder; a process that was killed leaves it behind."""
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The file stays when the lock is given back: deleting it would let two processes lock two files of one name.
-    lock, holder = FileLock(folder / FILE), folder / f"{FILE}.holder"
+    lock, holder = FileLock(folder / FILE), folder / HOLDER
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -42,3 +45,37 @@ def sole_writer(folder: Path) -> Iterator[None]:
         if all(path.name == FILE for path in folder.iterdir()):
             (folder / FILE).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def holder(folder: Path) -> str | None:
+    """Who holds the folder; None if nobody does, the holder having died included."""
+    try:
+        who = (folder / HOLDER).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    process, _, host = who.removeprefix("process ").partition(" on ")
+    if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+        return None
+    return who if _is_locked(folder / FILE) else None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether somebody has the operating system's lock; a process may have another's id by now."""
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

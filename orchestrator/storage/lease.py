@@ -103,6 +103,12 @@ def _take(store: Shared, place: str, say: Callable[[str], None], lease_s: float)
         time.sleep(max(0.0, min(LOOK_S, last.left_s)))
 
 
+def holder(store: Shared) -> str | None:
+    """Who holds the folder; None if nobody does, or the last lease has run out."""
+    _, last = _last(store)
+    return last.holder if last is not None and last.left_s > 0 else None
+
+
 def _last(store: Shared) -> tuple[int, Lease | None]:
     """The lease that counts, and its number; -1 where there is none."""
     if not (names := store.names(LOCK)):

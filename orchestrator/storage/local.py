@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestrator.process.fail_points import fail_point
-from orchestrator.storage.folder_lock import sole_writer
+from orchestrator.storage.folder_lock import holder, sole_writer
 from orchestrator.storage.protocol import RESULTS
 from orchestrator.storage.torn_line import cut_torn_line
 
@@ -92,6 +92,9 @@ class LocalFolder:
 
     def sole_writer(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
         return sole_writer(self._folder)
+
+    def writer(self) -> str | None:
+        return holder(self._folder)
 
     def _temporary(self, name: str) -> Path:
         """A name beside the final one, in a folder that is there."""

@@ -122,6 +122,9 @@ class ObjectStore:
     def sole_writer(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
         return lease.hold(self, self._uri, say, lease.LEASE_S)
 
+    def writer(self) -> str | None:
+        return lease.holder(self)
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 

@@ -86,3 +86,7 @@ class Storage(Protocol):
             UserError: another process holds it.
         """
         ...
+
+    def writer(self) -> str | None:
+        """Who holds the folder now, as far as can be seen from here; None if nobody does."""
+        ...

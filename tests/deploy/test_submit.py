@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 from ray.job_submission import JobStatus
 
-from orchestrator.cli import _parse_run
+from orchestrator.cli import app
 from orchestrator.cluster import submit
 from orchestrator.console.errors import UserError
+from orchestrator.console.parsed import parse
 
 CORPUS = "corpora/demo.parquet"
 OUT = ("--out", "/results/demo")
@@ -50,7 +51,7 @@ def test_options_may_stand_before_the_corpus_and_between(verbatim):
 
 def test_what_is_sent_parses_as_our_own_command():
     sent = submit.Submission((CORPUS, *OUT, "--set", "optim.lr=0.5"))
-    values = _parse_run(shlex.split(sent.entrypoint)[2:])
+    values = parse(app, "run", shlex.split(sent.entrypoint)[2:])
     assert values["address"] == "auto" and str(values["out"]) == "/results/demo" and values["set_"] == ["optim.lr=0.5"]
 
 

@@ -180,7 +180,7 @@ def test_a_place_that_cannot_be_a_folder(refused, corpus, tmp_path, verbatim):
     assert refused("run", "") == "CORPUS: is empty; give a path or a URI"
 
 
-@pytest.mark.parametrize("flag", [("--json",), ("--beams", 4), ("--batch-size", 1)], ids=lambda flag: flag[0])
+@pytest.mark.parametrize("flag", [("--beams", 4), ("--batch-size", 1)], ids=lambda flag: flag[0])
 def test_flags_that_the_ladder_would_ignore(refused, tmp_path, flag):
     assert refused("verify", tmp_path, "--ladder", *flag).startswith(f"{flag[0]}: the ladder has rungs of its own")
 

@@ -10,6 +10,7 @@ from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.results.run_log import LEVELS, MAX_VALUE, RunLog, last_event, read_events
 from orchestrator.results.status import print_status, read_status
+from orchestrator.storage.folder_lock import sole_writer
 from orchestrator.work.item import State
 from tests.orchestrator.made_up import attempt, job, run_record, verdict
 
@@ -144,7 +145,8 @@ def log_of(tmp_path):
         ]
         (tmp_path / "log.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
         run_record(updated=now.isoformat(timespec="seconds"), **record).write(tmp_path)
-        return read_status(tmp_path)
+        with sole_writer(tmp_path):
+            return read_status(tmp_path)
 
     return write
 
@@ -177,8 +179,8 @@ def test_status_tells_retries_and_the_last_event_on_one_line_each(log_of, capsys
     status = log_of([(1, "retried", event)], retries={"unsolved": 3, "rejected": 1})
     print_status(status, Console(), as_json=False)
     out = capsys.readouterr().out.splitlines()
-    assert out[3] == "retries: 1 rejected, 3 unsolved"
-    assert "retried, id row\\n\\x1b[2J, cause unsolved" in out[4] and len(out) == 5
+    assert out[4] == "retries: 1 rejected, 3 unsolved"
+    assert "retried, id row\\n\\x1b[2J, cause unsolved" in out[5] and len(out) == 6
     print_status(status, Console(), as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["last_event"]["id"] == event["id"] and told["retries"] == {"unsolved": 3, "rejected": 1}

@@ -8,6 +8,7 @@ from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_record import read_record, require_record
 from orchestrator.results.status import read_status
 from orchestrator.run.rows import result_row
+from orchestrator.storage.folder_lock import sole_writer
 from tests.orchestrator.made_up import ROW_CONTEXT, run_record, verified_item
 
 
@@ -70,6 +71,14 @@ def test_a_folder_that_must_be_a_runs_is_refused_when_it_is_not(tmp_path):
 def test_status_reads_record_and_manifest(tmp_path):
     run_record().write(tmp_path)
     Ledger(tmp_path).commit([result_row(verified_item(id), ROW_CONTEXT) for id in ("a", "b")])
-    status = read_status(tmp_path)
+    with sole_writer(tmp_path):
+        status = read_status(tmp_path)
     assert (status.state, status.num_committed, status.num_rows) == ("running", 2, 3)
     assert status.counts == {"verified": 2}
+
+
+def test_a_run_that_says_running_and_that_nobody_writes_was_killed(tmp_path):
+    run_record().write(tmp_path)
+    assert read_status(tmp_path).state == "killed"
+    run_record(state="interrupted").write(tmp_path)
+    assert read_status(tmp_path).state == "interrupted"

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from orchestrator.console.errors import UserError
-from orchestrator.storage.folder_lock import sole_writer
+from orchestrator.storage.folder_lock import HOLDER, sole_writer
+from orchestrator.storage.folder_lock import holder as writer_of
 
 HOLD = """
 import sys, time
@@ -47,3 +49,19 @@ def test_a_folder_nothing_was_put_into_is_gone_again(tmp_path):
     with pytest.raises(KeyError), sole_writer(tmp_path / "run"):
         raise KeyError
     assert not (tmp_path / "run").exists()
+
+
+def test_who_writes_is_told_from_who_was_killed(holder, tmp_path):
+    run = tmp_path / "run"
+    assert writer_of(run).startswith(f"process {holder.pid} on ")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert (run / HOLDER).is_file() and writer_of(run) is None
+    assert writer_of(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("process", [f"process {os.getpid()} on {socket.gethostname()}", "process 1 on elsewhere"])
+def test_a_process_that_has_the_number_of_a_dead_writer_is_not_it(tmp_path, process):
+    (tmp_path / ".lock").touch()
+    (tmp_path / HOLDER).write_text(process)
+    assert writer_of(tmp_path) is None

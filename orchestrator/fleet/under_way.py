@@ -1,0 +1,62 @@
+"""What goes on inside texts that take long.
+
+Owns: which ones are told of, and how. Must not know: how a slot is optimised, who shows it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from heapq import nlargest
+
+from engine.slots import Slot
+from orchestrator.work.item import TERMINAL, State
+
+LONG_STEPS = 30
+"""Steps from which an attempt is told of; most texts need fewer. Assumption."""
+
+MOST = 2
+"""Attempts told of."""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """An attempt in a solver's table.
+
+    Attributes:
+        id: of the text.
+        steps: of this attempt.
+        num_right: tokens that the best prompt so far has right, each under the true ones before it.
+    """
+
+    id: str
+    steps: int
+    num_right: int
+    num_tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.id}: step {self.steps}, {self.num_right} of {self.num_tokens} tokens right"
+
+
+def longest(slots: Iterable[Slot]) -> tuple[UnderWay, ...]:
+    """The attempts that have taken the most steps."""
+    long = [slot for slot in slots if slot.step >= LONG_STEPS and slot.sibling == 0]
+    return tuple(map(_under_way, nlargest(MOST, long, key=lambda slot: slot.step)))
+
+
+def in_words(counts: Mapping[State, int], num_slots: int, rate: float, longest: Iterable[UnderWay]) -> str:
+    """A line of counts, and one for each text that takes longest.
+
+    Args:
+        rate: positions a second.
+    """
+    num_failed = sum(counts.get(state, 0) for state in TERMINAL if state is not State.VERIFIED)
+    line = f"{num_slots} under way, {counts.get(State.CANDIDATE, 0)} being judged, {rate:,.0f} tokens/s"
+    if num_failed:
+        line = f"{num_failed} not exact, {line}"
+    return "\n".join([line, *map(str, nlargest(MOST, longest, key=lambda each: each.steps))])
+
+
+def _under_way(slot: Slot) -> UnderWay:
+    accuracy, window = (slot.best.certificate.accuracy, slot.best.window) if slot.best else (0.0, 0)
+    num_right = 0 if math.isnan(accuracy) else round(accuracy * window)
+    return UnderWay(slot.job.target.id, slot.step, num_right, len(slot.job.target.token_ids))

@@ -1,0 +1,33 @@
+"""What is printed when a run has ended.
+
+Owns: which parts, as lines or as JSON. Must not know: flags, exit codes, how a run goes.
+"""
+
+from functools import partial
+
+from rich.console import Console
+
+from engine.target import decode
+from orchestrator.console.terminal import say_json
+from orchestrator.results.summary import Summary, print_end, print_summary, print_table, to_json
+from orchestrator.run.preparation import Prepared
+
+SMALL_TABLE = 100
+"""Rows up to which a finished run prints its table."""
+
+
+def tell(summary: Summary, prepared: Prepared, console: Console, *, as_json: bool, seconds: float) -> None:
+    """The table of a small run, the figures, and what to do next.
+
+    Args:
+        seconds: of the whole command.
+    """
+    folder = str(prepared.options.out)
+    if as_json:
+        say_json(to_json(summary, folder, seconds))
+        return
+    says = partial(decode, prepared.tokens)
+    if len(summary.rows) <= SMALL_TABLE:
+        print_table(summary.rows, console, says)
+    print_summary(summary, console, says)
+    print_end(summary, folder, seconds, console)
