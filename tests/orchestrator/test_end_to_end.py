@@ -1,6 +1,7 @@
 """The whole of it: the real command line on real Ray, from a corpus to proved rows and back."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -206,7 +207,7 @@ def test_status_tells_state_and_counts(finished, verbatim):
     assert status["state"] == "finished" and status["num_rows"] == status["num_committed"] == 8
     assert status["counts"] == {"verified": 6, "invalid": 2}
     plain = verbatim("status", finished[0])
-    assert plain.code == 0 and "finished, 8 of 8 rows committed (2 invalid, 6 verified)" in plain.out
+    assert plain.code == 0 and ": finished\n8 of 8 rows committed (2 invalid, 6 verified)" in plain.out
 
 
 def test_a_folder_is_refused_to_another_recipe(finished, corpus, verbatim, contents):
