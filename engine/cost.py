@@ -9,6 +9,7 @@ does: a pass without gradient counts half. Attention and the head's chunks are l
 from engine.contexts import WALKING
 from engine.losses import ROLLOUT_TERMS, SAMPLE_TERMS
 from engine.recipe import Recipe
+from engine.recipe.sections import StartRecipe
 
 FORWARD = 0.5
 """A pass without gradient over one with it."""
@@ -37,6 +38,14 @@ def step_positions(recipe: Recipe, weights: dict[str, float], num_vectors: int, 
         passes += FORWARD  # a second way back, for the reference
     prompt_pass = FORWARD * num_vectors if "prompt_perplexity" in weights else 0.0
     return passes * one_pass + prompt_pass
+
+
+def start_positions(start: StartRecipe, num_positions: int) -> int:
+    """Positions of the passes before the first step: those that look at prompts between rounds of correction.
+
+    Counted whole, for a learned step takes its gradient there; the small networks' own work is left out.
+    """
+    return (start.corrections + 1) * num_positions if start.name == "learned" and start.corrections else 0
 
 
 def has_own_pass(recipe: Recipe) -> bool:

@@ -14,7 +14,9 @@ from jaxtyping import Float
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
+from engine.correction.start import propose_start
 from engine.frozen_lm import FrozenLM
+from engine.recipe.sections import StartRecipe
 
 MAX_SOLVED = 256
 """Solved prompts kept for neighbours: nearest is looked for among them at every start. Assumption."""
@@ -44,6 +46,7 @@ class Origin:
         target_T: the text's tokens.
         solved: neighbours' prompts.
         is_repeat: a sibling, a later attempt or a restart, which must not begin where the first one did.
+        recipe: the start's own values.
     """
 
     num_vectors: int
@@ -51,6 +54,7 @@ class Origin:
     target_T: Tensor
     solved: SolvedPrompts = field(default_factory=SolvedPrompts)
     is_repeat: bool = False
+    recipe: StartRecipe = StartRecipe()
 
 
 def vocabulary_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
@@ -94,6 +98,12 @@ def neighbour_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
     return torch.cat([lent_KD.to(fresh_KD)[: origin.num_vectors], fresh_KD[len(lent_KD) :]])
 
 
+def learned_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
+    """What the networks of `start.folder` propose for the target; a repeat gets half of a random start on top."""
+    start_KD = propose_start(lm, origin.target_T, origin.num_vectors, origin.recipe)
+    return start_KD + 0.5 * random_start(lm, origin) if origin.is_repeat else start_KD
+
+
 Start = Callable[[FrozenLM, Origin], Tensor]
 
 STARTS: dict[str, Start] = {
@@ -102,6 +112,7 @@ STARTS: dict[str, Start] = {
     "mean": mean_start,
     "target": target_start,
     "neighbour": neighbour_start,
+    "learned": learned_start,
 }
 
 BORROWING = ("neighbour",)

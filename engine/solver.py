@@ -18,7 +18,8 @@ from torch import Tensor
 from engine import curriculum
 from engine.certificate import Certificate, certify
 from engine.checkpoint import Checkpoint
-from engine.cost import has_own_pass
+from engine.correction.start import correct_start
+from engine.cost import has_own_pass, start_positions
 from engine.frozen_lm import FrozenLM
 from engine.optim import update
 from engine.slots import FOCUS_WEIGHT, Attempt, Job, Slot, packs, slot_seed
@@ -148,18 +149,21 @@ class Solver:
         focus_T = torch.ones(len(target_T), device=self.lm.device)
         focus_T[list(job.focus)] = FOCUS_WEIGHT
         if job.start_KD is not None and sibling == 0:
-            start_KD = job.start_KD.to(self.lm.device, torch.float32)
+            start_KD = correct_start(
+                self.lm, job.start_KD.to(self.lm.device, torch.float32), target_T, job.recipe.start
+            )
         else:
             start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
         slot = Slot(
             job, self._num_families, sibling, job.recipe.by_stage(), target_T, focus_T, generator,
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
         )  # fmt: skip
+        slot.tokens = float(start_positions(job.recipe.start, job.num_positions))
         begin_training(self.lm, slot, start_KD)
         return slot
 
     def _start(self, job: Job, target_T: Tensor, generator: torch.Generator, *, is_repeat: bool) -> Tensor:
-        origin = Origin(job.num_vectors, generator, target_T, self.solved, is_repeat)
+        origin = Origin(job.num_vectors, generator, target_T, self.solved, is_repeat, job.recipe.start)
         return STARTS[job.recipe.start.name](self.lm, origin) * job.recipe.start.scale
 
     def _step_pack(self, pack: list[Slot]) -> None:

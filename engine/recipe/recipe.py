@@ -73,6 +73,11 @@ class Recipe(Strict):
     margin_growth: float = Field(
         default=2.0, ge=1, le=16, description="factor on both margins after a rejected candidate"
     )
+    after_failure: Literal["grow", "correct"] = Field(
+        default="grow",
+        description="an unsolved text begins afresh with more vectors, or from its best prompt, weighed where it broke",
+        json_schema_extra={"neutral": "grow"},
+    )
     loss: LossRecipe = LossRecipe()
     terms: TermsRecipe = TermsRecipe()
     knobs: KnobsRecipe = KnobsRecipe()

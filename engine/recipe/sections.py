@@ -3,6 +3,7 @@
 Owns: one strict, frozen model a section. Must not know: how a value is used, files.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -199,10 +200,22 @@ class OptimRecipe(Strict):
 class StartRecipe(Strict):
     """Where a soft prompt starts."""
 
-    name: Literal["vocabulary", "random", "mean", "target", "neighbour"] = Field(
+    name: Literal["vocabulary", "random", "mean", "target", "neighbour", "learned"] = Field(
         default="target", description="engine.soft_prompt.STARTS"
     )
     scale: float = _neutral(1.0, "factor on the vectors that it gives", gt=0, le=100)
+    folder: str = _neutral("", "learned: what `verbatim learn` wrote; an absolute path, read where solvers run")
+    digest: str = _neutral("", "learned: of the networks' file there, so that no others are taken; empty takes any")
+    corrections: int = _neutral(
+        0, "learned: rounds of correction before the first step, a pass over the model each and one more", ge=0, le=64
+    )
+
+    def model_post_init(self, _: Any) -> None:
+        if self.name == "learned" and not Path(self.folder).is_absolute():
+            raise ValueError(
+                f"folder = {self.folder!r}: a learned start needs the absolute path of a folder that `verbatim learn` "
+                "wrote; its recipe.toml has it"
+            )
 
 
 class CurriculumRecipe(Strict):

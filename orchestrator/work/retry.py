@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from engine.correction.iterated import corrected
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator.verifiers.contract import Verdict
@@ -20,13 +21,15 @@ def make_retry(context: int, grows: bool) -> Callable[[Job, Attempt, Verdict | N
 
     Args:
         context: positions that soft prompt and target may have together: what the verifier is served with.
-        grows: whether K may be raised; false where the user fixed it.
+        grows: whether K may be raised; false where the user fixed it. `after_failure = "correct"` keeps it too.
     """
 
     def retry(job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
         next_job = replace(job, attempt=job.attempt + 1, start_KD=None, focus=())
         if verdict is not None:
             return _more_margin(next_job, attempt, verdict)
+        if job.recipe.after_failure == "correct":
+            return corrected(next_job, attempt)
         return replace(next_job, num_vectors=_more_vectors(job, context)) if grows else next_job
 
     return retry

@@ -1,0 +1,47 @@
+"""The start of a recipe that has learned networks: `start.name = "learned"`.
+
+Owns: how a slot's first prompt comes from a folder. Must not know: slots, steps, training.
+
+K soft-prompt vectors, D hidden size.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.correction.folder import check_digest, resident_correction
+from engine.frozen_lm import FrozenLM
+from engine.recipe.sections import StartRecipe
+
+
+@torch.no_grad()
+def propose_start(lm: FrozenLM, target_T: Tensor, num_vectors: int, start: StartRecipe) -> Tensor:
+    """(K, D): the hypothesiser's prompt, or the best that `start.corrections` rounds make of it.
+
+    Raises:
+        CorrectionError: the folder is missing, damaged, or another model's.
+    """
+    correction = resident_correction(Path(start.folder), lm, start.digest)
+    (prompt_KD,) = correction.first(lm, [target_T], [num_vectors])
+    return correction.best_of(lm, prompt_KD, target_T, start.corrections)
+
+
+@torch.no_grad()
+def correct_start(lm: FrozenLM, prompt_KD: Tensor, target_T: Tensor, start: StartRecipe) -> Tensor:
+    """A given prompt, or the best that `start.corrections` rounds make of it; only a learned start corrects."""
+    if start.name != "learned" or not start.corrections:
+        return prompt_KD
+    return resident_correction(Path(start.folder), lm, start.digest).best_of(
+        lm, prompt_KD, target_T, start.corrections
+    )
+
+
+def require_folder(start: StartRecipe) -> None:
+    """Refuse early, before a model is loaded, what cannot be a learned start.
+
+    Raises:
+        CorrectionError: the folder is missing, or was trained again since the recipe was written.
+    """
+    if start.name == "learned":
+        check_digest(Path(start.folder), start.digest)

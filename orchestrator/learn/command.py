@@ -1,0 +1,194 @@
+"""`verbatim learn` from its first line to its last.
+
+Owns: the order of things, how long each may take, what is told meanwhile. Must not know: networks, formats.
+
+    corpus -> pieces -> training (resumed, saved as it goes) -> comparison with the recipe's own start -> card, recipe
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from engine.correction.correction import figures
+from engine.correction.trainer import Trainer, TrainSettings, num_vectors_for
+from engine.frozen_lm import FrozenLM
+from engine.model_source import ModelSource
+from engine.recipe import Recipe
+from orchestrator.console.errors import UserError
+from orchestrator.corpus import Reading, open_corpus
+from orchestrator.learn.card import Learned, told_worth, write_card, write_recipe
+from orchestrator.learn.comparison import Worth, compare
+from orchestrator.learn.state import Identity, Progress, resume, save
+from orchestrator.learn.texts import Texts, read_texts
+from orchestrator.process import interrupts
+from orchestrator.storage.location import Location
+
+TELL_S = 10.0
+"""Seconds between two lines of progress."""
+
+LOOK_S = 60.0
+"""Seconds between two looks at the held-out texts; each is saved. What an interrupt costs at most is nothing, a kill
+that much."""
+
+TOKENS_PER_VECTOR = 4.0
+"""Ratio at which held-out texts are looked at and compared: a quarter of their tokens, the tightest of those trained."""
+
+COMPARISON_FRAC = 0.5
+"""Most time of the comparison, over the training's."""
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """What was asked for.
+
+    Attributes:
+        held_out: a corpus to measure on; None holds pieces of the first one out.
+        minutes: of training, earlier calls included.
+        max_steps: of training, likewise; None is as many as fit.
+        longest: most tokens of a piece.
+        recipe: whose own start the learned one is compared with.
+    """
+
+    corpus: Location
+    held_out: Location | None
+    reading: Reading
+    source: ModelSource
+    out: Path
+    minutes: float
+    max_steps: int | None
+    longest: int
+    settings: TrainSettings
+    recipe: Recipe
+    dtype: str = "float32"
+
+
+def learn(options: LearnOptions, say: Callable[[str], None]) -> None:
+    """Train until the minutes or the steps are over, compare, write the folder.
+
+    Raises:
+        UserError: there is nothing to learn from, or the folder holds another training.
+    """
+    disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lm = FrozenLM.load(options.source, device=device, dtype=options.dtype)
+    texts = _read(options, lm)
+    say(f"{len(texts.train):,} pieces to learn from, {len(texts.held_out):,} held out; model {options.source.name}")
+    trainer = Trainer(lm, [target.token_ids for target in texts.train], options.settings)
+    identity = Identity(lm.fingerprint, texts.digest(), options.settings.model_dump(mode="json"))
+    progress = resume(options.out, trainer, identity)
+    if progress.seconds:
+        say(f"going on after {trainer.num_steps:,} steps and {progress.seconds:.0f} s")
+    options.out.mkdir(parents=True, exist_ok=True)
+    digest = _train(options, trainer, texts, identity, progress, say)
+    learned = options.recipe.model_copy(update={"start": _start(options, digest)})
+    write_recipe(options.out, learned)
+    worth = _compare(options, lm, texts, learned, progress, say)
+    write_card(
+        Learned(
+            options.out, options.source.name, lm.fingerprint, digest, options.settings, texts,
+            sum(p.numel() for p in trainer.averaged.parameters()), trainer.num_steps, trainer.num_positions,
+            progress, worth,
+        )
+    )  # fmt: skip
+    say(f"learned start: {told_worth(worth, trainer.num_positions)}")
+
+
+def _read(options: LearnOptions, lm: FrozenLM) -> Texts:
+    if options.longest >= lm.tokens.context:
+        raise UserError(f"--longest {options.longest}: the model's context is {lm.tokens.context} tokens")
+    held_out = None if options.held_out is None else open_corpus(options.held_out, options.reading)
+    return read_texts(open_corpus(options.corpus, options.reading), held_out, lm.tokens, options.longest)
+
+
+def _start(options: LearnOptions, digest: str):
+    from engine.recipe.sections import StartRecipe
+
+    return StartRecipe(name="learned", folder=str(options.out.resolve()), digest=digest)
+
+
+def _train(
+    options: LearnOptions, trainer: Trainer, texts: Texts, identity: Identity, progress: Progress,
+    say: Callable[[str], None],
+) -> str:  # fmt: skip
+    """Step until time or steps are over; the digest of what was saved last."""
+    before, started, told = progress.seconds, time.monotonic(), time.monotonic()
+    losses: list[list[float]] = []
+    digest = ""
+    try:
+        while not _is_over(options, trainer, progress):
+            losses.append(trainer.step())
+            progress.seconds = before + time.monotonic() - started
+            if time.monotonic() - told >= TELL_S:
+                told = time.monotonic()
+                say(f"{_told(options, trainer, progress)}, loss {losses[-1][-1]:.3f} nats")
+            if progress.seconds - _last_look(progress) >= LOOK_S:
+                digest = _look(trainer, texts, identity, progress, losses, options.out)
+                losses = []
+    except KeyboardInterrupt:
+        with interrupts.held():
+            save(options.out, trainer, identity, progress)
+        raise
+    if losses or not digest:
+        digest = _look(trainer, texts, identity, progress, losses, options.out)
+    rounds = progress.curve[-1]["rounds"]
+    say(f"held out: {rounds[0]['nats']:.3f} nats, {rounds[0]['accuracy']:.1%} of tokens right at the start")
+    return digest
+
+
+def _is_over(options: LearnOptions, trainer: Trainer, progress: Progress) -> bool:
+    is_enough = options.max_steps is not None and trainer.num_steps >= options.max_steps
+    return is_enough or progress.seconds >= 60 * options.minutes
+
+
+def _told(options: LearnOptions, trainer: Trainer, progress: Progress) -> str:
+    left = max(0.0, 60 * options.minutes - progress.seconds)
+    if options.max_steps is not None and trainer.num_steps:
+        left = min(left, progress.seconds / trainer.num_steps * (options.max_steps - trainer.num_steps))
+    return f"step {trainer.num_steps:,}, {progress.seconds:.0f} s, {left:.0f} s left"
+
+
+def _last_look(progress: Progress) -> float:
+    return progress.curve[-1]["seconds"] if progress.curve else 0.0
+
+
+def _look(
+    trainer: Trainer, texts: Texts, identity: Identity, progress: Progress, losses: list[list[float]], folder: Path
+) -> str:
+    """Measure the held-out texts, remember the point, save everything."""
+    targets = [torch.tensor(target.token_ids, device=trainer.lm.device) for target in texts.held_out]
+    num_vectors = [num_vectors_for(len(target_T), TOKENS_PER_VECTOR) for target_T in targets]
+    rounds = figures(trainer.lm, trainer.averaged, targets, num_vectors, trainer.settings.rounds)
+    by_round = [fmean(values) for values in zip(*losses, strict=True)] if losses else [float("nan")]
+    progress.curve.append(
+        {
+            "seconds": round(progress.seconds, 1),
+            "steps": trainer.num_steps,
+            "positions": trainer.num_positions,
+            "nats": [round(value, 4) for value in by_round],
+            "rounds": [figure.to_json() for figure in rounds],
+        }
+    )
+    return save(folder, trainer, identity, progress)
+
+
+def _compare(
+    options: LearnOptions, lm: FrozenLM, texts: Texts, learned: Recipe, progress: Progress, say: Callable[[str], None]
+) -> Worth | None:
+    say("comparing with the recipe's own start on held-out texts")
+    told = time.monotonic()
+
+    def tell(ended: int, attempts: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            say(f"{ended} of {attempts} attempts ended")
+
+    return compare(
+        lm, texts.held_out, learned, options.recipe, tokens_per_vector=TOKENS_PER_VECTOR,
+        seconds=max(TELL_S, COMPARISON_FRAC * progress.seconds), tell=tell,
+    )  # fmt: skip
