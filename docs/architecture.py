@@ -20,7 +20,7 @@ FLOORS = (
     ("verbatim",),
     ("tune_spaces",),
     ("cli",),
-    ("pool", "run", "proof", "doctor", "decode", "export", "report"),
+    ("pool", "run", "proof", "doctor", "decode", "export", "report", "learn"),
     ("dispatch",),
     ("fleet",),
     ("sizing",),
@@ -79,11 +79,11 @@ STATIONS = (
 
 INK, GREY, FAULT, PAPER = "#1c2733", "#8a97a6", "#a3341c", "#ffffff"
 FILLS = {"cli": "#e8f0e4", "verbatim": "#e8f0e4", "tune_spaces": "#e8f0e4", "engine": "#fdf0d5"}
-WIDTH, MARGIN, GAP = 1370, 24, 8
+WIDTH, MARGIN, GAP = 1560, 24, 8
 ROOM_WIDTH, ROOM_HEIGHT, FLOOR = 182, 80, 112
 COLUMNS = {
-    "fleet": 1.7, "sizing": 1.7, "corpus": 0.5, "cluster": 1.5, "work": 2.5, "measured": 3.7, "results": 4.9,
-    "storage": 2.1, "verifiers": 3.3,
+    "fleet": 2.2, "sizing": 2.2, "corpus": 1.0, "cluster": 2.0, "work": 3.0, "measured": 4.2, "results": 5.4,
+    "storage": 2.6, "verifiers": 3.8,
 }  # fmt: skip
 """Where a room stands that does not stand in the middle of its floor."""
 

@@ -52,26 +52,27 @@ class Complaint:
         return f"{prefix}{self.key} = {_shown(self.value)}: {self.message}"
 
 
-def override(values: dict[str, Any], told: Iterable[str], *, example: str) -> dict[str, Any]:
+def override(values: dict[str, Any], told: Iterable[str], *, example: str, flag: str = "--set") -> dict[str, Any]:
     """`values` with every `key=value` of `told` put in its place, dotted keys reaching into sections.
 
     Args:
         values: nested by section; changed in place.
         told: TOML values; anything that is not one is taken as a bare string (`loss.name=cross_entropy`).
         example: a right one, for the message.
+        flag: that they were given with, likewise.
     Raises:
         SettingsError: no `=`, or a key that reaches into a value.
     """
     for text in told:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise SettingsError(f"--set {text}: must be key=value, for example --set {example}")
+            raise SettingsError(f"{flag} {text}: must be key=value, for example {flag} {example}")
         *sections, last = key.strip().split(".")
         section = values
         for name in sections:
             section = section.setdefault(name, {})
             if not isinstance(section, dict):
-                raise SettingsError(f"--set {text}: {name} is a value, not a section")
+                raise SettingsError(f"{flag} {text}: {name} is a value, not a section")
         section[last] = _parse_value(value.strip())
     return values
 

@@ -1,6 +1,7 @@
-"""The whole command line: `verbatim` as the orchestrator has it, `tune`, and `report`, which knows both their folders.
+"""The whole command line: `verbatim` as the orchestrator has it, `learn`, `tune`, and `report`, which knows a search's
+folder too.
 
-Owns: the flags of these two. Must not know: how anything is done. Heavy imports wait for their verb.
+Owns: the flags of these three. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
 from dataclasses import asdict
@@ -90,6 +91,50 @@ def tune(
         )  # fmt: skip
         tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)
         tuning.print_tuned(tuned, options, console, as_json=as_json)
+
+
+@app.command()
+def learn(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="texts to learn from: file, folder or URI")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the networks; goes on if it holds this training")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="of training, earlier calls included")] = 10.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="of training, likewise; bounds it exactly")] = None,
+    held_out: Annotated[
+        str | None, typer.Option(metavar="CORPUS", help="texts to measure on; default a part of CORPUS")
+    ] = None,
+    longest: Annotated[int, typer.Option(min=8, help="most tokens of the pieces that texts are cut into")] = 50,
+    train: Annotated[
+        list[str] | None, typer.Option("--train", metavar="K=V", help="a setting of the training: rounds=2, lr=1e-3")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe to save steps of: a name, or a TOML file")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
+    model: flags.Model = "pocket",
+    revision: flags.Revision = None,
+    dtype: Annotated[str, typer.Option(help="the model's numerics: float32, bfloat16, float16")] = "float32",
+    text_column: flags.TextColumn = None,
+    format: flags.Format = None,
+    csv_quotes: flags.CsvQuotes = "doubled",
+) -> None:
+    """Train networks that propose a model's soft prompts, and tell whether they save work; no run uses them unasked."""
+    with told_in_one_line():
+        from engine.model_source import ModelSource
+        from engine.recipe import load_recipe
+        from orchestrator.corpus import Reading
+        from orchestrator.learn.command import LearnOptions, learn, train_settings
+
+        learn(
+            LearnOptions(
+                corpus=parse_location(corpus, "CORPUS"),
+                held_out=None if held_out is None else parse_location(held_out, "--held-out"),
+                reading=Reading(text_column, row_ids=True, format=format, csv_quotes=csv_quotes),
+                source=ModelSource(model, revision),
+                out=out, minutes=minutes, max_steps=steps, longest=longest,
+                settings=train_settings(train or []),
+                recipe=load_recipe(recipe, set_),
+                dtype=dtype,
+            ),
+            lambda line: say(console, line),
+        )  # fmt: skip
 
 
 @app.command()

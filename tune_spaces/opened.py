@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from engine.capacity import SECONDS
+from engine.correction.start import require_start
 from engine.frozen_lm import TokenRule
 from engine.model_source import ModelError
 from engine.recipe import Recipe
@@ -126,6 +127,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Con
     say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
     pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
     info, engine = _loaded(pool, console)
+    require_start(options.base.start, info.fingerprint)
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )

@@ -94,21 +94,31 @@ def check_digest(folder: Path, digest: str) -> None:
         )
 
 
+def require_model(folder: Path, fingerprint: str, digest: str = "") -> None:
+    """Refuse networks that were trained through another model, before any is loaded.
+
+    Raises:
+        CorrectionError: they were; or there are none, they are damaged, or of another digest.
+    """
+    check_digest(folder, digest)
+    _, told = load_tensors(folder / NAME)
+    if told.get("version") != VERSION:
+        raise CorrectionError(f"start.folder = {str(folder)!r}: version {told.get('version')} of {NAME}; {REMEDY}")
+    if told.get("fingerprint") != fingerprint:
+        raise CorrectionError(
+            f"start.folder = {str(folder)!r}: trained through the model {told.get('fingerprint')}, and this one is "
+            f"{fingerprint}; what one model reads is noise to another: {REMEDY}"
+        )
+
+
 def load_correction(folder: Path, lm: FrozenLM, digest: str = "") -> Correction:
     """The networks, on the model's device, without gradients.
 
     Raises:
         CorrectionError: there are none, they are damaged, of another digest, or were trained through another model.
     """
-    check_digest(folder, digest)
+    require_model(folder, lm.fingerprint, digest)
     tensors, told = load_tensors(folder / NAME)
-    if told.get("version") != VERSION:
-        raise CorrectionError(f"start.folder = {str(folder)!r}: version {told.get('version')} of {NAME}; {REMEDY}")
-    if told.get("fingerprint") != lm.fingerprint:
-        raise CorrectionError(
-            f"start.folder = {str(folder)!r}: trained through the model {told.get('fingerprint')}, and this one is "
-            f"{lm.fingerprint}; what one model reads is noise to another: {REMEDY}"
-        )
     try:
         correction = Correction(CorrectionShape.model_validate(told["shape"]), lm.hidden_size)
         correction.load_state_dict(tensors)

@@ -4,8 +4,8 @@ Owns: which tokens a vector stands for, attention over them, the read-out. Must 
 
     a token's numbers, those of its vector, its place -> encoder over the text -> each vector reads its own tokens
 
-Vectors share the text out evenly, whatever K and T: vector k stands for the tokens from k * T / K on. One network serves
-every K and every length. Its last layer starts at zero, so that an untrained network changes nothing.
+Vectors share the text out evenly, whatever K and T: vector k stands for the tokens from k * T / K on. One network
+serves every K and every length. Its last layers start at zero, so that an untrained network changes nothing.
 
 B texts, K soft-prompt vectors, T target tokens, D hidden size, W width of the encoder.
 """
@@ -20,7 +20,8 @@ from torch.nn.functional import gelu, pad, scaled_dot_product_attention
 from engine.strict import Strict
 
 PLACE = 64
-"""Numbers that tell a place: sines and cosines of wavelengths from 6 to 2,500. Source: Vaswani et al. 2017, 1706.03762."""
+"""Numbers that tell a place: sines and cosines of wavelengths from 6 to 2,500. Source: Vaswani et al. 2017,
+1706.03762."""
 
 
 class NetworkShape(Strict):
@@ -127,4 +128,4 @@ def _places(count: int, tokens_per_vector: float, like: Tensor) -> Tensor:
     waves = torch.exp(torch.linspace(0, math.log(1 / 400), PLACE // 2, device=like.device))
     angle = torch.arange(count, device=like.device)[:, None] * waves
     ratio = torch.full((count, 1), math.log2(tokens_per_vector), device=like.device)
-    return torch.cat([angle.sin(), angle.cos(), ratio], 1)
+    return torch.cat([angle.sin(), angle.cos(), ratio], 1).to(like.dtype)

@@ -2,7 +2,7 @@
 
 Owns: one class a kind, by name in `PROPOSERS`. Must not know: how they are trained, files.
 
-All have one interface: `propose(lm, situations)` gives the next prompt of every text, each from its own situation alone.
+All have one interface: `propose(lm, situations)` gives every text's next prompt, each from its own situation alone.
 
 - `hypothesiser`: the target -> a first prompt.
 - `corrector`: target, what the model says, margins, the prompt -> the next prompt.
@@ -60,25 +60,30 @@ class Proposer(nn.Module):
         return 0
 
     def propose(self, lm: FrozenLM, situations: list[Situation]) -> list[Tensor]:
-        """The next prompt of B texts, (K_b, D), float32, differentiable in this network's parameters."""
+        """The next prompt of B texts, (K_b, D), in the network's dtype and differentiable in its parameters."""
         tokens = [self.of_tokens(lm, situation) for situation in situations]
         vectors = [self.of_vectors(lm, situation) for situation in situations]
         changes = self.network(tokens, vectors)
-        return [
-            self.base(lm, s).float() + lm.embed_rms * change for s, change in zip(situations, changes, strict=True)
-        ]
+        return [self.base(lm, s) + lm.embed_rms * change for s, change in zip(situations, changes, strict=True)]
 
     def of_tokens(self, lm: FrozenLM, situation: Situation) -> Tensor:
         """(T, token_numbers), about 1 in size."""
-        return lm.embed(situation.target_T).float() / lm.embed_rms
+        return self._embedded(lm, situation.target_T)
 
     def of_vectors(self, lm: FrozenLM, situation: Situation) -> Tensor:
         """(K, vector_numbers), about 1 in size."""
-        return torch.zeros(situation.num_vectors, 0, device=situation.target_T.device)
+        return torch.zeros(situation.num_vectors, 0, device=situation.target_T.device, dtype=self.dtype)
 
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
         """(K, D): what the change is added to."""
         raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.linear.weight.dtype
+
+    def _embedded(self, lm: FrozenLM, token_T: Tensor) -> Tensor:
+        return lm.embed(token_T).to(self.dtype) / lm.embed_rms
 
 
 class Hypothesiser(Proposer):
@@ -89,7 +94,7 @@ class Hypothesiser(Proposer):
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
         target_T = situation.target_T
         spaced_K = torch.linspace(0, len(target_T) - 1, situation.num_vectors).round().long()
-        return BASE_SCALE * lm.embed(target_T[spaced_K.to(target_T.device)])
+        return BASE_SCALE * lm.embed(target_T[spaced_K.to(target_T.device)]).to(self.dtype)
 
 
 class Corrector(Proposer):
@@ -110,15 +115,15 @@ class Corrector(Proposer):
         said_T, margin_T = situation.said_T, situation.margin_T
         assert said_T is not None and margin_T is not None, "a corrector looks at a measured prompt"
         bounded_T = (margin_T / MARGIN_UNIT).clamp(-2, 2)
-        numbers_T2 = torch.stack([bounded_T, (margin_T > 0).float()], 1)
-        return torch.cat([super().of_tokens(lm, situation), lm.embed(said_T).float() / lm.embed_rms, numbers_T2], 1)
+        numbers_T2 = torch.stack([bounded_T, (margin_T > 0).float()], 1).to(self.dtype)
+        return torch.cat([super().of_tokens(lm, situation), self._embedded(lm, said_T), numbers_T2], 1)
 
     def of_vectors(self, lm: FrozenLM, situation: Situation) -> Tensor:
         return self.base(lm, situation) / lm.embed_rms
 
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
         assert situation.prompt_KD is not None, "a corrector corrects a prompt"
-        return situation.prompt_KD
+        return situation.prompt_KD.to(self.dtype)
 
 
 class LearnedStep(Corrector):
@@ -135,7 +140,7 @@ class LearnedStep(Corrector):
         gradient_KD = situation.gradient_KD
         assert gradient_KD is not None, "a learned step looks at the gradient"
         size = gradient_KD.square().mean().sqrt().clamp_min(1e-30)
-        return torch.cat([super().of_vectors(lm, situation), gradient_KD / size], 1)
+        return torch.cat([super().of_vectors(lm, situation), (gradient_KD / size).to(self.dtype)], 1)
 
 
 PROPOSERS: dict[str, type[Proposer]] = {kind.kind: kind for kind in (Hypothesiser, Corrector, LearnedStep)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.correction.folder import check_digest, resident_correction
+from engine.correction.folder import check_digest, require_model, resident_correction
 from engine.frozen_lm import FrozenLM
 from engine.recipe.sections import StartRecipe
 
@@ -32,16 +32,20 @@ def correct_start(lm: FrozenLM, prompt_KD: Tensor, target_T: Tensor, start: Star
     """A given prompt, or the best that `start.corrections` rounds make of it; only a learned start corrects."""
     if start.name != "learned" or not start.corrections:
         return prompt_KD
-    return resident_correction(Path(start.folder), lm, start.digest).best_of(
-        lm, prompt_KD, target_T, start.corrections
-    )
+    return resident_correction(Path(start.folder), lm, start.digest).best_of(lm, prompt_KD, target_T, start.corrections)
 
 
-def require_folder(start: StartRecipe) -> None:
-    """Refuse early, before a model is loaded, what cannot be a learned start.
+def require_start(start: StartRecipe, fingerprint: str | None = None) -> None:
+    """Refuse early what cannot be a learned start; other starts always can.
 
+    Args:
+        fingerprint: of the model; None where none is loaded yet.
     Raises:
-        CorrectionError: the folder is missing, or was trained again since the recipe was written.
+        CorrectionError: the folder is missing, was trained again since the recipe was written, or is another model's.
     """
-    if start.name == "learned":
+    if start.name != "learned":
+        return
+    if fingerprint is None:
         check_digest(Path(start.folder), start.digest)
+    else:
+        require_model(Path(start.folder), fingerprint, start.digest)

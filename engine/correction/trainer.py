@@ -2,12 +2,12 @@
 
 Owns: batches, the loss, the optimiser, what a training goes on from. Must not know: files, clocks, who asks.
 
-    targets -> first prompts -> frozen model -> loss, and what it says -> corrector -> next prompts -> ... as often as asked
+    targets -> first prompts -> frozen model -> loss, and what it says -> corrector -> next prompts -> ...
 
 A round's prompts are what the round before made of its own, without a gradient between them: errors of iteration i are
-the inputs of iteration i + 1. The loss of every round is the recipe's own likelihood at its temperature; the frozen model's
-weights take no gradient. The rate is constant and what is kept is a moving mean of the weights, so that a training may
-end at any step: no schedule knows its length.
+the inputs of iteration i + 1. The loss of every round is the engine's own likelihood; the frozen model's weights take
+no gradient. The rate is constant and what is kept is a moving mean of the weights, so that a training may end at any
+step: no schedule knows its length.
 
 B texts of a batch, K soft-prompt vectors, T target tokens.
 """
@@ -75,9 +75,7 @@ class Trainer:
             self.averaged = Correction(settings.shape, lm.hidden_size).to(lm.device)
         self.averaged.load_state_dict(self.raw.state_dict())
         self.averaged.requires_grad_(False)
-        self._optimizer = torch.optim.AdamW(
-            self.raw.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self._optimizer = torch.optim.AdamW(self.raw.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
         self.num_steps = 0
         self.num_positions = 0
 
@@ -101,7 +99,7 @@ class Trainer:
         return losses
 
     def _batch(self) -> tuple[list[Tensor], list[int]]:
-        """The texts of a step, a stretch of those sorted by length, and their K: they follow from seed and step alone."""
+        """The texts of a step, a stretch of those sorted by length, and their K; both follow from seed and step."""
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_steps)
         size = min(self.settings.batch, len(self._targets))
         first = int(torch.randint(len(self._targets) - size + 1, (1,), generator=generator))

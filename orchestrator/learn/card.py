@@ -138,8 +138,8 @@ def _page(learned: Learned) -> str:
             f"| {r['round']} | {r['nats']:.3f} | {r['accuracy']:.1%} | {r['exact_frac']:.1%} |" for r in last
         ),
         curve="\n".join(
-            f"| {p['seconds']:.0f} | {p['steps']:,} | {p['nats'][0]:.3f} | {p['rounds'][0]['nats']:.3f} | "
-            f"{p['rounds'][0]['accuracy']:.1%} |"
+            f"| {p['seconds']:.0f} | {p['steps']:,} | {' '.join(f'{nats:.3f}' for nats in p['nats'][:1])} | "
+            f"{p['rounds'][0]['nats']:.3f} | {p['rounds'][0]['accuracy']:.1%} |"
             for p in progress.curve
         ),
     )

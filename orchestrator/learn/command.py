@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from pydantic import ValidationError
 from transformers.utils.logging import disable_progress_bar
 
 from engine.correction.correction import figures
@@ -19,6 +20,8 @@ from engine.correction.trainer import Trainer, TrainSettings, num_vectors_for
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
+from engine.recipe.sections import StartRecipe
+from engine.settings import SettingsError, complaint, keys_of, nearest, override
 from orchestrator.console.errors import UserError
 from orchestrator.corpus import Reading, open_corpus
 from orchestrator.learn.card import Learned, told_worth, write_card, write_recipe
@@ -32,11 +35,10 @@ TELL_S = 10.0
 """Seconds between two lines of progress."""
 
 LOOK_S = 60.0
-"""Seconds between two looks at the held-out texts; each is saved. What an interrupt costs at most is nothing, a kill
-that much."""
+"""Seconds between two looks at the held-out texts, each of which is saved: what a kill costs at most."""
 
 TOKENS_PER_VECTOR = 4.0
-"""Ratio at which held-out texts are looked at and compared: a quarter of their tokens, the tightest of those trained."""
+"""Ratio at which held-out texts are looked at and compared: the tightest of those trained."""
 
 COMPARISON_FRAC = 0.5
 """Most time of the comparison, over the training's."""
@@ -65,6 +67,22 @@ class LearnOptions:
     settings: TrainSettings
     recipe: Recipe
     dtype: str = "float32"
+
+
+def train_settings(overrides: list[str]) -> TrainSettings:
+    """Settings from `KEY=VALUE`.
+
+    Raises:
+        SettingsError: unknown key (nearest valid name offered), value out of range.
+    """
+    try:
+        return TrainSettings.model_validate(override({}, overrides, example="lr=1e-3", flag="--train"))
+    except ValidationError as error:
+        first = complaint(error)
+        if not first.is_unknown:
+            raise SettingsError(first.line("--train ")) from error
+        valid = nearest(first.key, keys_of(TrainSettings))
+        raise SettingsError(f"--train {first.key}: unknown; the nearest valid key is {valid}") from error
 
 
 def learn(options: LearnOptions, say: Callable[[str], None]) -> None:
@@ -105,9 +123,7 @@ def _read(options: LearnOptions, lm: FrozenLM) -> Texts:
     return read_texts(open_corpus(options.corpus, options.reading), held_out, lm.tokens, options.longest)
 
 
-def _start(options: LearnOptions, digest: str):
-    from engine.recipe.sections import StartRecipe
-
+def _start(options: LearnOptions, digest: str) -> StartRecipe:
     return StartRecipe(name="learned", folder=str(options.out.resolve()), digest=digest)
 
 
@@ -133,8 +149,10 @@ def _train(
         with interrupts.held():
             save(options.out, trainer, identity, progress)
         raise
-    if losses or not digest:
+    if losses or not progress.curve:
         digest = _look(trainer, texts, identity, progress, losses, options.out)
+    elif not digest:
+        digest = save(options.out, trainer, identity, progress)
     rounds = progress.curve[-1]["rounds"]
     say(f"held out: {rounds[0]['nats']:.3f} nats, {rounds[0]['accuracy']:.1%} of tokens right at the start")
     return digest
@@ -163,7 +181,7 @@ def _look(
     targets = [torch.tensor(target.token_ids, device=trainer.lm.device) for target in texts.held_out]
     num_vectors = [num_vectors_for(len(target_T), TOKENS_PER_VECTOR) for target_T in targets]
     rounds = figures(trainer.lm, trainer.averaged, targets, num_vectors, trainer.settings.rounds)
-    by_round = [fmean(values) for values in zip(*losses, strict=True)] if losses else [float("nan")]
+    by_round = [fmean(values) for values in zip(*losses, strict=True)]
     progress.curve.append(
         {
             "seconds": round(progress.seconds, 1),

@@ -14,6 +14,7 @@ from functools import partial
 
 import ray
 
+from engine.correction.start import require_start
 from engine.target import decode
 from orchestrator.console.errors import Superseded
 from orchestrator.console.progress import Reporter
@@ -79,6 +80,7 @@ def _how_it_goes_on(prepared: Prepared, record: RunRecord) -> str:
 
 def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     hired = hire(prepared, reporter)
+    require_start(prepared.options.recipe.start, hired.info.fingerprint)
     measured = measure(prepared, hired, reporter)
     record = new_record(prepared, hired.info, measured.plan, measured.engine, hired.spec, measured.recipe.stop_margin)
     record.write(prepared.options.out)

@@ -6,6 +6,7 @@ Owns: options, checks that write nothing, what they find. Must not know: actors,
 from collections import Counter
 from dataclasses import dataclass, field
 
+from engine.correction.start import require_start
 from engine.frozen_lm import TokenRule
 from engine.loading import require_whole_files
 from engine.recipe import Recipe
@@ -111,6 +112,7 @@ def prepare(options: RunOptions) -> Prepared:
     corpus = options.open_corpus()
     tokens = TokenRule.load(options.source)
     require_whole_files(options.source)
+    require_start(options.recipe.start)
     if record is not None:
         _require_same_run(record, options, corpus)
     _require_room(options.recipe, tokens)

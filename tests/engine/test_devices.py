@@ -94,7 +94,7 @@ def test_every_recipe_works_on_another_device(path, device_lm):
     assert attempt.steps == 2 and attempt.prompt_KD.device.type == "cpu"
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", [name for name in STARTS if name != "learned"])
 def test_every_start_works_on_another_device(start, device_lm):
     solver = Solver(device_lm)
     solver.solved.add([1, 2], torch.ones(2, device_lm.hidden_size))  # for the one that borrows

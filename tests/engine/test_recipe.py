@@ -207,7 +207,7 @@ def with_another_value(key: str) -> Recipe:
     annotation = (type(getattr(Recipe(), section)) if section else Recipe).model_fields[name].annotation
     default = attrgetter(key)(Recipe())
     names = [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    values = names or ([not default] if isinstance(default, bool) else [3, 0.25, 0.5, 7, 13])
+    values = names or ([not default] if isinstance(default, bool) else [3, 0.25, 0.5, 7, 13, "a text"])
     for value in values:
         try:
             changed = Recipe.model_validate({section: {name: value}} if section else {name: value})

@@ -159,7 +159,9 @@ def test_a_large_margin_over_a_prefix_does_not_win_over_a_certified_sibling(tiny
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_solving_leaves_every_weight_as_it_was(family, tiny_lm):
     lm = tiny_lm(family)
-    assert solve(lm, *(job_of(lm, "Ada!", f"start.name={start}", "max_steps=13") for start in STARTS))
+    assert solve(
+        lm, *(job_of(lm, "Ada!", f"start.name={start}", "max_steps=13") for start in STARTS if start != "learned")
+    )
     assert fingerprint(lm.model) == lm.fingerprint
     assert all(weight.grad is None for weight in lm.model.parameters())
 

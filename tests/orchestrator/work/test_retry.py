@@ -67,3 +67,11 @@ def test_an_unsolved_attempt_after_a_rejected_one_forgets_its_start():
     rejected = after(job("a"), verdict=verdict("a", exact=False))
     unsolved = after(rejected)
     assert unsolved.start_KD is None and unsolved.focus == ()
+
+
+def test_an_unsolved_text_goes_on_from_its_best_prompt_where_the_recipe_says_so():
+    first = job("a", after_failure="correct", growth=3.0)
+    second = after(first)
+    assert second.num_vectors == K and second.attempt == 1
+    assert torch.equal(second.start_KD, attempt(first, is_solved=False).prompt_KD)
+    assert second.focus == (attempt(first, is_solved=False).certificate.first_mismatch,)
