@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from orchestrator.console.completion import print_version
 from orchestrator.console.terminal import make_console
 
-ORDER = ("run", "status", "report", "decode", "verify", "export", "tune", "doctor", "submit")
+ORDER = ("run", "status", "report", "decode", "verify", "export", "tune", "learn", "doctor", "submit")
 """Of the verbs in the help: as one meets them."""
 
 LIBRARIES = "loading libraries"

@@ -117,10 +117,11 @@ def learn(
 ) -> None:
     """Train networks that propose a model's soft prompts, and tell whether they save work; no run uses them unasked."""
     with told_in_one_line():
-        from engine.model_source import ModelSource
-        from engine.recipe import load_recipe
-        from orchestrator.corpus import Reading
-        from orchestrator.learn.command import LearnOptions, learn, train_settings
+        with shown(make_console(stderr=True), LIBRARIES):
+            from engine.model_source import ModelSource
+            from engine.recipe import load_recipe
+            from orchestrator.corpus import Reading
+            from orchestrator.learn.command import LearnOptions, learn, train_settings
 
         learn(
             LearnOptions(
