@@ -106,7 +106,7 @@ class Roster:
 
     def take_in(self, worker: Worker) -> None:
         """A worker that was starting has answered: it is ready, or is started again, or let go."""
-        is_first = not worker.has_loaded and (worker is self.verifier or self.info is None)
+        is_first = not worker.num_replacements and (worker is self.verifier or self.info is None)
         began = worker.asked
         try:
             worker.await_start()
