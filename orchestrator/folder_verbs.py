@@ -3,6 +3,7 @@
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 from orchestrator import flags
 from orchestrator.app import LIBRARIES, app, console
 from orchestrator.cluster.ray_start import require_joinable
+from orchestrator.console.completion import EXPORTS, one_of
 from orchestrator.console.errors import UserError
 from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say, say_json
@@ -31,22 +33,26 @@ def verify(
     ladder: Annotated[bool, typer.Option(help="every rung: batch sizes, dtypes, beams, rounding, noise")] = False,
     out: Annotated[Path | None, typer.Option(help="file for the ladder's table, .parquet")] = None,
     address: flags.Address = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="ask this running vLLM server; no engine is started")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="verdicts as JSON")] = False,
 ) -> None:
     """Prove again every stored prompt that was exact; changes nothing. Ends 0 if all still are, 3 if not."""
     with told_in_one_line():
         require_joinable(address)
         with shown(make_console(stderr=True), LIBRARIES):
-            from orchestrator.proof import reproof
+            from orchestrator.proof import reproof, served
             from orchestrator.verifiers.contract import Mode
 
+        if server is not None:
+            flagged = {"--dtype": dtype, "--beams": beams > 1, "--batch-size": batch_size, "--ladder": ladder}
+            _refuse_ignored(flagged | {"--address": address}, "the server decodes greedily as it was started")
+            is_all_exact = served.ask_server(parse_location(folder), server, console, as_json=as_json)
+            raise typer.Exit(0 if is_all_exact else 3)
         options = reproof.ReproofOptions(parse_location(folder), engine, dtype, Mode(beams, batch_size), address)
-        ignored = {"--beams": beams > 1, "--batch-size": batch_size is not None}
-        if ladder and (given := [flag for flag, is_given in ignored.items() if is_given]):
-            raise UserError(
-                f"{given[0]}: the ladder has rungs of its own and prints a table; leave it away or --ladder"
-            )
         if ladder:
+            _refuse_ignored({"--beams": beams > 1, "--batch-size": batch_size}, "the ladder has rungs of its own")
             reproof.require_outside(out, options.folder)
             is_all_exact = reproof.climb_claims(options, out, console, as_json=as_json)
         elif out is not None:
@@ -54,6 +60,13 @@ def verify(
         else:
             is_all_exact = reproof.reprove_claims(options, console, as_json=as_json)
         raise typer.Exit(0 if is_all_exact else 3)
+
+
+def _refuse_ignored(flags: Mapping[str, object], why: str) -> None:
+    """Refuse the first flag that was given and would change nothing."""
+    for flag, is_given in flags.items():
+        if is_given:
+            raise UserError(f"{flag}: {why}; leave it away")
 
 
 @app.command()
@@ -88,17 +101,28 @@ def export(
     id: Annotated[list[str] | None, typer.Option("--id", help="id of a text; may be given again; default all")] = None,
     dtype: Annotated[str, typer.Option(help="of the exported prompts: float32, bfloat16, float16")] = "float32",
     all_: Annotated[bool, typer.Option("--all", help="also prompts that are not exact")] = False,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="safetensors, vllm, peft, projector; may be given again; default the first two",
+            autocompletion=one_of(*EXPORTS),
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="what was exported as JSON")] = False,
 ) -> None:
-    """Take stored prompts elsewhere: safetensors, and requests to a vLLM server. Changes nothing in DIR."""
+    """Take stored prompts elsewhere: tensors, PEFT adapters, requests to a vLLM server. Changes nothing in DIR."""
     with told_in_one_line():
         with shown(make_console(stderr=True), LIBRARIES):
+            from orchestrator.export.folder import DEFAULT
             from orchestrator.export.folder import export as export_prompts
 
         place = parse_location(out, "--out")
         if not isinstance(place, Path):
             raise UserError(f"--out {out}: an export is a folder on a disk; make it there and copy it")
-        exported = export_prompts(parse_location(folder), place, ids=id, dtype=dtype, with_inexact=all_)
+        exported = export_prompts(
+            parse_location(folder), place, ids=id, dtype=dtype, with_inexact=all_, formats=format_ or DEFAULT
+        )
         if as_json:
             say_json(asdict(exported) | {"folder": str(place)})
         else:

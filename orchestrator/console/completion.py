@@ -20,6 +20,7 @@ ENGINES = ("vllm", "hf")
 DTYPES = ("float32", "bfloat16", "float16")
 FORMATS = ("parquet", "arrow", "json", "csv", "tsv", "txt")
 LOG_LEVELS = ("debug", "info", "warning")
+EXPORTS = ("safetensors", "vllm", "peft", "projector")
 STATUSES = ("unsolved", "rejected", "invalid", "poisoned", "verified")
 
 

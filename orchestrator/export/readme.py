@@ -3,9 +3,12 @@
 Owns: its words. Must not know: how the files are made.
 """
 
+import json
 import shlex
+from collections.abc import Sequence
 
 from engine.model_source import NAMED
+from orchestrator.export.model_name import ancestor
 from orchestrator.results.run_record import RunRecord
 
 NAMED_PATH = "ModelSource({name!r}).path"
@@ -15,7 +18,15 @@ NAMED_SERVE = (
 )
 """Where a model that is no folder and no hub's lies, in Python and as `vllm serve` takes it."""
 
-TEMPLATE = """# {num_prompts} soft prompts for {name}
+HEAD = """---
+tags:
+- soft-prompt
+- prompt-tuning
+- verbatim
+{base}library_name: {library}
+---
+
+# {num_prompts} soft prompts for {name}
 
 Under greedy decoding each of these prompts makes the frozen model say one exact text, if the index calls it `exact`.
 They were made by `verbatim run` and written here by `verbatim export`.
@@ -31,16 +42,24 @@ They were made by `verbatim run` and written here by `verbatim export`.
 A prompt means something to this model alone. `min_margin` in the index is the smallest lead, in logits, of a target
 token over its best rival: the larger, the safer the text is in other numerics.
 
-- `prompts.safetensors`: one tensor (num_vectors, {hidden_size}) a text.
-- `index.jsonl`: one line a text: `tensor` (its name there), `id`, `text`, `token_ids`, `num_vectors`, `min_margin`,
-  `exact` (the verifier's word, with its `engine` and `engine_dtype`), `max_tokens` (how many to ask for, the
-  end-of-text token included).
-- `vllm_requests.jsonl`: in the same order, the body of a request to vLLM's `/v1/completions`.
-
+- `index.jsonl`: one line a text: `tensor` (the prompt's name here), `id`, `text`, `token_ids`, `num_vectors`,
+  `min_margin`, `exact` (the verifier's word, with its `engine` and `engine_dtype`), `max_tokens` (how many to ask for,
+  the end-of-text token included).
+{files}
 Decode plainly: a model's `generation_config.json` may ask for sampling or penalise repetition, and may list further end
 tokens. The calls below switch all of that off: the likeliest token, again and again, up to the tokenizer's own
 end-of-text token.
+"""
 
+FILES = {
+    "safetensors": "- `prompts.safetensors`: one tensor (num_vectors, {hidden_size}) a text.\n",
+    "vllm": "- `vllm_requests.jsonl`: in the same order, the body of a request to vLLM's `/v1/completions`.\n",
+    "peft": "- `peft/prompt-00000` and so on: one prompt-tuning adapter a text, for PEFT.\n",
+    "projector": "- `projector/`: every vector of every prompt, for TensorBoard's embedding projector.\n",
+}
+
+SECTIONS = {
+    "safetensors": """
 ## transformers
 
 ```python
@@ -64,7 +83,36 @@ for entry in map(json.loads, open("index.jsonl")):
     ids = model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=entry["max_tokens"])
     print(tokenizer.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False))
 ```
+""",
+    "peft": """
+## PEFT
 
+```python
+import json
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{imports}
+
+path = {model}
+tokenizer = AutoTokenizer.from_pretrained(path, revision={revision!r})
+end = tokenizer.eos_token_id
+plain = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)  # in place of the model's own settings
+base = AutoModelForCausalLM.from_pretrained(
+    path, revision={revision!r}, dtype=torch.{engine_dtype}, generation_config=plain
+)
+entries = [json.loads(line) for line in open("index.jsonl")]
+model = PeftModel.from_pretrained(base, "peft/" + entries[0]["tensor"], adapter_name=entries[0]["tensor"])
+for entry in entries:
+    if entry["tensor"] not in model.peft_config:
+        model.load_adapter("peft/" + entry["tensor"], adapter_name=entry["tensor"])
+    model.set_adapter(entry["tensor"])
+    nothing = torch.zeros((1, 0), dtype=torch.long)  # the soft prompt is all that the model reads
+    ids = model.generate(input_ids=nothing, attention_mask=nothing, max_new_tokens=entry["max_tokens"])
+    print(tokenizer.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False))
+```
+""",
+    "vllm": """
 ## vLLM
 
 ```
@@ -73,17 +121,27 @@ head -n 1 vllm_requests.jsonl | curl -s http://localhost:8000/v1/completions -H 
 ```
 
 Where `vllm serve` does not start (the CPU build 0.32), `python -m vllm.entrypoints.openai.api_server --model` takes the
-same arguments. A server that takes prompt embeddings should take them from people you trust: it unpacks tensors that
-they send.
-"""
+same arguments. `verbatim verify DIR --server http://localhost:8000` asks it for every text of a run. A server that
+takes prompt embeddings should take them from people you trust: it unpacks tensors that they send.
+""",
+    "projector": """
+## TensorBoard's embedding projector
+
+`tensorboard --logdir projector`, or load `vectors.tsv` and `metadata.tsv` at https://projector.tensorflow.org.
+""",
+}
 
 
-def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
-    """How to use the files beside it, with this run's own names."""
+def readme(record: RunRecord, *, num_prompts: int, dtype: str, formats: Sequence[str]) -> str:
+    """How to use the files beside it, with this run's own names. Its first lines are what the hub reads of a card."""
     model = record.model
     is_named = model.name in NAMED
     flag = f" --revision {model.revision}" if model.revision else ""
-    return TEMPLATE.format(
+    base = ancestor(model.name)
+    facts = dict(
+        base=f"base_model: {json.dumps(base)}\n" if base else "",
+        library="peft" if "peft" in formats else "transformers",
+        files="".join(FILES[name] for name in formats).format(hidden_size=model.hidden_size),
         num_prompts=num_prompts,
         name=model.name,
         revision=model.revision or "main",
@@ -99,3 +157,4 @@ def readme(record: RunRecord, *, num_prompts: int, dtype: str) -> str:
         imports="\n\nfrom engine.model_source import ModelSource" if is_named else "",
         serve=NAMED_SERVE.format(name=model.name) if is_named else f"{shlex.quote(model.name)}{flag}",
     )
+    return "".join(part.format(**facts) for part in [HEAD, *(SECTIONS[name] for name in formats)])

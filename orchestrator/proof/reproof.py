@@ -220,7 +220,11 @@ def climb_claims(options: ReproofOptions, out: Path | None, console: Console, *,
 
 def reprove(claims: Claims, judge: Judge, mode: Mode, reporter: Reporter) -> Reproof:
     """Decode every claimed prompt anew."""
-    verdicts = judge.judge(claims.candidates, mode, lambda done: reporter.update(done, "judged"))
+    return reproof_of(claims, judge.judge(claims.candidates, mode, lambda done: reporter.update(done, "judged")), mode)
+
+
+def reproof_of(claims: Claims, verdicts: list[Verdict], mode: Mode) -> Reproof:
+    """What these verdicts mean for the claims."""
     before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in claims.rows})
     for_beams = [row["proof"] == "beam" for row in claims.rows]
     return Reproof(verdicts, claims.margins, claims.num_unproved, before, mode, for_beams, _broke(claims, verdicts))

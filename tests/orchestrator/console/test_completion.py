@@ -12,6 +12,7 @@ from engine.model_source import ModelSource
 from engine.recipe import recipe_names
 from orchestrator.console import completion
 from orchestrator.corpus.formats import FORMATS
+from orchestrator.export.formats import FORMATS as EXPORTS
 from orchestrator.fleet.verifier_actor import ENGINES
 from orchestrator.results.run_log import LEVELS
 
@@ -22,6 +23,7 @@ def test_the_words_are_those_that_are_taken():
     assert completion.recipes("") == recipe_names()
     assert completion.ENGINES == tuple(ENGINES) and completion.DTYPES == tuple(DTYPES)
     assert completion.LOG_LEVELS == LEVELS
+    assert completion.EXPORTS == tuple(EXPORTS)
     assert set(completion.FORMATS) == set(FORMATS)
     assert Path(ModelSource(completion.MODELS[0]).path).is_dir()
 
