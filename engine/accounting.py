@@ -34,11 +34,12 @@ def account(skeleton: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, A
         NotImplementedError: a conversion needs the numbers.
     """
     tensors: dict[str, Any] = {name: torch.empty(shape, device=META) for name, shape in shapes.items()}
+    conversions: Any = get_model_conversion_mapping(skeleton)
     settings = LoadStateDictConfig(
         ignore_mismatched_sizes=True,
         device_map={"": META},
         dtype=torch.float32,
-        weight_mapping=get_model_conversion_mapping(skeleton),
+        weight_mapping=conversions,
     )
     found, _ = convert_and_load_state_dict_in_model(skeleton, tensors, settings)
     if any(sign in told for told in found.conversion_errors.values() for sign in NO_NUMBERS):
