@@ -17,6 +17,9 @@ HEADER_LENGTH_BYTES = 8
 
 INDEX = "model.safetensors.index.json"
 
+CACHED = "models--"
+"""How the hub's cache begins the name of a model's folder. Source: huggingface_hub, guide "Understand caching"."""
+
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab*.json", "vocab*.txt", "*.tiktoken", "tekken.json", "merges.txt")
 """Files that hold a vocabulary, by transformers' `vocab_files_names`."""
 
@@ -58,8 +61,10 @@ def _check(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError("no such folder")
     if not (folder / "config.json").is_file():
-        raise ModelError(_what_else(folder) or "no config.json there; give a folder saved by save_pretrained")
-    _refuse_pointers(folder)
+        raise ModelError(
+            _what_else(folder) or _cached(folder) or "no config.json there; give a folder saved by save_pretrained"
+        )
+    _refuse_stand_ins(folder)
     config = _read_json(folder / "config.json")
     if (folder / "adapter_config.json").is_file():
         raise ModelError("holds a PEFT adapter beside the model, which vLLM would not apply; merge it or move it away")
@@ -140,7 +145,15 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     return header
 
 
-def _refuse_pointers(folder: Path) -> None:
+def _refuse_stand_ins(folder: Path) -> None:
+    """Links and git-lfs pointers that lead to nothing."""
+    dangling = [path.name for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists()]
+    if dangling:
+        raise ModelError(
+            f"links to files that are not there ({_first(dangling)}): the download is not finished, or a snapshot "
+            "of the hub's cache was moved without its blobs; download it again, or copy it with cp -rL, which follows "
+            "links"
+        )
     pointers = [path.name for path in sorted(folder.iterdir()) if path.is_file() and _is_pointer(path)]
     if pointers:
         raise ModelError(
@@ -171,6 +184,24 @@ def _what_else(folder: Path, within: str = "") -> str | None:
         if found:
             return f"{found[0].name} is {told}"
     return None
+
+
+def _cached(folder: Path) -> str | None:
+    """What to give where the folder is a Hugging Face cache or lies in one: a snapshot, by `refs/main` if that says."""
+    repository = next((path for path in (folder, *folder.parents) if path.name.startswith(CACHED)), None)
+    repositories = (
+        [repository] if repository else sorted(folder.glob(f"{CACHED}*")) or sorted(folder.glob(f"hub/{CACHED}*"))
+    )
+    if not repositories:
+        return None
+    whole = [path.parent for path in repositories[0].glob("snapshots/*/config.json")]
+    main = repositories[0] / "refs" / "main"
+    said = main.read_text().strip() if main.is_file() else ""
+    if not whole:
+        return f"is a Hugging Face cache, and {repositories[0].name} in it holds no model; finish the download"
+    snapshot = max(whole, key=lambda path: (path.name == said, path.stat().st_mtime))
+    others = f" (or that of another of its {len(repositories)} models)" if len(repositories) > 1 else ""
+    return f"is a Hugging Face cache, not a model; give the model's folder in it, {snapshot}{others}"
 
 
 def _first(names: list[str]) -> str:

@@ -99,6 +99,51 @@ def test_a_file_in_place_of_a_folder_is_refused(folder):
         check_folder(weights(folder))
 
 
+@pytest.fixture
+def cache(folder, tmp_path) -> Path:
+    """The hub's cache as huggingface_hub lays it out: two snapshots of links to blobs, the first is main."""
+    repository = tmp_path / "hub" / "models--acme--tiny"
+    for revision in ("a" * 40, "b" * 40):
+        snapshot = repository / "snapshots" / revision
+        snapshot.mkdir(parents=True)
+        for path in folder.iterdir():
+            blob = repository / "blobs" / path.name[::-1]
+            blob.parent.mkdir(exist_ok=True)
+            shutil.copy(path, blob)
+            (snapshot / path.name).symlink_to(Path("../../blobs", blob.name))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    return tmp_path / "hub"
+
+
+def test_a_snapshot_of_the_hubs_cache_is_a_whole_model(cache, tiny_llama):
+    source = ModelSource(str(cache / "models--acme--tiny" / "snapshots" / ("b" * 40)))
+    require_whole_files(source)
+    assert FrozenLM.load(source).fingerprint == tiny_llama.fingerprint
+
+
+@pytest.mark.parametrize("place", [".", "..", "models--acme--tiny", "models--acme--tiny/snapshots"])
+def test_any_other_folder_of_the_hubs_cache_says_which_to_give(place, cache):
+    snapshot = cache / "models--acme--tiny" / "snapshots" / ("a" * 40)
+    (cache.parent / "model").rename(cache.parent / "elsewhere")
+    with pytest.raises(ModelError, match=f"is a Hugging Face cache.*give the model's folder in it, {snapshot}$"):
+        check_folder((cache / place).resolve())
+    check_folder(snapshot)
+
+
+def test_a_cache_whose_download_never_began_says_so(tmp_path):
+    (tmp_path / "models--acme--tiny" / "refs").mkdir(parents=True)
+    with pytest.raises(ModelError, match="models--acme--tiny in it holds no model; finish the download"):
+        check_folder(tmp_path)
+
+
+def test_a_snapshot_without_its_blobs_is_refused_by_name(cache):
+    snapshot = cache / "models--acme--tiny" / "snapshots" / ("a" * 40)
+    (snapshot / "model.safetensors").resolve().unlink()
+    with pytest.raises(ModelError, match=r"links to files that are not there \(model.safetensors\).*cp -rL"):
+        check_folder(snapshot)
+
+
 def test_a_sharded_model_is_a_whole_model(folder, tiny_llama):
     assert len(shard(folder)) > 3
     assert FrozenLM.load(ModelSource(str(folder))).fingerprint == tiny_llama.fingerprint
