@@ -184,12 +184,16 @@ class Footprint:
 
 def _number(config: Any, *names: str) -> int:
     """The first of these that the configuration has as a number; the largest where layers differ; 0 if none."""
-    for name in names:
+    return next((max(found) for name in names if any(found := numbers_of(config, name))), 0)
+
+
+def numbers_of(config: Any, name: str) -> list[int]:
+    """What a configuration says under a name as numbers: one for all layers, or one a layer."""
+    try:
         value = getattr(config, name, None)
-        numbers = [n for n in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(n, (int, float))]
-        if numbers and max(numbers):
-            return int(max(numbers))
-    return 0
+    except RuntimeError:  # transformers refuses to name one where layers differ (Gemma 4)
+        value = [getattr(layer, name, None) for layer in config.per_layer_config]
+    return [int(n) for n in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(n, (int, float))]
 
 
 def _layers(config: Any) -> int:

@@ -85,7 +85,8 @@ class Probe:
         """
         with torch.no_grad():
             self._check_embedding_and_head()
-            together = self._together()
+            with _told("it reads the embeddings of its own tokens and no other vectors"):
+                together = self._together()
             self._compare("right padding changes what it says", together, self._alone())
             self._check_across_the_original_context()
             self.lm.caches = self._caches_soundly(together)

@@ -13,7 +13,7 @@ from typing import Any
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from engine.footprint import Footprint, weight_files
+from engine.footprint import Footprint, numbers_of, weight_files
 from engine.frozen_lm import CONTEXT_NAMES, UNKNOWN_CONTEXT, FrozenLM, TokenRule
 from engine.loading import load_config, require_trainable, require_whole_files
 from engine.model_source import ModelError, ModelSource
@@ -168,8 +168,8 @@ def _unknown_head_size(config: Any) -> int | None:
 
     text = config.get_text_config()
     heads = getattr(text, "num_attention_heads", None)
-    size = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else None)
-    return size if size not in (None, *CPUAttentionBackend.get_supported_head_sizes()) else None
+    sizes = numbers_of(text, "head_dim") or ([text.hidden_size // heads] if heads else [])
+    return next((size for size in sizes if size not in CPUAttentionBackend.get_supported_head_sizes()), None)
 
 
 def _context(looked: Looked) -> Finding:

@@ -4,6 +4,7 @@ Owns: one resident transformers model for decoding, plainly, whatever the model'
 know: the solver; how a model is to be read, its rope and its attention, is all they share.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class HfVerifier(Verifier):
         )
         self._model.eval().requires_grad_(False).to(device)
         pin_rope(self._model, context)
+        _name_embeddings(self._model)
         for implementation in attention_for(self._model.config).values():
             self._model.set_attn_implementation(implementation)
         self.engine = f"hf {transformers.__version__}"
@@ -124,3 +126,19 @@ class HfVerifier(Verifier):
         ids = ids[:max_tokens]
         stop = next((t for t, token in enumerate(ids) if token == self.end_id), len(ids) - 1)
         return ids[: stop + 1]
+
+
+def _name_embeddings(model: Any) -> None:
+    """Let `generate` hand soft prompts to a model whose own rule takes them without naming them.
+
+    transformers refuses embeddings where the signature does not hold that name (Gemma 3 with pictures, CTRL), although
+    the rule passes them on to the general one. A model that drops them says something else, and nothing is exact.
+    """
+    prepare = model.prepare_inputs_for_generation
+    if "inputs_embeds" in inspect.signature(prepare).parameters:
+        return
+
+    def named(input_ids: Any, *, inputs_embeds: Any = None, **kwargs: Any) -> Any:  # `kwargs`: `generate` looks for it
+        return prepare(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+    model.prepare_inputs_for_generation = named
