@@ -1,6 +1,6 @@
 """Which causal language models can be inverted: a tiny random model of every family of transformers, through all of it.
 
-Owns: one row a family. Must not know: how a model is made small (family_sizes.py), how the table looks (families_report.py).
+Owns: one row a family. Must not know: how a model is made small (family_sizes.py), how the table looks (its report).
 
     python -m bench.families                 # transformers' half, then vLLM's for the families that vLLM has
     python -m bench.families --only llama    # one family, printed
