@@ -38,11 +38,13 @@ SHRINK: dict[str, Any] = {
 ROPE = {"rope_theta": 10000.0, "original_max_position_embeddings": 16}
 LONG = ROPE | {"rope_type": "longrope", "short_factor": [1.0] * 16, "long_factor": [4.0] * 16}
 
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 32, "mamba_n_groups": 1}
+
 EXTRA: dict[str, dict[str, Any]] = {
     **{name: {"is_decoder": True} for name in ("bert", "big_bird", "electra", "ernie", "megatron-bert", "rembert")},
     **{name: {"is_decoder": True, "pad_token_id": 0} for name in (
         "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")},
-    "bert-generation": {"is_decoder": True}, "cwm": {"bos_token_id": 0}, "bamba": {"attn_layer_indices": [1]},
+    "bert-generation": {"is_decoder": True}, "cwm": {"bos_token_id": 0},
     "axk1": {"head_dim": 16, "num_key_value_heads": 4},
     **{name: {"num_key_value_heads": 4} for name in ("axk2", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa")},
     "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
@@ -51,7 +53,14 @@ EXTRA: dict[str, dict[str, Any]] = {
     "deepseek_v3": {"q_lora_rank": 32, "num_key_value_heads": 4, "head_dim": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "local"]},
     "falcon_h1": {"mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 1},
-    "mpt": {}, "bloom": {},
+    **{name: {"head_dim": 32} for name in ("ministral", "hunyuan_v1_dense", "hunyuan_v1_moe")},
+    "bamba": MAMBA | {"attn_layer_indices": [1]},
+    "granitemoehybrid": MAMBA | {"layer_types": ["mamba", "attention"]},
+    "olmo_hybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]}, "laguna": {"num_attention_heads_per_layer": [4, 4]},
+    "gemma3n_text": {"intermediate_size": [256, 256], "activation_sparsity_pattern": [0.0, 0.0], "pad_token_id": 0},
+    "modernbert-decoder": {"pad_token_id": 0, "bos_token_id": 0}, "zaya": {"num_experts_per_tok": 1},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 32}, "xlnet": {"d_head": 32},
 }  # fmt: skip
 """What a family needs besides."""
 

@@ -11,14 +11,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
+    Llama4Config,
+    Llama4TextConfig,
+    Llama4VisionConfig,
     LlamaConfig,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    SiglipVisionConfig,
 )
 
 END_OF_TEXT = "<|endoftext|>"
@@ -67,6 +74,24 @@ NARROW: dict[str, Callable[[], Any]] = {
 }
 """Families whose embeddings are narrower than their hidden states, as OPT-350m's."""
 
+_EYES: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+PICTURES: dict[str, Callable[[], Any]] = {
+    "gemma3, pictures": lambda: Gemma3Config(
+        text_config=Gemma3TextConfig(**_GROUPED, pad_token_id=0, sliding_window=8),
+        vision_config=SiglipVisionConfig(**_EYES, image_size=28, patch_size=14),
+    ),
+    "llama4, pictures": lambda: Llama4Config(
+        text_config=Llama4TextConfig(
+            **_GROUPED, pad_token_id=None, intermediate_size_mlp=256, num_local_experts=3, interleave_moe_layer_step=2
+        ),
+        vision_config=Llama4VisionConfig(
+            **_EYES, image_size=28, patch_size=14, vision_output_dim=16, projector_input_dim=16, projector_output_dim=16
+        ),
+    ),
+}
+"""Checkpoints whose language part is what counts: transformers loads the first whole, of the second that part alone."""
+
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, the end-of-text token first."""
@@ -85,7 +110,8 @@ def save_tiny(family: str, folder: Path, *, seed: int = 0) -> Path:
 
     Every parameter is random, biases and norms too, so that a rule that forgets one gives other numbers.
     """
-    model = AutoModelForCausalLM.from_config((FAMILIES | NARROW)[family]())
+    whole: Any = AutoModelForImageTextToText if family in PICTURES else AutoModelForCausalLM
+    model = whole.from_config((FAMILIES | NARROW | PICTURES)[family]())
     generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(model.named_parameters()):
         noise = torch.randn(weight.shape, generator=generator) * INITIALIZER_RANGE

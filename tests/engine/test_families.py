@@ -10,7 +10,7 @@ from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.verifiers.hf_verifier import HfVerifier
 from orchestrator.verifiers.vllm_verifier import VllmVerifier
 from tests.engine.jobs import job_of, solve
-from tests.tiny import CONTEXT, FAMILIES, NARROW
+from tests.tiny import CONTEXT, FAMILIES, NARROW, PICTURES
 
 TEXTS = ("Ada!", "verb", "a b c")
 VLLM_FAMILIES = ("gemma2", "gpt2", "llama", "opt")
@@ -30,7 +30,7 @@ def candidates(tiny_lm):
     return cache(invert)
 
 
-@pytest.mark.parametrize("family", FAMILIES | NARROW)
+@pytest.mark.parametrize("family", FAMILIES | NARROW | PICTURES)
 def test_transformers_decodes_what_the_solver_certified(family, tiny_folder, candidates):
     verifier = HfVerifier(str(tiny_folder(family)), revision=None, dtype="float32", context=CONTEXT)
     verdicts = verifier.judge(candidates(family))

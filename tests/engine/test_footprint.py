@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma4TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
-from engine.footprint import Footprint
+from engine.footprint import Footprint, numbers_of
 from engine.model_source import ModelSource
 from engine.pocket import PATH
 from tests.tiny import CONTEXT, FAMILIES
@@ -98,6 +98,14 @@ def test_latent_attention_keeps_its_latents_and_not_its_heads():
         first_k_dense_replace=1,
     )  # fmt: skip
     assert footprint_of(config).kv_bytes_a_position("bfloat16") == 2 * 2 * (32 + 16)
+
+
+def test_a_setting_that_differs_by_layer_is_read_layer_by_layer():
+    config = Gemma4TextConfig(
+        num_hidden_layers=2, head_dim=32, global_head_dim=64, layer_types=["sliding_attention", "full_attention"]
+    )
+    assert numbers_of(config, "head_dim") == [32, 64]
+    assert numbers_of(config, "num_attention_heads") == [8] and numbers_of(config, "no_such_setting") == []
 
 
 def test_recurrent_layers_have_a_state_and_plain_ones_have_none(tiny_folder):

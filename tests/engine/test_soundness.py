@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, FalconMambaConfig, MambaConfig, Phi3Config, RwkvConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    FalconMambaConfig,
+    Gemma4TextConfig,
+    MambaConfig,
+    Phi3Config,
+    RwkvConfig,
+)
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -89,6 +97,13 @@ def test_a_model_whose_state_is_no_cache_of_attention_is_decoded_without_one(con
 def test_a_model_that_sees_what_follows_is_refused():
     with pytest.raises(ModelError, match="BertLMHeadModel: .* would not be what it says"):
         FrozenLM(model_of(BertConfig(**ATTENDING)), byte_tokenizer())
+
+
+def test_a_model_that_looks_its_tokens_up_again_by_their_embeddings_is_refused():
+    sizes = {"vocab_size_per_layer_input": VOCAB_SIZE, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
+    model = model_of(Gemma4TextConfig(**ATTENDING, **sizes, num_key_value_heads=1, head_dim=16, global_head_dim=16))
+    with pytest.raises(ModelError, match="the embeddings of its own tokens and no other vectors .*another architecture"):
+        FrozenLM(model, byte_tokenizer())
 
 
 @pytest.mark.parametrize("part", ["mlp", "self_attn.v_proj", "input_layernorm"])
