@@ -6,7 +6,8 @@ from bench import families, families_report
 def test_a_family_is_inverted_and_judged_and_another_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(families, "TEXTS", ("Ada!",))
     (row,) = families.one("mistral, window 8", vllm_too=False)
-    assert row["loads"] is True and row["certified"] == row["hf"] == 1 and row["hf_apart"] < 1e-3 and row["apart"] < 1e-3
+    assert row["loads"] is True and row["certified"] == row["hf"] == 1
+    assert max(row["apart"], row["hf_apart"]) < 1e-3
     assert families_report.line("mistral", row).startswith("| mistral | yes | ")
     (refused,) = families.one("cpmant", vllm_too=False)
     assert "does not read embeddings in place of tokens" in refused["loads"] and "\n" not in refused["loads"]

@@ -102,7 +102,7 @@ def test_a_model_that_sees_what_follows_is_refused():
 def test_a_model_that_looks_its_tokens_up_again_by_their_embeddings_is_refused():
     sizes = {"vocab_size_per_layer_input": VOCAB_SIZE, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
     model = model_of(Gemma4TextConfig(**ATTENDING, **sizes, num_key_value_heads=1, head_dim=16, global_head_dim=16))
-    with pytest.raises(ModelError, match="the embeddings of its own tokens and no other vectors .*another architecture"):
+    with pytest.raises(ModelError, match="its own tokens and no other vectors .*another architecture"):
         FrozenLM(model, byte_tokenizer())
 
 
