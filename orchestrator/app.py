@@ -25,7 +25,7 @@ class InOrder(TyperGroup):
     """Verbs in the order one meets them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self.commands, key=ORDER.index)
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 app = typer.Typer(name="verbatim", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -68,3 +68,5 @@ LogLevel = Annotated[
 ]
 Ladder = Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")]
 Json = Annotated[bool, typer.Option("--json", help="the outcome as JSON; progress goes to standard error")]
+Serve = Annotated[bool, typer.Option("--serve", help="show it in a browser while the run goes on; loopback only")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="of --serve; 0 is any that is free")]

@@ -5,6 +5,7 @@ Owns: flags, exit codes, what is printed. Must not know: how anything is done. H
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -130,10 +131,20 @@ def export(
 
 
 @app.command()
-def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
+def status(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    serve: flags.Serve = False,
+    port: flags.Port = 8766,
+) -> None:
     """How far a run is, from its files alone."""
     with told_in_one_line():
         with shown(make_console(stderr=True), LIBRARIES):
             from orchestrator.results.status import print_status, read_status
+        if serve:
+            from orchestrator.report import ReportOptions
+            from orchestrator.report.served import serve as serve_pages
 
+            serve_pages(ReportOptions(parse_location(folder)), port, "/status", partial(say, console))
+            return
         print_status(read_status(parse_location(folder)), console, as_json=as_json)

@@ -5,8 +5,9 @@ Owns: the flags of these three. Must not know: how anything is done. Heavy impor
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +16,14 @@ from orchestrator.app import LIBRARIES, console
 from orchestrator.cli import app
 from orchestrator.cluster.ray_start import require_joinable
 from orchestrator.console.completion import one_of
+from orchestrator.console.errors import UserError
 from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
+
+if TYPE_CHECKING:
+    from orchestrator.report import ReportOptions
 
 __all__ = ["app"]
 
@@ -145,8 +150,10 @@ def report(
     against: Annotated[str | None, typer.Option(metavar="DIR", help="another run, to be shown beside it")] = None,
     margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="what was written as JSON")] = False,
+    serve: flags.Serve = False,
+    port: flags.Port = 8766,
 ) -> None:
-    """Write a run as a website in a folder: figures, and every text. Nothing is served and nothing is asked for."""
+    """Write a run as a website in a folder: figures, and every text. The page asks nothing of any network."""
     with told_in_one_line():
         with shown(make_console(stderr=True), LIBRARIES):
             from orchestrator.report import ReportOptions, write_report
@@ -160,11 +167,24 @@ def report(
                 say(console, f"{folder} is a search's folder; its report: {page}")
             return
         other = None if against is None else parse_location(against, "--against")
-        written = write_report(ReportOptions(place, out, other, margins))
+        options = ReportOptions(place, out, other, margins)
+        if serve:
+            _serve(options, port, as_json=as_json)
+            return
+        written = write_report(options)
         if as_json:
             say_json(asdict(written) | {"page": str(written.page)})
         else:
             say(console, written.line())
+
+
+def _serve(options: "ReportOptions", port: int, *, as_json: bool) -> None:
+    from orchestrator.report.served import serve as serve_pages
+
+    for flag, is_given in {"--out": options.out, "--margins": options.margins, "--json": as_json}.items():
+        if is_given:
+            raise UserError(f"{flag}: a report that is served is written again and again, and not kept; leave it away")
+    serve_pages(options, port, "/", partial(say, console))
 
 
 if __name__ == "__main__":

@@ -47,12 +47,14 @@ class ReportOptions:
         out: the website's folder; None is `report` in the run's folder.
         against: another run, shown beside this one; None is none.
         margins: whether to load the model and measure every token's margin.
+        refresh_s: seconds after which the page asks for itself anew; None is never.
     """
 
     folder: Location
     out: Path | None = None
     against: Location | None = None
     margins: bool = False
+    refresh_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def write_report(options: ReportOptions) -> Report:
         "texts": texts,
         "num_left_out": chosen.num_left_out,
         "most_characters": MOST_CHARACTERS,
+        "refresh_s": options.refresh_s,
         "against": None if options.against is None else _other(options.against, {row["id"] for row in rows}),
     }
     num_bytes = _write(site, data)

@@ -99,6 +99,12 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     if as_json:
         say_json(asdict(status))
         return
+    for line in status_lines(status):
+        say(console, line)
+
+
+def status_lines(status: Status) -> list[str]:
+    """How far it is, for a person."""
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.counts.items())) or "none yet"
     rate = "" if status.texts_a_minute is None else f", {status.texts_a_minute:.1f} texts a minute"
     retries = ", ".join(f"{count} {cause}" for cause, count in sorted(status.retries.items())) or "none"
@@ -116,8 +122,7 @@ def print_status(status: Status, console: Console, *, as_json: bool) -> None:
     ]
     if status.last_event:
         lines.append(f"last event: {_told(status.last_event)}")
-    for line in lines:
-        say(console, line)
+    return lines
 
 
 def _told(event: dict[str, Any]) -> str:

@@ -178,6 +178,9 @@
     clearTimeout(waiting);
     waiting = setTimeout(redraw, 100);
   });
+  // A run that goes on is served: what is shown stays in the address, and somebody who is typing is left alone.
+  if (data.refresh_s)
+    setInterval(() => document.activeElement === by("search") || location.reload(), 1000 * data.refresh_s);
   read();
   document.body.dataset.ready = "yes";
 })(window.V);
