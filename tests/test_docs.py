@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
 
+from orchestrator.app import ORDER
 from tune_spaces.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +68,47 @@ def test_the_flags_of_every_command_exist(page):
         _, verb, *arguments = shlex.split(line, comments=True)
         with verbs[verb].make_context(verb, arguments):
             pass
+
+
+def made_by(script: str) -> ModuleType:
+    """A script of docs/ that makes a page or a picture."""
+    spec = spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_commands_say():
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert made_by("cli").page() == page, "run python docs/cli.py"
+    verbs = typer.main.get_command(app).commands
+    assert re.findall(r"^## verbatim (\w+)$", page, flags=re.MULTILINE) == [name for name in ORDER if name in verbs]
+    assert set(verbs) <= set(ORDER), "a verb without its place in the help"
+
+
+def test_the_picture_of_the_ideas_is_what_its_script_draws():
+    assert made_by("concepts_picture").picture() == (ROOT / "docs" / "concepts.svg").read_text()
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """What a forge makes of a page's headings."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_link_is_dead(page):
+    for link in LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        place, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        there = (page.parent / place).resolve() if place else page
+        assert there.exists(), link
+        assert not anchor or there.suffix != ".md" or anchor in anchors(there), link
 
 
 def test_commands_are_found():
