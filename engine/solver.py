@@ -9,7 +9,7 @@ B slots in a pass, K soft-prompt vectors, T target tokens, D hidden size.
 import math
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Solver:
 
     Attributes:
         largest_pass: positions of the largest pass of the last step, padding included.
+        on_measured: told of every slot's margins at every step, (T,) on the CPU, before the slot moves.
     """
 
     def __init__(self, lm: FrozenLM, *, token_budget: int = 2048):
@@ -52,6 +53,7 @@ class Solver:
         self.num_steps = 0
         self.num_tokens = 0.0
         self.largest_pass = 0
+        self.on_measured: Callable[[Slot, Tensor], None] = lambda slot, margin_T: None
         self._num_families = 0
 
     def submit(self, job: Job) -> None:
@@ -169,9 +171,12 @@ class Solver:
     def _step_pack(self, pack: list[Slot]) -> None:
         """Measure all; of those that go on, train on the same pass or on the one their recipe reads."""
         measured = Measured.of(self.lm, pack, keeps_gradient=not has_own_pass(pack[0].recipe))
+        margins_and_nats = [measured.margin_and_nats(b) for b in range(len(pack))]
         certificates = [
-            certify(*measured.margin_and_nats(b), num_tokens=len(slot.target_T)) for b, slot in enumerate(pack)
+            certify(*pair, num_tokens=len(slot.target_T)) for slot, pair in zip(pack, margins_and_nats, strict=True)
         ]
+        for slot, (margin_T, _) in zip(pack, margins_and_nats, strict=True):
+            self.on_measured(slot, margin_T)
         moving = []
         for b, (slot, certificate) in enumerate(zip(pack, certificates, strict=True)):
             slot.tokens += positions_of(slot)

@@ -20,6 +20,8 @@ from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
+from engine.trajectory import Trajectory
+from orchestrator.fleet.followed import Followed
 from orchestrator.fleet.under_way import UnderWay, longest
 from orchestrator.measured.plan_cache import load_plan, save_plan
 from orchestrator.process.fail_points import fail_point
@@ -80,6 +82,7 @@ class Advance:
         given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
         shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
         longest: the attempts under way that have taken the most steps.
+        trajectories: of the attempts that ended, by job key.
     """
 
     attempts: list[Attempt]
@@ -93,6 +96,7 @@ class Advance:
     given_back: tuple[str, ...] = ()
     shortage: Shortage | None = None
     longest: tuple[UnderWay, ...] = ()
+    trajectories: dict[str, Trajectory] = field(default_factory=dict)
 
 
 class ResidentSolver:
@@ -118,6 +122,8 @@ class ResidentSolver:
                 bound_this_process(room.num_bytes)
             self._lm = FrozenLM.load(self._source, device=device, dtype=dtype, served_length=room.served_length)
             self._solver = Solver(self._lm, token_budget=room.token_budget)
+            self._followed = Followed()
+            self._solver.on_measured = self._followed.measured
             self._table = TableSize(room.token_budget, room.token_budget)
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
@@ -175,8 +181,10 @@ class ResidentSolver:
             on_step: told after every step, where both are in one process.
         """
         let_go = self._solver.withdraw(give_back)
+        self._followed.forget(checkpoint.job.key for checkpoint in let_go)
         for job in jobs:
             fail_point("solver.takes", job.target.id)
+            self._followed.begin(job.key)
             content = (checkpoints or {}).get(job.key)
             if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
                 self._solver.restore(job, checkpoint.states)
@@ -194,6 +202,7 @@ class ResidentSolver:
         kept = self._solver.checkpoints() if keeps else []
         if shortage is not None:
             kept = self._solver.withdraw(self._solver.keys)
+            self._followed.forget(checkpoint.job.key for checkpoint in kept)
         return Advance(
             attempts,
             num_slots=len(self._solver.active),
@@ -206,6 +215,9 @@ class ResidentSolver:
             given_back=tuple(c.job.key for c in let_go),
             shortage=shortage,
             longest=longest(self._solver.active),
+            trajectories={
+                key: each for attempt in attempts for key, each in self._followed.take(attempt.job.key).items()
+            },
         )
 
     def _step(self) -> tuple[list[Attempt], Shortage | None]:

@@ -8,6 +8,7 @@ Owns: what the page is told, its files. Must not know: how the page shows it.
 Nothing is asked of a server: the page opens from a disk, and it is told to make no connection.
 """
 
+import base64
 import json
 import shlex
 from collections.abc import Iterable
@@ -17,11 +18,12 @@ from typing import Any
 
 from engine.model_source import ModelSource
 from orchestrator.console.errors import UserError
-from orchestrator.report.chosen import MOST_CHARACTERS, NAMED, ROUNDED, Chosen, told
+from orchestrator.report.chosen import MOST_CHARACTERS, NAMED, ROUNDED, Chosen, Window, told
 from orchestrator.report.figures import Figures
 from orchestrator.report.looked import Looker, Measured
 from orchestrator.report.numbered import HOLDING_TOKENS, number_tokens
 from orchestrator.results import run_record
+from orchestrator.results.history import read_history
 from orchestrator.results.ledger import Ledger, Row
 from orchestrator.results.proof_file import read_rungs
 from orchestrator.results.run_record import RunRecord
@@ -32,6 +34,9 @@ DATA = "data.js"
 PAGE = "index.html"
 MARK = "verbatim report"
 """Stands in the page, so that a folder that holds an earlier one may be written over."""
+
+MOST_HISTORY = 400_000
+"""Bytes of steps on a page, those of texts that are not exact first. Encoded they take a third more."""
 
 COLUMNS = [
     "id", "row", "text", "token_ids", "generated_ids", "exact", "num_vectors", "steps", "tokens", "attempts",
@@ -84,7 +89,7 @@ def write_report(options: ReportOptions) -> Report:
     figures, chosen = _gathered(options.folder, ledger)
     rows = chosen.rows
     looked = Looker(record).look(ledger, {row["id"] for row in rows}) if options.margins else {}
-    texts = told(rows) | _columns(rows, looked)
+    texts = told(rows) | _columns(rows, looked) | _histories(options.folder, rows)
     data = {
         "run": _run(options.folder, record),
         "figures": figures.told() | {"ladder": read_rungs(options.folder)},
@@ -154,6 +159,21 @@ def _columns(rows: list[Row], looked: dict[str, Measured]) -> dict[str, Any]:
         return {}
     names = next(iter(looked.values()))
     return {name: [looked.get(row["id"], {}).get(name) for row in rows] for name in names}
+
+
+def _histories(folder: Location, rows: list[Row]) -> dict[str, Any]:
+    """The steps of texts whose way was kept, within what a page may take; nothing at all where none was."""
+    found = read_history(folder, {row["id"]: len(row["token_ids"] or ()) for row in rows})
+    told: dict[str, Any] = {}
+    room = MOST_HISTORY
+    for row in sorted((row for row in rows if row["id"] in found), key=lambda row: bool(row["exact"])):
+        steps, frames = found[row["id"]]["steps"], found[row["id"]]["frames"]
+        shown = b"".join(bytes(Window.of(row).cut(frame) or ()) for frame in frames)
+        room -= len(shown)
+        if room < 0:
+            break
+        told[row["id"]] = {"steps": steps, "margins": base64.b64encode(shown).decode()}
+    return {"history": [told.get(row["id"]) for row in rows]} if told else {}
 
 
 def _other(folder: Location, ids: set[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.fleet.under_way import in_words
 from orchestrator.process import interrupts
+from orchestrator.results.history import History
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import RowContext, result_row
@@ -43,8 +44,12 @@ class LedgerSink:
     num_done: int = 0
     _last_commit: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self._history = History(self.ledger.folder)
+
     def advanced(self, advance: Advance) -> None:
-        """Nothing: rows are made of texts that ended."""
+        """Remember the way of attempts that ended; rows are made of texts that ended."""
+        self._history.add(advance.trajectories)
 
     def keep(self, checkpoints: Mapping[int, bytes]) -> None:
         """Put checkpoints into the folder."""
@@ -65,6 +70,7 @@ class LedgerSink:
         rows = [result_row(item, self.context) for item in dispatcher.queue.drain()]
         started = time.monotonic()
         self.ledger.commit(rows)
+        self._history.commit(rows)
         self.in_flight.forget(row["row"] for row in rows)
         self.num_done += len(rows)
         self._last_commit = time.monotonic()

@@ -124,6 +124,32 @@
     return [el("h3", {}, t.margins ? "Its tokens, coloured by margin" : "Its tokens"), targetStrip(t, tokens), below];
   }
 
+  // The way of an attempt: at each step kept, the margins of its tokens, in eighths of a logit.
+  function wayOf(t, tokens) {
+    if (!t.history || !t.target) return [];
+    const { steps, margins } = t.history;
+    const bytes = Int8Array.from(atob(margins), (c) => c.charCodeAt(0));
+    const wide = bytes.length / steps.length;
+    const [line] = strip(t.target.slice(0, wide), tokens,
+      { kind: () => "", fact: (k, text) => `token ${t.start + k} “${text}”`, start: t.start, length: t.length });
+    const spans = [...line.querySelectorAll(".token")];
+    const said = el("output", { for: "step", "aria-live": "polite" });
+    const show = (n) => {
+      const frame = [...bytes.subarray(n * wide, (n + 1) * wide)].map((eighths) => eighths / 8);
+      frame.forEach((margin, k) => {
+        spans[k].className = `token ${level(margin)}`;
+        spans[k].title = `token ${t.start + k}, margin ${margin.toFixed(2)}`;
+      });
+      const right = frame.filter((margin) => margin > 0).length;
+      said.textContent = `step ${steps[n]}: ${right} of ${wide} tokens right, smallest margin ${Math.min(...frame).toFixed(2)}`;
+    };
+    const slider = el("input", { type: "range", id: "step", min: 0, max: steps.length - 1, value: steps.length - 1,
+      "aria-label": "step of the attempt", oninput: (event) => show(Number(event.target.value)) });
+    show(steps.length - 1);
+    return [el("h3", {}, "How it got there"), line, el("p", { class: "way" }, slider, said),
+      note("Each token under the true ones before it, in the last attempt; margins beyond 15.88 are shown as 15.88.")];
+  }
+
   function saidOf(t, tokens) {
     if (t.exact || t.num_vectors === null) return [];
     if (!t.said) return note("No engine judged it, so what it says is not kept; the command below shows it.");
@@ -140,6 +166,7 @@
       el("blockquote", {}, t.text === null ? "(null)" : V.visible(t.text), isCut && el("span", { class: "cut" }, " …")),
       tokensOf(t, tokens),
       saidOf(t, tokens),
+      wayOf(t, tokens),
       t.num_vectors !== null && [el("h3", {}, "See it said"), commandLine(data.run, t)],
       el("h3", {}, t.there ? `In ${V.visible(data.run.name)}` : "Facts"),
       facts(t, data.run),

@@ -4,9 +4,12 @@ import shlex
 import time
 
 import pytest
+import torch
 
 import verbatim
+from engine.trajectory import Trajectory
 from orchestrator.report import ReportOptions, write_report
+from orchestrator.results.history import History
 from tests.orchestrator.report.browser import Browser, find_browser
 from tests.verbatim.made_up import made_row, make_run
 
@@ -232,3 +235,35 @@ def test_ten_thousand_texts_are_searched_and_turned(browser, tmp_path):
     assert browser.run(IDS)[-1] == "row-9999" and browser.run(f"{ROWS}.length") == 50
     assert browser.run("document.querySelectorAll('*').length") < 12_000
     assert browser.complaints == []
+
+
+def with_ways(folder, rows, num_steps=7):
+    """The run with a way kept for these rows: at step n the first n tokens are right."""
+    kept = History(folder)
+    for row in rows:
+        trajectory, length = Trajectory(), len(row["token_ids"])
+        for step in range(num_steps):
+            trajectory.add(step, torch.tensor([1.0 if t < step else -2.0 for t in range(length)]))
+        kept.add({row["id"]: trajectory.end()})
+    kept.commit(rows)
+    return folder
+
+
+def test_a_slider_goes_through_the_steps_of_a_texts_attempt(browser, tmp_path):
+    rows = [made_row(n, status=STATUSES[n % len(STATUSES)]) for n in range(3)]
+    page = site_of(with_ways(make_run(tmp_path / "run", rows), rows[2:]), tmp_path)
+    length = len(rows[2]["token_ids"])
+    browser.resize(1280)
+    browser.open(page, "#id=row-2")
+    said = "document.querySelector('output[for=step]').textContent"
+    assert browser.run(said) == f"step 6: {min(6, length)} of {length} tokens right, smallest margin -2.00"
+    choose(browser, "step", "input", "2")
+    assert browser.run(said) == f"step 2: 2 of {length} tokens right, smallest margin -2.00"
+    browser.run("document.getElementById('step').focus()")
+    browser.press("ArrowRight")
+    browser.wait(f"({said}).startsWith('step 3: 3 of')")
+    assert browser.run("location.hash") == "#id=row-2" and browser.complaints == []
+    browser.resize(400)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    browser.open(page, "#id=row-0")
+    assert browser.run("document.getElementById('step')") is None

@@ -1,0 +1,40 @@
+"""The trajectories of the attempts in a solver's table.
+
+Owns: whose are kept while they are under way. Must not know: what becomes of them.
+"""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from engine.slots import Slot
+from engine.trajectory import LARGEST, Trajectory
+
+
+class Followed:
+    """Attempts by key; calibrations and probes in the same table are not followed."""
+
+    def __init__(self) -> None:
+        self._trajectories: dict[str, Trajectory] = {}
+
+    def begin(self, key: str) -> None:
+        """Follow an attempt from here on."""
+        self._trajectories[key] = Trajectory()
+
+    def measured(self, slot: Slot, margin_T: Tensor) -> None:
+        """Told by the solver at every step of every slot; the first sibling is followed."""
+        trajectory = self._trajectories.get(slot.job.key) if slot.sibling == 0 else None
+        if trajectory is not None:
+            missing = len(slot.target_T) - len(margin_T)
+            trajectory.add(slot.step, pad(margin_T, (0, missing), value=-LARGEST) if missing else margin_T)
+
+    def take(self, key: str) -> dict[str, Trajectory]:
+        """The trajectory of an attempt that ended, no longer followed."""
+        trajectory = self._trajectories.pop(key, None)
+        return {} if trajectory is None or not trajectory.steps else {key: trajectory.end()}
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Attempts that went elsewhere."""
+        for key in keys:
+            self._trajectories.pop(key, None)
