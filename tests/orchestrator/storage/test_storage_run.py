@@ -45,7 +45,8 @@ def finished(interrupted, corpus, verbatim):
 
 def test_a_run_goes_on_in_the_store_and_leaves_every_row_once(finished):
     assert sorted(row["id"] for row in Ledger(finished).read()) == sorted(SAYINGS)
-    assert sorted(open_storage(finished).names()) == [".lock", "history", "log.jsonl", "manifest", "results", "run.json"]
+    names = [".lock", "history", "log.jsonl", "manifest", "results", "run.json"]
+    assert sorted(open_storage(finished).names()) == names
 
 
 def test_status_decode_and_export_read_from_there(finished, verbatim, tmp_path):
