@@ -19,7 +19,8 @@ HEAD = """# Which models work: a row a family
 A tiny random model of every causal family of transformers {transformers}: three texts, {vectors} vectors, the default
 recipe, float32 on a processor. `python -m bench.families`, then `python -m bench.families_report`; {date}.
 "Readings apart" is the largest difference, as a share of the logits' spread, between a text read alone, padded and
-token by token. A family whose row has no verdict of vLLM was not tried there.
+token by token. In brackets, where it was measured: how far an engine's margins lie from the solver's, in logits; an
+engine that computes another model is refused, as in a run. An empty cell was not tried.
 
 {summary}
 
@@ -62,15 +63,18 @@ def line(name: str, row: dict[str, Any]) -> str:
         return f"| {name} | no: {plain(row['loads'], name)} | | | | |"
     return (
         f"| {name} | yes{'' if row['caches'] else ', read anew at every token'} | {row['apart']:.0e} | "
-        f"{row['certified']} of {len(TEXTS)} | {verdict(row, 'hf')} | {verdict(row, 'vllm')} |"
+        f"{row['certified']} of {len(TEXTS)} | {verdict(name, row, 'hf')} | {verdict(name, row, 'vllm')} |"
     )
 
 
-def verdict(row: dict[str, Any], engine: str) -> str:
+def verdict(name: str, row: dict[str, Any], engine: str) -> str:
     said = row.get(engine)
     if said is None:
         return ""
-    return f"{said} of {row['certified']}" if isinstance(said, int) else plain(said, "")
+    if not isinstance(said, int):
+        return plain(said, name)
+    apart = row.get(f"{engine}_apart")
+    return f"{said} of {row['certified']}" + ("" if apart is None else f" ({apart:.0e})")
 
 
 def plain(text: str, name: str) -> str:

@@ -108,7 +108,7 @@ def config_of(name: str) -> Any:
     values = shrunk(AutoConfig.for_model(family).to_dict())
     if "text_config" in values:
         values["text_config"] |= WRAPPED.get(family, {})
-    for key in ("model_type", "transformers_version", "architectures", "per_layer_config"):
+    for key in ("model_type", "transformers_version", "architectures"):
         values.pop(key, None)
     return AutoConfig.for_model(family, **(values | EXTRA.get(family, {}) | more))
 
@@ -123,6 +123,7 @@ def shrunk(values: dict[str, Any], sizes: dict[str, Any] = SHRINK) -> dict[str, 
     layers = next((v for k, v in values.items() if re.fullmatch(LAYERS, k)), 2)
     values = {k: v[:layers] if k.endswith("layer_types") and isinstance(v, list) else v for k, v in values.items()}
     ends = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": None}
+    values.pop("per_layer_config", None)
     return values | ends | parts
 
 
