@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -82,6 +82,7 @@ def rows_of(attempts: list[Attempt], base: str) -> list[dict]:
                 "mean_positions": round(fmean(attempt.tokens for attempt in arm.values()), 1),
                 "ratio": round(sum(a for a, _ in work) / sum(b for _, b in work), 3),
                 "interval": [round(low, 3), round(high, 3)],
+                "median_ratio": round(median(a / b for a, b in work), 3),
             }
         )
     return rows

@@ -40,12 +40,17 @@ def step_positions(recipe: Recipe, weights: dict[str, float], num_vectors: int, 
     return passes * one_pass + prompt_pass
 
 
-def start_positions(start: StartRecipe, num_positions: int) -> int:
-    """Positions of the passes before the first step: those that look at prompts between rounds of correction.
+def start_positions(start: StartRecipe, num_positions: int, *, is_given: bool) -> int:
+    """Positions of the passes before the first step: those that look at a prompt for a learned start to correct it.
 
     Counted whole, for a learned step takes its gradient there; the small networks' own work is left out.
+
+    Args:
+        is_given: the prompt is one to go on from, and what becomes of it is looked at once more.
     """
-    return (start.corrections + 1) * num_positions if start.name == "learned" and start.corrections else 0
+    if start.name != "learned" or not start.corrections:
+        return 0
+    return (start.corrections + is_given) * num_positions
 
 
 def has_own_pass(recipe: Recipe) -> bool:

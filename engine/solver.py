@@ -160,7 +160,8 @@ class Solver:
             job, self._num_families, sibling, job.recipe.by_stage(), target_T, focus_T, generator,
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
         )  # fmt: skip
-        slot.tokens = float(start_positions(job.recipe.start, job.num_positions))
+        is_given = job.start_KD is not None and sibling == 0
+        slot.tokens = float(start_positions(job.recipe.start, job.num_positions, is_given=is_given))
         begin_training(self.lm, slot, start_KD)
         return slot
 

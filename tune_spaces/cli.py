@@ -111,6 +111,12 @@ def learn(
     train: Annotated[
         list[str] | None, typer.Option("--train", metavar="K=V", help="a setting of the training: rounds=2, lr=1e-3")
     ] = None,
+    begin_with: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="networks to take over: a folder of an earlier training")
+    ] = None,
+    corrections: Annotated[
+        int | None, typer.Option(min=0, max=64, help="rounds that the recipe asks for; default as many as are trained")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe to save steps of: a name, or a TOML file")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="override a value of it")] = None,
     model: flags.Model = "pocket",
@@ -138,6 +144,7 @@ def learn(
                 settings=train_settings(train or []),
                 recipe=load_recipe(recipe, set_),
                 dtype=dtype,
+                begin_with=begin_with, corrections=corrections,
             ),
             lambda line: say(console, line),
         )  # fmt: skip

@@ -60,6 +60,15 @@ class Correction(nn.Module):
         return found
 
     @torch.no_grad()
+    def last_of(self, lm: FrozenLM, prompt_KD: Tensor, target_T: Tensor, rounds: int) -> Tensor:
+        """What so many rounds make of a prompt, as it is: the last one's proposal is not looked at."""
+        for _ in range(rounds if self.corrector else 0):
+            assert self.corrector is not None
+            seen = look(lm, [prompt_KD], [target_T], with_gradient=self.corrector.needs == "gradient")
+            (prompt_KD,) = self.corrector.propose(lm, seen)
+        return prompt_KD
+
+    @torch.no_grad()
     def best_of(self, lm: FrozenLM, prompt_KD: Tensor, target_T: Tensor, rounds: int) -> Tensor:
         """The best prompt that so many rounds come by, the given one among them: more positions right, then margin."""
         if not rounds:

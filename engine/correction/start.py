@@ -17,14 +17,14 @@ from engine.recipe.sections import StartRecipe
 
 @torch.no_grad()
 def propose_start(lm: FrozenLM, target_T: Tensor, num_vectors: int, start: StartRecipe) -> Tensor:
-    """(K, D): the hypothesiser's prompt, or the best that `start.corrections` rounds make of it.
+    """(K, D): the hypothesiser's prompt, after `start.corrections` rounds of correction.
 
     Raises:
         CorrectionError: the folder is missing, damaged, or another model's.
     """
     correction = resident_correction(Path(start.folder), lm, start.digest)
     (prompt_KD,) = correction.first(lm, [target_T], [num_vectors])
-    return correction.best_of(lm, prompt_KD, target_T, start.corrections)
+    return correction.last_of(lm, prompt_KD, target_T, start.corrections)
 
 
 @torch.no_grad()

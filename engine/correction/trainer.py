@@ -79,6 +79,12 @@ class Trainer:
         self.num_steps = 0
         self.num_positions = 0
 
+    def begin_with(self, correction: Correction) -> None:
+        """Take over networks of the same shape, before the first step."""
+        assert not self.num_steps and correction.shape == self.settings.shape
+        for module in (self.raw, self.averaged):
+            module.load_state_dict(correction.state_dict())
+
     def step(self) -> list[float]:
         """One batch: mean loss of the first prompts and of each round, nats at the temperature."""
         targets, num_vectors = self._batch()

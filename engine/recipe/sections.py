@@ -207,7 +207,7 @@ class StartRecipe(Strict):
     folder: str = _neutral("", "learned: what `verbatim learn` wrote; an absolute path, read where solvers run")
     digest: str = _neutral("", "learned: of the networks' file there, so that no others are taken; empty takes any")
     corrections: int = _neutral(
-        0, "learned: rounds of correction before the first step, a pass over the model each and one more", ge=0, le=64
+        0, "learned: rounds of correction before the first step, a pass over the model each", ge=0, le=64
     )
 
     def model_post_init(self, _: Any) -> None:

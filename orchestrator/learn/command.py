@@ -15,7 +15,8 @@ import torch
 from pydantic import ValidationError
 from transformers.utils.logging import disable_progress_bar
 
-from engine.correction.correction import figures
+from engine.correction.correction import CorrectionShape, figures
+from engine.correction.folder import digest_of, load_correction
 from engine.correction.trainer import Trainer, TrainSettings, num_vectors_for
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
@@ -54,6 +55,8 @@ class LearnOptions:
         max_steps: of training, likewise; None is as many as fit.
         longest: most tokens of a piece.
         recipe: whose own start the learned one is compared with.
+        begin_with: folder of networks to take over; their training's work comes on top.
+        corrections: rounds of correction in the recipe that is written and compared; None is as many as were trained.
     """
 
     corpus: Location
@@ -67,6 +70,8 @@ class LearnOptions:
     settings: TrainSettings
     recipe: Recipe
     dtype: str = "float32"
+    begin_with: Path | None = None
+    corrections: int | None = None
 
 
 def train_settings(overrides: list[str]) -> TrainSettings:
@@ -97,7 +102,8 @@ def learn(options: LearnOptions, say: Callable[[str], None]) -> None:
     texts = _read(options, lm)
     say(f"{len(texts.train):,} pieces to learn from, {len(texts.held_out):,} held out; model {options.source.name}")
     trainer = Trainer(lm, [target.token_ids for target in texts.train], options.settings)
-    identity = Identity(lm.fingerprint, texts.digest(), options.settings.model_dump(mode="json"))
+    begun_with = _begin(options, trainer)
+    identity = Identity(lm.fingerprint, texts.digest(), options.settings.model_dump(mode="json"), begun_with)
     progress = resume(options.out, trainer, identity)
     if progress.seconds:
         say(f"going on after {trainer.num_steps:,} steps and {progress.seconds:.0f} s")
@@ -123,8 +129,29 @@ def _read(options: LearnOptions, lm: FrozenLM) -> Texts:
     return read_texts(open_corpus(options.corpus, options.reading), held_out, lm.tokens, options.longest)
 
 
+def _begin(options: LearnOptions, trainer: Trainer) -> str:
+    """Take over the networks that are to be gone on with; their digest, empty where there are none."""
+    if options.begin_with is None:
+        return ""
+    correction = load_correction(options.begin_with, trainer.lm)
+    if correction.shape != options.settings.shape:
+        raise UserError(
+            f"--begin-with {options.begin_with}: its networks are {_shown(correction.shape)}, and those to be trained "
+            f"{_shown(options.settings.shape)}; give --train its shape"
+        )
+    trainer.begin_with(correction)
+    return digest_of(options.begin_with)
+
+
+def _shown(shape: CorrectionShape) -> str:
+    return " ".join(f"shape.{name}={value}" for name, value in shape)
+
+
 def _start(options: LearnOptions, digest: str) -> StartRecipe:
-    return StartRecipe(name="learned", folder=str(options.out.resolve()), digest=digest)
+    settings = options.settings
+    trained = settings.rounds if settings.shape.corrector != "none" else 0
+    corrections = trained if options.corrections is None else options.corrections
+    return StartRecipe(name="learned", folder=str(options.out.resolve()), digest=digest, corrections=corrections)
 
 
 def _train(

@@ -30,11 +30,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a training to go on."""
+    """What must be the same for a training to go on.
+
+    Attributes:
+        begun_with: digest of the networks that it took over; empty where it began with none.
+    """
 
     fingerprint: str
     texts: str
     settings: dict[str, Any]
+    begun_with: str = ""
 
 
 def save(folder: Path, trainer: Trainer, identity: Identity, progress: Progress) -> str:
@@ -57,7 +62,7 @@ def resume(folder: Path, trainer: Trainer, identity: Identity) -> Progress:
         return Progress()
     tensors, told = load_tensors(path)
     for name, value in asdict(identity).items():
-        if told.get(name) != value:
+        if told.get(name, "") != value:
             raise UserError(
                 f"--out {folder}: holds a training with {name} = {told.get(name)}, and this one has {value}; "
                 "choose another folder, or give what it was begun with"
