@@ -28,7 +28,7 @@ Small networks that propose a soft prompt for a text, trained through the frozen
 | learned from | {num_train:,} pieces of {corpus} |
 | measured on | {num_held_out:,} pieces of {held_out_corpus}, never learned from |
 | training | {steps:,} steps, {positions:,} positions, {seconds:.0f} s, seed {seed}; torch {torch} |
-| digest | `{digest}` |
+| digest | `{digest}`{begun_with} |
 
 ## What it is worth
 
@@ -55,6 +55,7 @@ class Learned:
     """All that a card tells.
 
     Attributes:
+        begun_with: digest of the networks that were taken over, whose work is not in the figures; or empty.
         worth: None where the time was too short to measure it.
     """
 
@@ -69,6 +70,7 @@ class Learned:
     num_positions: int
     progress: Progress
     worth: Worth | None
+    begun_with: str = ""
 
 
 def write_card(learned: Learned) -> None:
@@ -78,6 +80,7 @@ def write_card(learned: Learned) -> None:
         "model": learned.model,
         "fingerprint": learned.fingerprint,
         "digest": learned.digest,
+        "begun_with": learned.begun_with,
         "settings": learned.settings.model_dump(mode="json"),
         "parameters": learned.num_parameters,
         "corpora": learned.texts.names,
@@ -119,6 +122,8 @@ def _page(learned: Learned) -> str:
         model=learned.model,
         fingerprint=learned.fingerprint,
         digest=learned.digest,
+        begun_with=f", begun with `{learned.begun_with}`, whose training is not counted here"
+        * bool(learned.begun_with),
         folder=learned.folder,
         millions=learned.num_parameters / 1e6,
         kind="a start alone" if shape.corrector == "none" else f"a start and a {shape.corrector}",

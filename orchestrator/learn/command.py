@@ -116,7 +116,7 @@ def learn(options: LearnOptions, say: Callable[[str], None]) -> None:
         Learned(
             options.out, options.source.name, lm.fingerprint, digest, options.settings, texts,
             sum(p.numel() for p in trainer.averaged.parameters()), trainer.num_steps, trainer.num_positions,
-            progress, worth,
+            progress, worth, begun_with,
         )
     )  # fmt: skip
     say(f"learned start: {told_worth(worth, trainer.num_positions)}")

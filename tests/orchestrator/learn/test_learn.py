@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from engine.correction.folder import NAME, digest_of
@@ -86,6 +88,20 @@ def test_an_interrupted_training_goes_on(learn, tmp_path, monkeypatch):
     monkeypatch.undo()
     learn(tmp_path / "whole", "--steps", "4")
     assert digest_of(out) == digest_of(tmp_path / "whole")
+
+
+def test_networks_can_be_taken_over_and_the_folder_says_which(learn, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    learn(first, "--steps", "3")
+    begun = ("--begin-with", first, "--train", "rounds=2", "--train", "lr=1e-9")
+    learn(second, "--steps", "1", *begun)
+    ours, theirs = (load_file(folder / NAME) for folder in (second, first))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    assert load_recipe(second / "recipe.toml").start.corrections == 2, "as many as were trained"
+    assert json.loads((second / "card.json").read_text())["begun_with"] == digest_of(first)
+    assert "holds a training with begun_with" in learn(second, "--steps", "2", *begun[2:], code=2).stderr
+    other = learn(tmp_path / "third", "--steps", "1", "--begin-with", first, "--train", "shape.layers=2", code=2)
+    assert "its networks are shape.corrector=corrector shape.width=16 shape.layers=1" in other.stderr
 
 
 def test_progress_tells_the_time_left():
