@@ -25,7 +25,7 @@ COLUMNS = ["id", "row", "text", "token_ids", "generated_ids", "status", "reason"
            "engine_dtype", "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts",
            "first_mismatch", "teacher_forced_nats", "token_accuracy", "diagnosis", "spelling"]  # fmt: skip
 
-WIDEST_ID = 16
+WIDEST_ID = 20
 """Columns of the terminal that an id may take."""
 OTHER_WIDTH = 36
 """Those of the figures and the gaps between all columns."""
