@@ -102,7 +102,8 @@ def run_borrowed(
     """Seconds with the one load, seconds without it, the trials, and their texts in order."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        opened = open_pool(options, require_sound(options), Path(folder) / "outcomes.jsonl", console)
+        options = replace(options, out=Path(folder))
+        opened = open_pool(options, require_sound(options), console)
         loaded = time.monotonic()
         study = open_study(Path(folder), "borrowed", OBJECTIVES["cost"], sampler="random", seed=0)
         prepare(study, options, console)

@@ -88,7 +88,8 @@ def main() -> None:
     workers.connect(None, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            opened = open_pool(options, require_sound(options), Path(folder) / "outcomes.jsonl", console)
+            options = replace(options, out=Path(folder))
+            opened = open_pool(options, require_sound(options), console)
             for plant in PLANTS:
                 for seed in range(asked.seeds):
                     rows.append(recover(plant, seed, options, opened, console))

@@ -1,11 +1,10 @@
-"""The command line of what makes a run: one verb, one function. The verbs for a folder are in `folder_verbs`.
+"""The command line of what makes a run: one verb, one function. The verbs for a folder are in `folder_verbs`,
+those that know searches too in the search's own package.
 
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
-import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +12,10 @@ import typer
 from orchestrator import flags, folder_verbs
 from orchestrator.app import LIBRARIES, app, console
 from orchestrator.cluster.ray_start import require_joinable
-from orchestrator.cluster.submit import DASHBOARD, RUNTIME_ENV
 from orchestrator.console.errors import UserError
-from orchestrator.console.parsed import parse
 from orchestrator.console.progress import Reporter, make_reporter, shown
-from orchestrator.console.terminal import make_console, say
+from orchestrator.console.terminal import make_console
 from orchestrator.process.ends import told_in_one_line
-from orchestrator.storage.location import parse_location
 
 if TYPE_CHECKING:
     from orchestrator.run.preparation import RunOptions
@@ -125,39 +121,6 @@ def _foretell(options: "RunOptions", reporter: Reporter, *, as_json: bool) -> No
     forecast = foretell(prepared, reporter)
     reporter.close()
     print_forecast(forecast, console, as_json=as_json)
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def submit(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="CORPUS", help="corpus, and options as `verbatim run` takes them")
-    ] = None,
-    address: Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="the cluster's dashboard")] = DASHBOARD,
-    runtime_env: Annotated[Path, typer.Option(help="Ray runtime environment of the job, YAML")] = RUNTIME_ENV,
-    print_: Annotated[bool, typer.Option("--print", help="print the command that would do it; send nothing")] = False,
-) -> None:
-    """Run on a Ray cluster from outside it: send `verbatim run CORPUS ...` as a job, follow it, end as it ends."""
-    with told_in_one_line():
-        from engine.recipe import load_recipe, recipe_path
-        from orchestrator.cluster import submit as sending
-
-        asked = parse(app, "run", arguments or [])
-        recipe, out = asked["recipe"], asked["out"]
-        sending.require_texts(asked["corpus"], asked["from_"], asked["ids"])
-        if recipe is not None and recipe_path(recipe) == recipe:  # one that comes with the package is there already
-            sending.require_travels("--recipe", recipe)
-        if recipe is None or not recipe.is_absolute():
-            load_recipe(recipe, list(asked["set_"] or []))
-        submission = sending.Submission(tuple(arguments or []), address, runtime_env)
-        if not sending.has_lasting_results(None if out is None else parse_location(out, "--out")):
-            remedy = "give --out an absolute folder that the cluster keeps; the job's own folder is thrown away"
-            if not print_:
-                raise UserError(f"--out {out}: {remedy}" if out else remedy)
-            print(f"note: {remedy}", file=sys.stderr)
-        if print_:
-            print(submission.command)
-            return
-        raise typer.Exit(sending.submit(submission, lambda line: say(console, line)))
 
 
 @app.command()

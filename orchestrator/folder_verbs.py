@@ -1,11 +1,10 @@
-"""The command line of what a run has left: verify, decode, export, status.
+"""The command line of what a run has left: verify, decode, export.
 
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -128,23 +127,3 @@ def export(
             say_json(asdict(exported) | {"folder": str(place)})
         else:
             say(console, exported.line())
-
-
-@app.command()
-def status(
-    folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
-    serve: flags.Serve = False,
-    port: flags.Port = 8766,
-) -> None:
-    """How far a run is, from its files alone."""
-    with told_in_one_line():
-        with shown(make_console(stderr=True), LIBRARIES):
-            from orchestrator.results.status import print_status, read_status
-        if serve:
-            from orchestrator.report import ReportOptions
-            from orchestrator.report.served import serve as serve_pages
-
-            serve_pages(ReportOptions(parse_location(folder)), port, "/status", partial(say, console))
-            return
-        print_status(read_status(parse_location(folder)), console, as_json=as_json)

@@ -1,5 +1,5 @@
-"""The whole command line: `verbatim` as the orchestrator has it, `learn`, `tune`, and `report`, which knows a search's
-folder too.
+"""The whole command line: `verbatim` as the orchestrator has it, `learn`, `tune`, `report`, and
+those of `both_verbs`.
 
 Owns: the flags of these three. Must not know: how anything is done. Heavy imports wait for their verb.
 """
@@ -21,11 +21,13 @@ from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
+from tune_spaces import both_verbs
+from tune_spaces.folder import folder_of
 
 if TYPE_CHECKING:
     from orchestrator.report import ReportOptions
 
-__all__ = ["app"]
+__all__ = ["app", "both_verbs"]
 
 PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
 
@@ -33,6 +35,8 @@ Preset = Annotated[
     str,
     typer.Option(help="settings of a whole search: a name, or a TOML file", autocompletion=one_of(*PRESETS)),
 ]
+
+Concurrent = Annotated[int | None, typer.Option(min=1, help="trials under way at once; default what the solvers hold")]
 
 
 @app.command()
@@ -47,13 +51,13 @@ def tune(
     objective: Annotated[str | None, typer.Option(help="cost, or pareto: cost and margin")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe or random")] = None,
     stopping: Annotated[str | None, typer.Option(help="wilcoxon, asha, median or none")] = None,
-    concurrent: Annotated[int, typer.Option(min=1, help="trials under way at once, on the same models")] = 8,
+    concurrent: Concurrent = None,
     seed: Annotated[int, typer.Option(min=0, help="of the sample and the draws")] = 0,
     model: flags.Model = "pocket",
     revision: flags.Revision = None,
     recipe: flags.RecipeToBeat = None,
     set_: flags.Set = None,
-    out: Annotated[Path | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
+    out: Annotated[str | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
     id_column: flags.IdColumn = None,
     row_ids: flags.RowIds = False,
@@ -87,7 +91,7 @@ def tune(
         )  # fmt: skip
         options = TuneOptions(
             corpus=source,
-            out=out or Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
+            out=folder_of(out) if out is not None else Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
             settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
             concurrent=concurrent, seed=seed, source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),

@@ -4,8 +4,10 @@ Owns: what is loaded, which texts, in which order. Must not know: Optuna, Ray Tu
 """
 
 import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,29 +20,30 @@ from engine.frozen_lm import TokenRule
 from engine.model_source import ModelError
 from engine.recipe import Recipe
 from engine.slots import Job
-from orchestrator.cluster.nodes import nodes
+from orchestrator.cluster.nodes import only_on
 from orchestrator.console.errors import FleetError, UserError
 from orchestrator.console.terminal import say
 from orchestrator.corpus import Corpus
 from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
-from orchestrator.fleet.resident_solver import SolverInfo
+from orchestrator.fleet.crew import settle
 from orchestrator.measured.calibrating import settled_plan
 from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.process.failures import reason
-from orchestrator.sizing.placement import place
 from orchestrator.sizing.room import need_of_corpus
 from tune_spaces.options import TuneOptions
-from tune_spaces.record import TuneRecord
+from tune_spaces.record import TuneRecord, read_record
 from tune_spaces.sample import Sample, draw_sample
 
 MAX_CPU_SOLVERS = 8
 """Solvers on a node without GPUs, one a processor up to here: each holds a copy of the model. Assumption."""
 
-
 NEWS_S = 2.0
-"""Seconds between two looks at what a pool that is loading has to tell."""
+"""Seconds between two looks at what the pool has to tell."""
+
+LEAST_AT_ONCE, MOST_AT_ONCE = 4, 32
+"""Trials under way at once: fewer leave a solver idle when texts end, more crowd the driver's machine. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,15 @@ class Opened:
 
     Attributes:
         pool: handle of a `SlotPoolActor`.
+        num_solvers: that it begins with.
         record: all that decides what an outcome means.
     """
 
     pool: Any
+    num_solvers: int
     sample: Sample
     record: TuneRecord
+    console: Console
 
     def fault(self) -> Exception | None:
         """Why the pool cannot go on, its own death included."""
@@ -86,64 +92,89 @@ class Opened:
             FleetError: the pool cannot solve them.
         """
         solved = self.solve(base, self.sample.tune)
-        ray.wait([solved])
-        self.require_well()
-        outcomes = sorted(ray.get(solved), key=lambda outcome: (not outcome.exact, outcome.positions))
+        try:
+            found = told(self.pool, solved, self.console)
+        except RayError:
+            self.require_well()
+            raise
+        outcomes = sorted(found, key=lambda outcome: (not outcome.exact, outcome.positions))
         return replace(self, sample=self.sample.in_order([outcome.id for outcome in outcomes]))
+
+    def trials_at_once(self) -> int:
+        """As many as the solvers' tables hold with all their texts."""
+        try:
+            slots = workers.get(self.pool.slots.remote())
+        except RayError:  # `fault` tells of it
+            return LEAST_AT_ONCE
+        return min(MOST_AT_ONCE, max(LEAST_AT_ONCE, slots // len(self.sample.tune)))
 
     def solve(self, recipe: Recipe, jobs: list[Job]) -> Any:
         """Outcomes of some texts, as a reference."""
         return self.pool.solve.remote(recipe.model_dump_json(), [job.target.id for job in jobs])
 
 
-def open_pool(options: TuneOptions, corpus: Corpus, outcomes: Path, console: Console) -> Opened:
-    """Load the models, draw the texts; Ray must be connected.
+def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
+    """Load the models, draw the texts, write the folder's record; Ray must be connected.
 
-    Args:
-        outcomes: file of the outcomes that are known.
+    Raises:
+        UserError: the folder holds another search, or no models fit.
     """
+    earlier = read_record(options.out)
     tokens = TokenRule.load(options.source)
-    there = nodes()
-    placement = place(
-        there,
-        num_solvers=options.solvers,
-        solver_gpus=options.solver_gpus,
-        token_budget=options.token_budget,
-        num_cpu_solvers=sum(min(node.num_cpus, MAX_CPU_SOLVERS) for node in there),
-    )
-    dtype = options.dtype or placement.dtype
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
     need = need_of_corpus(Intake(corpus, tokens, recipe).taken(), recipe)
-    room = options.room(placement, there, need, tokens.context)
-    spec = PoolSpec(
-        f"{options.out.name}-{os.getpid()}",
-        options.source,
-        room.placement,
-        dtype,
-        options.engine_spec(room, dtype),
-        room.served_length,
-        options.lease_s,
-    )
-    say(console, f"{placement.num_solvers} solver(s) on {placement.device} in {dtype}, one verifier; loading")
-    pool = SlotPoolActor.options(name=f"{spec.name}/pool").remote(spec, outcomes.resolve())
-    info, engine = _loaded(pool, console)
+    crew = settle(options, need, tokens.context, most_a_node=MAX_CPU_SOLVERS)
+    name = f"{options.out.name}-{os.getpid()}"
+    spec = PoolSpec(name, crew, options.out.resolve(), earlier.fingerprint if earlier else None)
+    # Beside this process, whose folder it writes into; what it has written the folder's record must explain.
+    here = only_on(ray.get_runtime_context().get_node_id())
+    pool = SlotPoolActor.options(name=f"{name}/pool", scheduling_strategy=here).remote(spec)
+    say(console, f"loading models: {crew.line}")
+    info, engine = told(pool, pool.describe.remote(), console)
     require_start(options.base.start, info.fingerprint)
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
-    taken = Intake(corpus, tokens, recipe, plan, served_length=room.served_length).taken()
+    taken = Intake(corpus, tokens, recipe, plan, served_length=crew.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
+    record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points)
+    record.keep(options.out)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
     known = workers.get(pool.open.remote(texts))
     if known:
         say(console, f"{known} outcomes are known from before")
-    return Opened(pool, sample, options.record(corpus, info.fingerprint, dtype, engine, plan.points))
+    return Opened(pool, crew.placement.num_solvers, sample, record, console)
 
 
-def _loaded(pool: Any, console: Console) -> tuple[SolverInfo, str]:
-    """What the pool holds, once it is loaded; deaths on the way are told."""
-    described = pool.describe.remote()
-    while not ray.wait([described], timeout=NEWS_S)[0]:
+def told(pool: Any, ref: Any, console: Console) -> Any:
+    """What an actor answers; what the pool has to tell meanwhile is said."""
+    while not ray.wait([ref], timeout=NEWS_S)[0]:
+        say_news(pool, console)
+    say_news(pool, console)
+    return workers.get(ref)
+
+
+def say_news(pool: Any, console: Console) -> None:
+    """Say what happened to solvers and verifier since the last call."""
+    with suppress(RayError):  # whoever asks the pool for more is told that it is gone
         for line in workers.get(pool.news.remote()):
             say(console, line)
-    return workers.get(described)
+
+
+class Every:
+    """A call that is made anew after some seconds; in between its last answer holds.
+
+    Example:
+        >>> numbers = iter(range(9))
+        >>> every = Every(60.0, lambda: next(numbers))
+        >>> every(), every()
+        (0, 0)
+    """
+
+    def __init__(self, seconds: float, call: Callable[[], Any]):
+        self._seconds, self._call, self._due, self._answer = seconds, call, 0.0, None
+
+    def __call__(self) -> Any:
+        if time.monotonic() >= self._due:
+            self._answer, self._due = self._call(), time.monotonic() + self._seconds
+        return self._answer

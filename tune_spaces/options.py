@@ -22,7 +22,7 @@ class TuneOptions(FleetOptions):
         settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
         space: where recipes are drawn from.
         base: what the space leaves open, and what the winner is compared with.
-        concurrent: trials under way at once; they share the resident models.
+        concurrent: trials under way at once; None is as many as the solvers' tables hold with all their texts.
     """
 
     corpus: Location
@@ -30,7 +30,7 @@ class TuneOptions(FleetOptions):
     settings: Preset
     space: Space
     base: Recipe
-    concurrent: int = 8
+    concurrent: int | None = None
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
 

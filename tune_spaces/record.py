@@ -14,8 +14,7 @@ from engine.strict import Strict
 from orchestrator.console.errors import UserError
 from orchestrator.results.differences import differences
 from orchestrator.storage import folder_lock, open_storage
-
-FILE = "tune.json"
+from tune_spaces.folder import FILE
 
 PlanPoints = tuple[tuple[int, int], ...]
 """(target tokens, vectors) in rising order."""

@@ -25,8 +25,14 @@ MIN_COMPLETE = 2
 """Trials without which a picture of a study says nothing."""
 
 
-def render(study: optuna.Study, record: TuneRecord, best: Recipe, comparison: Comparison | None) -> str:
-    """The page, plotly's code included; every text in it escaped."""
+def render(
+    study: optuna.Study, record: TuneRecord, best: Recipe, comparison: Comparison | None, note: str | None = None
+) -> str:
+    """The page, plotly's code included; every text in it escaped.
+
+    Args:
+        note: what is to be known besides.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     trials = ended_trials(study)
     states = {state.name.lower(): sum(trial.state is state for trial in trials) for state in TrialState}
@@ -34,6 +40,7 @@ def render(study: optuna.Study, record: TuneRecord, best: Recipe, comparison: Co
         record=record,
         winner=winner(study),
         comparison=comparison,
+        note=note,
         best_toml=to_toml(best, header=""),
         states={state: count for state, count in states.items() if count},
         plotly_js=get_plotlyjs(),

@@ -16,8 +16,8 @@ from engine.recipe import Recipe, to_toml
 from orchestrator.console.errors import UserError
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import Location
+from tune_spaces.folder import is_search
 from tune_spaces.hold_out import Comparison
-from tune_spaces.record import FILE as TUNE_FILE
 from tune_spaces.record import TuneRecord
 from tune_spaces.report import render
 from tune_spaces.study import RETRY_OF, winner
@@ -42,15 +42,26 @@ SCHEMA = pa.schema(
 )
 
 
-def write(folder: Path, study: optuna.Study, record: TuneRecord, best: Recipe, comparison: Comparison | None) -> None:
-    """Everything a search is run for, each file replaced in one step, the report last."""
+def write(
+    folder: Path,
+    study: optuna.Study,
+    record: TuneRecord,
+    best: Recipe,
+    comparison: Comparison | None,
+    note: str | None = None,
+) -> None:
+    """Everything a search is run for, each file replaced in one step, the report last.
+
+    Args:
+        note: what is to be known besides, as a sentence without its full stop.
+    """
     trials = pa.BufferOutputStream()
     rows = [_row(trial) for trial in study.trials]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), trials, write_page_checksum=True)
     files = {
         TRIALS: trials.getvalue().to_pybytes(),
-        BEST: to_toml(best, header=_header(study, record, comparison)).encode(),
-        REPORT: render(study, record, best, comparison).encode(),
+        BEST: to_toml(best, header=_header(study, record, comparison, note)).encode(),
+        REPORT: render(study, record, best, comparison, note).encode(),
     }
     open_storage(folder).replace(files)
 
@@ -61,14 +72,14 @@ def report_of(folder: Location) -> Path | None:
     Raises:
         UserError: the search has not come to its end.
     """
-    if not isinstance(folder, Path) or not (folder / TUNE_FILE).is_file():
+    if not isinstance(folder, Path) or not is_search(folder):
         return None
     if not (folder / REPORT).is_file():
         raise UserError(f"{folder}: a search that has written no report yet; the same `verbatim tune` goes on")
     return folder / REPORT
 
 
-def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None) -> str:
+def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None, note: str | None) -> str:
     """Where the recipe comes from, as comments."""
     best = winner(study)
     lines = [f"Study {record.study_name}: {record.texts} texts of {Path(record.corpus).name}, model {record.model}."]
@@ -76,6 +87,8 @@ def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | No
         lines.append(f"Trial {best.number}: {best.user_attrs['cost']:.1f} passes a text, budget {record.budget:g}.")
     if comparison is not None:
         lines.append(comparison.verdict[0].upper() + comparison.verdict[1:] + ".")
+    if note is not None:
+        lines.append(note + ".")
     return "\n".join(lines)
 
 

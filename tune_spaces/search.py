@@ -37,6 +37,7 @@ class SafeOptunaSearch(OptunaSearch):
         num_texts: a trial with fewer that have ended was stopped.
         is_broken: whether trials fail because nobody is there to solve their texts; asked when one fails.
         let_go: told the recipe, as JSON, of a trial that was stopped.
+        most_at_once: trials that may be under way; asked before each, since the solvers may become more or fewer.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class SafeOptunaSearch(OptunaSearch):
         num_texts: int,
         is_broken: Callable[[], bool] = lambda: False,
         let_go: Callable[[str], object] = lambda recipe: None,
+        most_at_once: Callable[[], float] = lambda: math.inf,
     ):
         self._study, self._num_texts, self._metrics = study, num_texts, objective.metrics
         self._is_broken, self._let_go, self._has_ended = is_broken, let_go, False
+        self._most_at_once = most_at_once
         single = objective.is_single
         super().__init__(
             space=lambda trial: {"recipe": space.draw(trial, base).model_dump_json()},
@@ -62,9 +65,11 @@ class SafeOptunaSearch(OptunaSearch):
         self._ot_study = self._study
 
     def suggest(self, trial_id: str) -> Any:
-        """A recipe to try; none any more once nobody is there to try it."""
+        """A recipe to try; not now where enough are under way, none any more once nobody is there to try it."""
         if self._has_ended:
             return Searcher.FINISHED
+        if len(self._ot_trials) - len(self._completed_trials) >= self._most_at_once():
+            return None
         try:
             with warnings.catch_warnings():
                 # Ray warns of a second; over sixty parameters that is the sampler's own work.

@@ -114,6 +114,23 @@ def open_study(folder: Path, name: str, objective: Objective, *, sampler: str, s
     return study
 
 
+def read_study(folder: Path) -> optuna.Study | None:
+    """The folder's study, to be looked at alone while another process may write to it; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        names = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=names[0], storage=storage) if names else None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); restore it from a copy") from error
+
+
 def adopt_orphans(study: optuna.Study) -> int:
     """Fail every trial that a dead search left running, its parameters queued for another one; how many."""
     orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

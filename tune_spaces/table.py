@@ -4,6 +4,7 @@ Owns: the picture. Must not know: how trials are run or drawn.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -30,10 +31,20 @@ class TrialTable(Callback):
     Args:
         study: where ended trials are.
         total: trials asked for.
+        on_result: told of every report of a trial.
+        on_end: told when a trial has ended.
     """
 
-    def __init__(self, console: Console, study: optuna.Study, total: int):
+    def __init__(
+        self,
+        console: Console,
+        study: optuna.Study,
+        total: int,
+        on_result: Callable[[], object] = lambda: None,
+        on_end: Callable[[], object] = lambda: None,
+    ):
         self._console, self._study, self._total = console, study, total
+        self._on_result, self._on_end = on_result, on_end
         self._shown: set[int] = {trial.number for trial in ended_trials(study)}
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
@@ -42,9 +53,11 @@ class TrialTable(Callback):
             self._live.start()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
+        self._on_result()
         self._draw(trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._on_end()
         self._draw(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -5,14 +5,16 @@ Owns: the order of a search's steps and their shutdown. Must not know: how recip
     options -> checks that write nothing -> pool -> sample -> study -> base recipe -> Ray Tune -> hold-out
             -> best.toml, report
 
-Killed at any point, the same command goes on: outcomes that were paid for are in `outcomes.jsonl`, ended trials in the
-study; trials that were under way are tried again with the same parameters.
+Interrupted, a search leaves these of what it has. Killed at any point, the same command goes on: outcomes that were
+paid for are in `outcomes.jsonl`, ended trials in the study; trials that were under way are tried again with the same
+parameters.
 """
 
 import math
 import os
 import shlex
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import optuna
@@ -31,16 +33,15 @@ from orchestrator.storage.location import absolute
 from tune_spaces import results
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
-from tune_spaces.opened import Opened, open_pool
+from tune_spaces.opened import MOST_AT_ONCE, NEWS_S, Every, Opened, open_pool, say_news
 from tune_spaces.options import TuneOptions
+from tune_spaces.progress import Keeper, read_progress
 from tune_spaces.record import TuneRecord, read_record
 from tune_spaces.search import SafeOptunaSearch
 from tune_spaces.stopping import make_scheduler
 from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, open_study, winner
 from tune_spaces.table import TrialTable, best_table
 from tune_spaces.trial import trial
-
-OUTCOMES = "outcomes.jsonl"
 
 LOOK_S = 0.25
 """Seconds between two looks at a trial that may be stopped inside a rung."""
@@ -112,27 +113,44 @@ def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     Raises:
         UserError: the folder holds another search, seen before any model is loaded.
     """
-    earlier = read_record(options.out)
+    earlier, progress = read_record(options.out), read_progress(options.out)
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
     record = options.record(corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
     record.keep(options.out)
     study = _open_study(options, record)
-    if len(ended_trials(study)) < options.settings.trials or not (options.out / results.REPORT).is_file():
+    # A folder from before there was a `progress.json` has its report when it is finished.
+    is_finished = progress.state == "finished" if progress else (options.out / results.REPORT).is_file()
+    if len(ended_trials(study)) < options.settings.trials or not is_finished:
         return None
     return Tuned(study, load_recipe(options.out / results.BEST), None)
 
 
 def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
-    opened = open_pool(options, corpus, options.out / OUTCOMES, console)
-    opened.record.keep(options.out)
+    opened = open_pool(options, corpus, console)
     study = _open_study(options, opened.record)
-    prepare(study, options, console)
-    run_trials(options, study, opened, console)
-    tuned = _check(options, study, opened)
+    keeper = Keeper(options.out, options.settings.trials, opened.num_solvers)
+    keeper.write("running")
+    try:
+        prepare(study, options, console)
+        run_trials(options, study, opened, console, on_end=lambda: keeper.write("running"))
+        tuned = _check(options, study, opened)
+    except BaseException:
+        _leave(options, study, opened.record)
+        keeper.write("interrupted")
+        raise
     results.write(options.out, study, opened.record, tuned.best, tuned.comparison)
+    keeper.write("finished")
     return tuned
+
+
+def _leave(options: TuneOptions, study: optuna.Study, record: TuneRecord) -> None:
+    """What a search that is ended before its time has come to, for whoever wants no more of it."""
+    best, num_ended = winner(study), len(ended_trials(study))
+    recipe = Recipe.model_validate_json(best.user_attrs["recipe"]) if best else options.base
+    note = f"Interrupted after {num_ended} of {options.settings.trials} trials, and not checked on held-out texts"
+    results.write(options.out, study, record, recipe, None, note)
 
 
 def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:
@@ -154,22 +172,37 @@ def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None
         study.enqueue_trial(options.space.centre(options.base))
 
 
-def run_trials(options: TuneOptions, study: optuna.Study, opened: Opened, console: Console) -> None:
-    """Draw and run what the study still misses of the trials asked for."""
+def run_trials(
+    options: TuneOptions,
+    study: optuna.Study,
+    opened: Opened,
+    console: Console,
+    on_end: Callable[[], None] = lambda: None,
+) -> None:
+    """Draw and run what the study still misses of the trials asked for.
+
+    Args:
+        on_end: told when a trial has ended.
+    """
     if len(ended_trials(study)) >= options.settings.trials:
         return
-    # Written last, it says that the results are those of this study.
-    (options.out / results.REPORT).unlink(missing_ok=True)
     say(console, f"measuring the base recipe on {len(opened.sample.tune)} texts")
     opened = opened.cheapest_first(options.base)
     while (missing := options.settings.trials - len(ended_trials(study))) > 0:
-        _fit(missing, options, study, opened, console)
+        _fit(missing, options, study, opened, console, on_end)
         opened.require_well()
         if not adopt_orphans(study):
             return
 
 
-def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Opened, console: Console) -> None:
+def _fit(
+    num_trials: int,
+    options: TuneOptions,
+    study: optuna.Study,
+    opened: Opened,
+    console: Console,
+    on_end: Callable[[], None],
+) -> None:
     """Some trials under Ray Tune; those that it gives up on stay running in the study."""
     settings, sample = options.settings, opened.sample
     search = SafeOptunaSearch(
@@ -180,10 +213,12 @@ def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Ope
         len(sample.tune),
         is_broken=lambda: opened.fault() is not None,
         let_go=lambda recipe: opened.pool.drop.remote(recipe),
+        most_at_once=Every(NEWS_S, lambda: options.concurrent or opened.trials_at_once()),
     )
     scheduler = make_scheduler(settings.stopping, rungs=sample.rung_ends, is_hopeless=search.is_hopeless)
     look_s = LOOK_S if settings.stopping == "wilcoxon" else math.inf  # the others compare means over whole rungs
-    table = TrialTable(console, study, settings.trials)
+    news = Every(NEWS_S, lambda: say_news(opened.pool, console))
+    table = TrialTable(console, study, settings.trials, on_result=news, on_end=on_end)
     os.environ.update(TUNE_SETTINGS)
     # Trials report figures only; what Ray keeps of them is thrown away with this folder.
     with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
@@ -195,7 +230,7 @@ def _fit(num_trials: int, options: TuneOptions, study: optuna.Study, opened: Ope
                 search_alg=search,
                 scheduler=scheduler,
                 num_samples=num_trials,
-                max_concurrent_trials=options.concurrent,
+                max_concurrent_trials=options.concurrent or MOST_AT_ONCE,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -1,6 +1,6 @@
-"""`verbatim submit`: a run as a job of a Ray cluster, sent from outside it.
+"""`verbatim submit`: a run or a search as a job of a Ray cluster, sent from outside it.
 
-Owns: the job's command, what must hold before it is sent, following it. Must not know: how a run works.
+Owns: the job's command, what must hold before it is sent, following it. Must not know: how either works.
 
 Relative paths travel with the runtime environment's `working_dir` and mean the same there; absolute paths are the
 cluster's. The job's own copy of the working directory is thrown away, so results need an absolute folder.
@@ -35,19 +35,21 @@ class Submission:
     """A job to be sent.
 
     Attributes:
-        run_arguments: what stands after `verbatim run`, the cluster's address left out.
+        arguments: what stands after `verbatim VERB`, the cluster's address left out.
         address: the dashboard, http or https.
         runtime_env: runtime environment, YAML.
+        verb: `run` or `tune`.
     """
 
-    run_arguments: tuple[str, ...]
+    arguments: tuple[str, ...]
     address: str = DASHBOARD
     runtime_env: Path = RUNTIME_ENV
+    verb: str = "run"
 
     @property
     def entrypoint(self) -> str:
         """The job's command, quoted for a shell; inside a job, `auto` is the cluster it runs on."""
-        return shlex.join(["verbatim", "run", *self.run_arguments, "--address", "auto"])
+        return shlex.join(["verbatim", self.verb, *self.arguments, "--address", "auto"])
 
     @property
     def command(self) -> str:
@@ -66,7 +68,7 @@ def require_texts(corpus: str | None, earlier: str | None, ids: str | None) -> N
     """
     if earlier is None:
         require_travels("CORPUS", parse_location(corpus or "", "CORPUS"))
-    elif not has_lasting_results(parse_location(earlier, "--from")):
+    elif isinstance(place := parse_location(earlier, "--from"), Path) and not place.is_absolute():
         raise UserError(f"--from {earlier}: results are not sent along; give an absolute folder there, or a URI")
     if ids is not None and ids.startswith("@"):
         require_travels("--ids", Path(ids[1:]))
@@ -90,13 +92,20 @@ def require_travels(flag: str, path: Location) -> None:
         raise UserError(f"{flag} {path}: outside this folder, so not sent along; copy it here or give a path there")
 
 
-def has_lasting_results(out: Location | None) -> bool:
-    """Whether results outlive the job's own folder."""
-    return out is not None and (not isinstance(out, Path) or out.is_absolute())
+def require_lasting(out: str | None) -> None:
+    """Results must outlive the job's own folder.
+
+    Raises:
+        UserError: they would not.
+    """
+    location = None if out is None else parse_location(out, "--out")
+    if location is None or (isinstance(location, Path) and not location.is_absolute()):
+        remedy = "give --out an absolute folder that the cluster keeps; the job's own folder is thrown away"
+        raise UserError(f"--out {out}: {remedy}" if out else remedy)
 
 
 def submit(submission: Submission, say: Callable[[str], None]) -> int:
-    """Send the job, follow its log, give the exit code of `verbatim run`, or 1 where Ray does not know it.
+    """Send the job, follow its log, give the exit code of its command, or 1 where Ray does not know it.
 
     Raises:
         UserError: no cluster there, no access, or not accepted.

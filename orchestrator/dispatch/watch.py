@@ -39,8 +39,8 @@ class Watch:
     _claims: dict[str, Claim] = field(default_factory=dict)
     _judging_since: float = 0.0
 
-    def started(self, run: str, *, total: int, done: int, num_solvers: int) -> None:
-        """The loop begins."""
+    def started(self, run: str, *, total: int | None, done: int, num_solvers: int) -> None:
+        """The loop begins; a search does not know how many texts it will come to."""
         self.log.info("started", run=run, total=total, done=done, solvers=num_solvers)
 
     def finished(self, done: int, seconds: float) -> None:

@@ -199,12 +199,14 @@ def solver_worker(run_name: str, index: int, source: ModelSource, placement: Pla
 
     def start(name: str) -> Any:
         threads, where = placement.solver_threads, {}
-        if not placement.solver_gpus:
+        if placement.solver_cpus:
+            where = {"scheduling_strategy": "SPREAD"}
+        elif not placement.solver_gpus:
             place = seat(index, placement.num_solvers, nodes())
             threads, where = place.num_threads, {"scheduling_strategy": preferably_on(place.node_id)}
         return SolverActor.options(
             name=name,
-            num_cpus=1 if placement.solver_gpus else 0,
+            num_cpus=1 if placement.solver_gpus else placement.solver_cpus,
             num_gpus=placement.solver_gpus,
             runtime_env={"env_vars": {**KEEP_MEMORY, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
             **where,

@@ -1,17 +1,15 @@
-"""What the slot pool is told and asked: what to keep resident, texts to try recipes on, texts that are being tried.
+"""What the slot pool is told: what to keep resident, texts to try recipes on.
 
 Owns: these records, the way from a finished item to an outcome. Must not know: solvers, the queue's transitions.
 """
 
-import asyncio
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
-from orchestrator.fleet.verifier_actor import EngineSpec
+from orchestrator.fleet.crew import Crew
 from orchestrator.pool.outcome import Outcome
-from orchestrator.sizing.placement import Placement
 from orchestrator.work.item import Item, State
 
 
@@ -20,18 +18,15 @@ class PoolSpec:
     """What the pool keeps resident.
 
     Attributes:
-        name: of the run, for the dashboard.
-        context: longest soft prompt and target together, in positions: the served length.
-        lease_s: seconds an actor may take over one call before it is replaced.
+        name: of the search, for the dashboard.
+        folder: of the search, on the disk of the machine that the pool runs on.
+        fingerprint: of the weights that an earlier call had; None where there was none.
     """
 
     name: str
-    source: ModelSource
-    placement: Placement
-    dtype: str
-    engine: EngineSpec
-    context: int
-    lease_s: float
+    crew: Crew
+    folder: Path
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,23 +54,6 @@ class PoolText:
         """The first attempt with a recipe."""
         job = replace(self.job, recipe=recipe, owner=recipe.hash, budget=self.budget)
         return job if recipe.num_vectors == "auto" else replace(job, num_vectors=recipe.num_vectors)
-
-
-@dataclass
-class Asked:
-    """A text under a recipe that somebody has asked for.
-
-    Attributes:
-        outcome: set when it has ended.
-        num_looks: calls that wait for it.
-        is_unwanted: its recipe was dropped; whoever asks again wants it again.
-        spent: positions of the attempt under way.
-    """
-
-    outcome: asyncio.Future[Outcome]
-    num_looks: int = 0
-    is_unwanted: bool = False
-    spent: float = 0.0
 
 
 def outcome_of(item: Item, text: PoolText) -> Outcome:

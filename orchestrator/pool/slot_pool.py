@@ -1,84 +1,69 @@
 """The slot pool: resident solvers and one verifier, shared by everybody who has a recipe to try.
 
-Owns: whose attempts are in which table, what is known already. Must not know: why a recipe is tried, searches.
+Owns: which thread does what, from the first start of an actor to the last. Must not know: why a recipe is tried,
+searches.
 
-    solve(recipe, texts) -> queue -> solver actors -> queue -> verifier actor -> outcomes
-                               ^ attempts of all callers in one table, one pass
+    solve(recipe, texts) -> desk -> dispatcher -> desk -> outcomes
+                                    ^ attempts of all callers in the same tables, in one pass
 
-One asyncio loop a solver and one for the verifier; each call of `solve` waits for its own texts alone, and `look` tells
-how far they have come. Recipe and text decide an outcome, so it is kept: nobody pays for it twice, and a caller that
-died asks again for nothing. A recipe that is dropped frees its slots within a slice.
+Callers wait in the pool's own loop; the dispatcher has a thread, in which everything is done that concerns an actor:
+loading, measuring vectors, then the loop. Recipe and text decide an outcome, so it is kept: nobody pays for it twice,
+and a caller that died asks again for nothing. A recipe that is dropped frees its slots within a slice.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-from ray.exceptions import RayError
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from engine.capacity import VectorPlan
 from engine.recipe import Recipe
-from engine.slots import Attempt, Job
-from orchestrator.cluster.nodes import is_nodes_fault
-from orchestrator.fleet import workers
-from orchestrator.fleet.resident_solver import Advance, SolverInfo
-from orchestrator.fleet.verifier_actor import JUDGE_BATCH
-from orchestrator.fleet.workers import Worker
-from orchestrator.pool.asked import Asked, PoolSpec, PoolText, outcome_of
+from orchestrator.dispatch.dispatcher import Dispatcher, Tempo
+from orchestrator.dispatch.metrics import Metrics
+from orchestrator.dispatch.watch import Watch
+from orchestrator.fleet.resident_solver import SolverInfo
+from orchestrator.fleet.roster import Roster
+from orchestrator.pool.asked import PoolSpec, PoolText
+from orchestrator.pool.desk import Asked, Desk
 from orchestrator.pool.outcome import Outcome, OutcomeFile
+from orchestrator.results.run_log import RunLog
 from orchestrator.storage.torn_line import cut_torn_line
-from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.item import State
-from orchestrator.work.retry import make_retry
-from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
+from orchestrator.work.work_queue import WorkQueue
 
-SLICE_S = 0.2
-"""Seconds a solver computes before it reports; a caller waits for its last text this much longer at most."""
+TEMPO = Tempo(slice_s=0.2, judge_fill=256, judge_wait_s=0.8, patrol_s=0.2)
+"""Callers wait: for their last text a slice longer at most, for its verdict while candidates are gathered."""
 
-JUDGE_WAIT_S = 0.8
-"""Candidates are gathered this long before they are judged together."""
+OUTCOMES = "outcomes.jsonl"
+
+T = TypeVar("T")
 
 
 class SlotPool:
     """Solves texts under many recipes at once.
 
     Args:
-        spec: what is kept resident.
-        outcomes: file of the outcomes that are known.
+        spec: what is kept resident, and in which folder it tells of itself.
     """
 
-    def __init__(self, spec: PoolSpec, outcomes: Path):
+    def __init__(self, spec: PoolSpec):
         self._spec = spec
-        cut_torn_line(outcomes)
-        self._file = OutcomeFile(outcomes)
-        self._texts: dict[str, PoolText] = {}
-        self._queue = WorkQueue(self._retry)
-        self._asked: dict[str, Asked] = {}
-        self._has_work = asyncio.Event()
-        self._has_candidates = asyncio.Event()
-        self._solvers = [
-            workers.solver_worker(spec.name, i, spec.source, spec.placement, spec.dtype)
-            for i in range(spec.placement.num_solvers)
-        ]
-        self._verifier = workers.verifier_worker(spec.name, spec.engine, spec.placement)
-        self._budgets: dict[str, int] = {}
-        self._loops: list[asyncio.Task[None]] = []
-        self._fault: Exception | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dispatcher")
         self._news: list[str] = []
-        self._known = {f"{recipe}/{outcome.id}": outcome for recipe, outcome in self._file.read()}
+        self._roster: Roster | None = None
+        self._desk: Desk | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._mean_positions = math.inf
+        self._fault: Exception | None = None
 
     async def describe(self) -> tuple[SolverInfo, str]:
-        """What the first solver holds, and the engine that verifies; all are loaded by then.
+        """What the first solver holds, and the engine that verifies; both are loaded by then.
 
         Raises:
             UserError, ModelError: one of them cannot be had.
             FleetError: one died too often.
         """
-        await asyncio.gather(*(self._load(worker) for worker in [*self._solvers, self._verifier]))
-        return await self._solvers[0].actor.describe.remote(), await self._verifier.actor.ready.remote()
+        return await self._there(self._load)
 
     async def news(self) -> list[str]:
         """What a person should be told since the last call."""
@@ -87,22 +72,22 @@ class SlotPool:
 
     async def plan(self, recipe: Recipe, seconds: float) -> VectorPlan | float:
         """How many vectors a text gets where a recipe leaves it open, or how long finding it still takes at most."""
-        return await self._solvers[0].actor.plan.remote(recipe, seconds)
+        return await self._there(lambda: self._hired().ask(lambda solver: solver.plan.remote(recipe, seconds)))
 
     async def open(self, texts: list[PoolText]) -> int:
         """Take the texts in and begin; how many outcomes are known from before."""
-        self._texts = {text.job.target.id: text for text in texts}
-        self._loops = [
-            asyncio.create_task(self._guard(loop))
-            for loop in [*(self._drive(solver) for solver in self._solvers), self._judge()]
-        ]
-        return len(self._known)
+        path = self._spec.folder / OUTCOMES
+        cut_torn_line(path)
+        self._desk = Desk(texts, self._spec.crew.served_length, OutcomeFile(path))
+        self._mean_positions = sum(text.job.num_positions for text in texts) / len(texts)
+        asyncio.get_running_loop().run_in_executor(self._thread, self._dispatch, self._desk)
+        return self._desk.num_known
 
     async def solve(self, recipe_json: str, ids: list[str]) -> list[Outcome]:
         """Outcomes of texts under a recipe, in order.
 
         Raises:
-            FleetError: an actor could not be kept alive, now or earlier.
+            FleetError: no solver, or no verifier, could be kept alive, now or earlier.
         """
         return await self.look(recipe_json, ids, math.inf)
 
@@ -110,188 +95,73 @@ class SlotPool:
         """The same after `seconds` at most, as far as they have come by then.
 
         Raises:
-            FleetError: an actor could not be kept alive, now or earlier.
+            FleetError: no solver, or no verifier, could be kept alive, now or earlier.
         """
-        if self._fault is not None:
-            raise self._fault
-        recipe = Recipe.model_validate_json(recipe_json)
-        jobs = [self._texts[id].under(recipe) for id in ids]
-        waits = {job.key: asked for job in jobs if (asked := self._ask(job))}
-        for asked in waits.values():
-            asked.num_looks += 1
+        desk = self._opened()
+        places = desk.ask(Recipe.model_validate_json(recipe_json), ids)
+        waits = [place.has_ended for place in places if isinstance(place, Asked)]
         try:
             if waits:
-                outcomes = [asked.outcome for asked in waits.values()]
-                await asyncio.wait(outcomes, timeout=None if seconds == math.inf else seconds)
+                await asyncio.wait(waits, timeout=None if seconds == math.inf else seconds)
         finally:
-            for asked in waits.values():
-                asked.num_looks -= 1
-        return [self._standing(job, waits.get(job.key)) for job in jobs]
+            outcomes = desk.leave(places)
+        return outcomes
 
     async def drop(self, recipe_json: str) -> None:
         """Give up what is under way of a recipe, except where another call waits for it."""
-        if self._fault is not None:
-            return
-        owner = Recipe.model_validate_json(recipe_json).hash
-        for key, asked in self._asked.items():
-            asked.is_unwanted |= key.startswith(f"{owner}/") and not asked.num_looks
-        self._drop_unwanted()
+        self._opened().drop(Recipe.model_validate_json(recipe_json))
+
+    async def slots(self) -> int:
+        """Texts that the solvers' tables hold at present; those that are still loading are not counted."""
+        positions = self._dispatcher.table_positions if self._dispatcher is not None else 0
+        return int(positions / self._mean_positions)
 
     async def fault(self) -> Exception | None:
         """Why the pool cannot go on; None while it can."""
         return self._fault
 
-    def _ask(self, job: Job) -> Asked | None:
-        """Queue a text if need be; None where there is nothing to wait for."""
-        if job.key in self._known or job.num_vectors + len(job.target.token_ids) > self._spec.context:
-            return None
-        if job.key not in self._asked:
-            self._asked[job.key] = Asked(asyncio.get_running_loop().create_future())
-            self._queue.add(0, job)
-            self._has_work.set()
-        self._asked[job.key].is_unwanted = False
-        return self._asked[job.key]
+    async def _there(self, do: Callable[[], T]) -> T:
+        """What the dispatcher's thread does, one thing after another."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, do)
 
-    def _standing(self, job: Job, asked: Asked | None) -> Outcome:
-        """What is known of a text: its outcome, how far it has come, or that it cannot be."""
-        if asked is None:
-            impossible = Outcome(job.target.id, False, self._texts[job.target.id].num_passes, 0, 0, 0, None)
-            return self._known.get(job.key, impossible)
-        if asked.outcome.done():
-            return asked.outcome.result()
-        text = self._texts[job.target.id]
-        positions = self._queue.tokens(job.key) + asked.spent
-        return Outcome(job.target.id, False, text.cost(positions), int(positions), 0, 0, None, is_under_way=True)
+    def _load(self) -> tuple[SolverInfo, str]:
+        roster = self._hired()
+        info = roster.first_ready()
+        return info, roster.ask_verifier(lambda verifier: verifier.ready.remote())
 
-    def _drop_unwanted(self) -> None:
-        """Forget what nobody wants any more, as far as no solver holds it and no verifier judges it."""
-        for key in self._queue.drop(self._unwanted()):
-            self._asked.pop(key).outcome.cancel()
+    def _hired(self) -> Roster:
+        if self._roster is None:
+            spec = self._spec
+            self._roster = spec.crew.hire(spec.name, self._say, spec.fingerprint)
+        return self._roster
 
-    def _unwanted(self) -> set[str]:
-        return {key for key, asked in self._asked.items() if asked.is_unwanted}
+    def _say(self, line: str) -> None:
+        self._news.append(line)
 
-    def _retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
-        """What a run would try next, with what is left of the budget."""
-        again = make_retry(self._spec.context, job.recipe.num_vectors == "auto")(job, attempt, verdict)
-        return replace(again, budget=max(0.0, job.budget - attempt.tokens))
+    def _opened(self) -> Desk:
+        assert self._desk is not None, "nothing can be asked for before there are texts"
+        return self._desk
 
-    async def _drive(self, solver: Worker) -> None:
-        """Keep one solver's table full."""
-        while True:
-            held = self._queue.leased_positions(solver.name)
-            budget = self._budgets.get(solver.name, self._spec.placement.token_budget)
-            share = math.ceil(self._queue.num_unsolved_positions / len(self._solvers))
-            jobs = self._queue.lease(solver.name, min(2 * budget, share) - held)
-            if not jobs and not held:
-                await _next(self._has_work)
-                continue
-            try:
-                await self._start(solver)
-                unwanted = self._unwanted() & self._queue.held(solver.name)
-                known = self._queue.checkpoints(jobs)
-                advance = await self._answer(solver.actor.advance.remote(jobs, SLICE_S, known, give_back=unwanted))
-            except (RayError, TimeoutError) as error:
-                self._replace(solver, error)
-            else:
-                self._take(solver, advance)
-            self._settle()
-
-    def _replace(self, solver: Worker, error: Exception) -> None:
-        is_own_fault = not is_nodes_fault(error, solver.home)
-        states = self._queue.lose(solver.name, is_suspicious=is_own_fault)
-        for key in states:
-            self._asked[key].spent = 0.0
-        if State.POISONED in states.values():
-            solver.num_deaths = 0  # it was that text, which will not come again
-        solver.stop()
-        solver.replace(error, is_own_fault=is_own_fault)
-
-    def _take(self, solver: Worker, advance: Advance) -> None:
-        solver.num_deaths = 0
-        for key, spent in advance.spent.items():
-            self._asked[key].spent = spent
-        for attempt in advance.attempts:
-            self._queue.finish(solver.name, attempt)
-            self._asked[attempt.job.key].spent = 0.0
-        self._queue.give_back(solver.name, {key: advance.checkpoints.get(key) for key in advance.given_back})
-        self._budgets[solver.name] = advance.token_budget
-        if advance.shortage is not None:
-            if advance.shortage.too_large is not None:
-                self._queue.give_up(solver.name, advance.shortage.too_large, TOO_LARGE)
-            self._queue.remember(solver.name, advance.checkpoints)
-            self._queue.lose(solver.name, is_suspicious=False)
-
-    async def _judge(self) -> None:
-        """Judge candidates as they come, a batch at a time."""
-        verifier = self._verifier
-        while True:
-            if not self._queue.num_waiting_candidates:
-                await _next(self._has_candidates)
-            await asyncio.sleep(JUDGE_WAIT_S)
-            candidates = self._queue.take_candidates(JUDGE_BATCH)
-            try:
-                await self._start(verifier)
-                verdicts = await self._answer(verifier.actor.judge.remote(candidates))
-            except (RayError, TimeoutError) as error:
-                self._queue.return_candidates([candidate.id for candidate in candidates])
-                verifier.stop()
-                verifier.replace(error, is_own_fault=not is_nodes_fault(error, verifier.home))
-            else:
-                verifier.num_deaths = 0
-                for verdict in verdicts:
-                    self._queue.judge(verdict)
-            self._settle()
-
-    async def _load(self, worker: Worker) -> None:
-        """Wait until it is ready, started anew where it dies."""
-        while not worker.has_started:
-            try:
-                await self._start(worker)
-            except RayError as death:
-                self._news.append(worker.obituary(death))
-                worker.stop()
-                worker.replace(death)
-
-    async def _start(self, worker: Worker) -> None:
-        """Wait until it is ready; no lease, since loading takes as long as it takes."""
-        if not worker.has_started:
-            try:
-                worker.settle_in(await worker.in_flight)
-            except RayError as error:
-                raise worker.refusal(error) from error
-
-    async def _answer(self, ref: Any) -> Any:
-        return await asyncio.wait_for(ref, self._spec.lease_s)
-
-    async def _guard(self, loop: Awaitable[None]) -> None:
-        """A loop that cannot go on ends the others, and is told to everybody who waits or asks later."""
+    def _dispatch(self, desk: Desk) -> None:
+        """The loop, until the pool's process ends or it cannot go on."""
         try:
-            await loop
+            roster, crew = self._hired(), self._spec.crew
+            roster.first_ready()
+            with RunLog(self._spec.folder) as log:
+                watch = Watch(Metrics(self._spec.name), log)
+                self._dispatcher = Dispatcher(
+                    source=desk,
+                    sink=desk,
+                    queue=WorkQueue(desk.retry),
+                    roster=roster,
+                    watch=watch,
+                    say=self._say,
+                    token_budget=crew.placement.token_budget,
+                    tempo=TEMPO,
+                    lease_s=crew.lease_s,
+                )
+                watch.started(self._spec.name, total=None, done=desk.num_known, num_solvers=len(roster.solvers))
+                self._dispatcher.run()
         except Exception as error:
             self._fault = error
-            for other in self._loops:
-                if other is not asyncio.current_task():
-                    other.cancel()
-            for asked in self._asked.values():
-                asked.outcome.set_exception(error)
-            self._asked.clear()
-
-    def _settle(self) -> None:
-        """Give outcomes to those who wait, wake the loops that have something to do."""
-        self._drop_unwanted()
-        for item in self._queue.drain():
-            outcome = outcome_of(item, self._texts[item.target.id])
-            if item.tokens:  # else no solver could take it, here and now
-                self._file.append(item.id.partition("/")[0], outcome)
-            self._known[item.id] = outcome
-            self._asked.pop(item.id).outcome.set_result(outcome)
-        self._has_work.set()
-        if self._queue.num_waiting_candidates:
-            self._has_candidates.set()
-
-
-async def _next(event: asyncio.Event) -> None:
-    """Wait for what happens after this call."""
-    event.clear()
-    await event.wait()
+            desk.fail(error)

@@ -3,7 +3,6 @@
 Owns: the actor's class. Nothing heavy is imported here: whoever holds a handle imports it too, as a search's trials do.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 class SlotPoolActor:
     """Holds a `SlotPool`; its methods are the pool's."""
 
-    def __init__(self, spec: "PoolSpec", outcomes: Path):
-        self._spec, self._outcomes = spec, outcomes
+    def __init__(self, spec: "PoolSpec"):
+        self._spec = spec
         self._made: SlotPool | None = None
 
     @property
@@ -32,7 +31,7 @@ class SlotPoolActor:
         if self._made is None:
             from orchestrator.pool.slot_pool import SlotPool
 
-            self._made = SlotPool(self._spec, self._outcomes)
+            self._made = SlotPool(self._spec)
         return self._made
 
     async def describe(self) -> "tuple[SolverInfo, str]":
@@ -55,6 +54,9 @@ class SlotPoolActor:
 
     async def drop(self, recipe_json: str) -> None:
         await self._pool.drop(recipe_json)
+
+    async def slots(self) -> int:
+        return await self._pool.slots()
 
     async def fault(self) -> Exception | None:
         return await self._pool.fault()

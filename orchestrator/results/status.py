@@ -108,24 +108,29 @@ def status_lines(status: Status) -> list[str]:
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.counts.items())) or "none yet"
     rate = "" if status.texts_a_minute is None else f", {status.texts_a_minute:.1f} texts a minute"
     retries = ", ".join(f"{count} {cause}" for cause, count in sorted(status.retries.items())) or "none"
-    told = {
-        "running": f"running ({status.writer})",
-        "killed": "killed (nobody writes there); the same command goes on from there",
-        "interrupted": "interrupted; the same command goes on from there",
-    }
     lines = [
-        f"{status.folder}: {told.get(status.state, status.state)}",
+        f"{status.folder}: {told_state(status.state, status.writer)}",
         f"{status.num_committed} of {status.num_rows} rows committed ({counts})",
         f"{status.corpus} on {status.model}, verified by {status.engine} in {status.engine_dtype}",
         f"started {status.started}, last commit {status.updated}, {status.seconds:.0f} s in the loop{rate}",
         f"retries: {retries}",
     ]
     if status.last_event:
-        lines.append(f"last event: {_told(status.last_event)}")
+        lines.append(f"last event: {told_event(status.last_event)}")
     return lines
 
 
-def _told(event: dict[str, Any]) -> str:
-    """`2026-11-21T10:00:00.123Z retried, id row-3, cause unsolved`, safe for a terminal."""
+def told_state(state: str, writer: str | None) -> str:
+    """A state for a person, with what to do about it."""
+    told = {
+        "running": f"running ({writer})",
+        "killed": "killed (nobody writes there); the same command goes on from there",
+        "interrupted": "interrupted; the same command goes on from there",
+    }
+    return told.get(state, state)
+
+
+def told_event(event: dict[str, Any]) -> str:
+    """A line of the log: `2026-11-21T10:00:00.123Z retried, id row-3, cause unsolved`, safe for a terminal."""
     facts = [f"{key} {value}" for key, value in event.items() if key not in ("time", "level", "event")]
     return printable(", ".join([f"{event['time']} {event['event']}", *facts]))

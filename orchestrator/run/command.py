@@ -82,14 +82,16 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     hired = hire(prepared, reporter)
     require_start(prepared.options.recipe.start, hired.info.fingerprint)
     measured = measure(prepared, hired, reporter)
-    record = new_record(prepared, hired.info, measured.plan, measured.engine, hired.spec, measured.recipe.stop_margin)
+    record = new_record(
+        prepared, hired.info, measured.plan, measured.engine, hired.crew.spec, measured.recipe.stop_margin
+    )
     record.write(prepared.options.out)
     # Not before the record: a folder that holds anything else is refused.
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))
     sink = LedgerSink(
         prepared.ledger,
         InFlight(prepared.options.out),
-        RowContext(record.recipe_hash, hired.info.fingerprint, hired.dtype, partial(decode, prepared.tokens)),
+        RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.tokens)),
         reporter,
         on_commit=lambda dispatcher: touch(record, dispatcher, prepared, "running"),
         num_done=len(prepared.committed),
@@ -101,7 +103,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
 
 def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: LedgerSink, watch: Watch) -> Dispatcher:
     """The loop between the rows to come and the ledger."""
-    options, served_length, say = prepared.options, hired.room.served_length, sink.reporter.say
+    options, served_length, say = prepared.options, hired.crew.served_length, sink.reporter.say
     return Dispatcher(
         source=CorpusSource(_taken(prepared, measured, served_length, hired.roster, say), sink.in_flight, say, watch),
         sink=sink,
@@ -109,7 +111,7 @@ def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: Ledg
         roster=hired.roster,
         watch=watch,
         say=say,
-        token_budget=hired.placement.token_budget,
+        token_budget=hired.crew.placement.token_budget,
         tempo=TEMPO,
         lease_s=options.lease_s,
     )

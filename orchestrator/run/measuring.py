@@ -37,10 +37,10 @@ def measure(prepared: Prepared, hired: Hired, reporter: Reporter) -> Measured:
     Raises:
         UserError: solver and verifier do not compute the same model.
     """
-    options, info, roster = prepared.options, hired.info, hired.roster
+    options, info, roster, crew = prepared.options, hired.info, hired.roster, hired.crew
     plan = _vector_plan(prepared, roster, reporter)
     engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
-    pair = EnginePair(options.source.name, info.fingerprint, info.device_name, hired.dtype, engine, hired.spec.dtype)
+    pair = EnginePair(options.source.name, info.fingerprint, info.device_name, crew.dtype, engine, crew.spec.dtype)
     noise = _engine_noise(options.recipe, plan, pair, roster, reporter)
     recipe = with_margin_for(options.recipe, noise)
     if noise is not None:

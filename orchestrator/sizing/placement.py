@@ -32,6 +32,7 @@ class Placement:
         is_budget_fixed: whether the table's size was asked for, so that it is not to be found by measuring.
         solver_bytes: what each solver may take of its card; 0 until it has been looked at.
         served_length: positions that the verifier reads at most; None is the model's context.
+        solver_cpus: processors that Ray reserves for each solver without a GPU; 0 where it is seated by its number.
     """
 
     num_solvers: int
@@ -44,6 +45,7 @@ class Placement:
     is_budget_fixed: bool = False
     solver_bytes: int = 0
     served_length: int | None = None
+    solver_cpus: int = 0
 
     @property
     def solver_room(self) -> SolverRoom:
@@ -129,6 +131,11 @@ def room_for_solvers(nodes: Sequence[Node], placement: Placement) -> int:
         if node.num_gpus >= 1
     ]
     return sum(room) - min(costs, default=0)
+
+
+def room_on_processors(nodes: Sequence[Node], most_a_node: int) -> int:
+    """Solvers without a GPU that these nodes hold, one a processor up to a bound."""
+    return sum(min(node.num_cpus, most_a_node) for node in nodes)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from orchestrator.cli import app
 from tests.orchestrator.conftest import Outcome, call
+from tune_spaces.cli import app
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -23,7 +23,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def submit(cluster: Cluster, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", *map(str, arguments), "--address", cluster.url]
+    command = [sys.executable, "-m", "tune_spaces.cli", "submit", *map(str, arguments), "--address", cluster.url]
     return subprocess.run(command, env=cluster.env | env, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 

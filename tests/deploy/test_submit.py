@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from ray.job_submission import JobStatus
 
-from orchestrator.cli import app
 from orchestrator.cluster import submit
 from orchestrator.console.errors import UserError
 from orchestrator.console.parsed import parse
+from tune_spaces.cli import app
 
 CORPUS = "corpora/demo.parquet"
 OUT = ("--out", "/results/demo")
@@ -96,7 +96,8 @@ def test_uris_mean_the_same_on_the_cluster(verbatim):
 def test_results_that_would_be_thrown_away(verbatim, refused, out):
     assert "the job's own folder is thrown away" in refused(CORPUS, *out)
     outcome = verbatim("submit", CORPUS, *out, "--print")
-    assert outcome.code == 0 and outcome.out.startswith("ray job submit") and outcome.err.startswith("note: give --out")
+    assert outcome.code == 0 and outcome.out.startswith("ray job submit")
+    assert outcome.err.startswith("note: ") and "give --out an absolute folder" in outcome.err
 
 
 def test_an_address_where_no_dashboard_is(refused):
@@ -169,3 +170,17 @@ def test_a_job_out_of_sight_is_told_of(monkeypatch, at_root):
     said = []
     assert submit.submit(submit.Submission((CORPUS, *OUT)), said.append) == 1
     assert said[-1] == "lost sight of the job (tunnel closed); it may go on: ray job status job-1"
+
+
+def test_a_search_is_sent_as_a_run_is(verbatim, refused):
+    outcome = verbatim("submit", "tune", CORPUS, "--out", "/results/search", "--trials", 8, "--print")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.endswith(
+        "-- verbatim tune corpora/demo.parquet --out /results/search --trials 8 --address auto\n"
+    )
+    assert verbatim("submit", "run", CORPUS, *OUT, "--print").out == verbatim("submit", CORPUS, *OUT, "--print").out
+    assert verbatim("submit", "tune", CORPUS, "--print").err.startswith("note: give --out")
+    assert refused("tune", CORPUS, *OUT, "--trails", 8, "--print").startswith("No such option: --trails")
+    assert "a search's study grows line by line" in refused("tune", CORPUS, "--out", "s3://bucket/search", "--print")
+    assert "--space mine.toml: no such file here" in refused("tune", CORPUS, *OUT, "--space", "mine.toml", "--print")
+    assert "the nearest is quick" in refused("tune", CORPUS, *OUT, "--preset", "quik", "--print")

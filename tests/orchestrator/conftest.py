@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from engine.frozen_lm import TokenRule
 from engine.model_source import ModelSource
-from orchestrator.cli import app
 from orchestrator.results.ledger import SCHEMA, Ledger
 from orchestrator.results.stored_prompt import stored_candidate
 from tests.orchestrator.made_up import noise_like
+from tune_spaces.cli import app
 
 
 @dataclass(frozen=True)

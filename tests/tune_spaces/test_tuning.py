@@ -15,9 +15,12 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
 from engine.recipe import Recipe, load_recipe
 from orchestrator.pool.outcome import OutcomeFile
+from orchestrator.results.run_log import read_events
+from tune_spaces.cli import app
 from tune_spaces.objective import figures
 from tune_spaces.spaces import space
 from tune_spaces.study import ended_trials, winner
@@ -31,6 +34,8 @@ ACTORS = ("SlotPoolActor", "SolverActor", "VerifierActor", "ImplicitFunc")
 """What computes or waits for it, as the operating system sees it."""
 
 PATIENCE_S = 240
+
+runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +97,16 @@ def children(process, title: str) -> list[psutil.Process]:
     return found
 
 
+def actors(process) -> list[psutil.Process]:
+    return [actor for kind in ACTORS for actor in children(process, kind)]
+
+
 def test_a_search_killed_again_and_again_comes_to_its_trials(start, folder):
     dice = random.Random(0)
     process = start()
     wait_for(process, lambda: num_outcomes(folder) >= dice.randint(1, 6))
-    mine = [actor for kind in ACTORS for actor in children(process, kind)]
-    assert len(mine) >= 4
+    wait_for(process, lambda: len(actors(process)) >= 4)
+    mine = actors(process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert psutil.wait_procs(mine, timeout=60)[1] == [], "nobody computes on"
@@ -114,6 +123,7 @@ def test_a_search_killed_again_and_again_comes_to_its_trials(start, folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "the same command goes on" in err
+    assert_an_interrupted_search_leaves_what_it_has(folder / "search")
 
     process = start()
     out, err = process.communicate(timeout=PATIENCE_S)
@@ -128,6 +138,17 @@ def test_a_search_killed_again_and_again_comes_to_its_trials(start, folder):
     assert_draws_are_those_of_a_search_that_was_not_killed(ended)
     best = winner(study)
     assert best.value == min(trial.value for trial in ended)
+
+
+def assert_an_interrupted_search_leaves_what_it_has(search):
+    num_ended = len(ended_trials(study_of(search.parent)))
+    note = f"Interrupted after {num_ended} of {NUM_TRIALS} trials, and not checked on held-out texts"
+    assert note in (search / "best.toml").read_text() and note in (search / "report.html").read_text()
+    load_recipe(search / "best.toml")
+    assert sum(row["state"] == "complete" for row in pq.read_table(search / "trials.parquet").to_pylist()) == num_ended
+    told = runner.invoke(app, ["status", str(search), "--json"])
+    status = json.loads(told.stdout)
+    assert (status["state"], status["num_ended"], status["num_trials"]) == ("interrupted", num_ended, NUM_TRIALS)
 
 
 def assert_values_are_those_of_the_outcomes(study, folder):
@@ -163,6 +184,13 @@ def test_a_finished_search_has_what_it_was_run_for_and_costs_nothing_more(start,
     assert sum(row["state"] == "complete" for row in rows) == NUM_TRIALS
     assert {row["recipe"] for row in rows if row["recipe"]} >= {best.model_dump_json()}
     assert (search / "report.html").is_file() and not list(search.glob("**/*.pkl"))
+
+    status = json.loads(runner.invoke(app, ["status", str(search), "--json"]).stdout)
+    assert (status["state"], status["num_ended"]) == ("finished", NUM_TRIALS)
+    assert status["counts"] == {"complete": NUM_TRIALS} and status["trials_an_hour"] > 0
+    plain = runner.invoke(app, ["status", str(search)]).stdout
+    assert f"a search, finished\n{NUM_TRIALS} of {NUM_TRIALS} trials ended" in plain and "best: trial " in plain
+    assert list(read_events(search, "actor_died")) and list(read_events(search, "committed"))
 
     before = {path.name: path.read_bytes() for path in search.iterdir()}
     process = start()

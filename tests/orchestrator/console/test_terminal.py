@@ -13,7 +13,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from engine import pocket
-from orchestrator.cli import app
 from orchestrator.console.progress import make_reporter
 from orchestrator.console.terminal import make_console, printable, say, say_json
 from orchestrator.proof.ladder import Proof, print_proof
@@ -21,6 +20,7 @@ from orchestrator.proof.reproof import Reproof, print_reproof
 from orchestrator.results.ledger import SCHEMA, Ledger
 from orchestrator.results.run_log import RunLog
 from tests.orchestrator.made_up import verdict
+from tune_spaces.cli import app
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIC8=\x07"
 LINK = "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\"
@@ -115,7 +115,7 @@ def test_a_line_and_json_say_the_same_value(capsys):
 
 
 def test_a_terminal_that_is_not_utf8_gets_escaped_texts(hostile):
-    command = [sys.executable, "-m", "orchestrator.cli", "status", str(hostile[0])]
+    command = [sys.executable, "-m", "tune_spaces.cli", "status", str(hostile[0])]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True)
     said = done.stdout.decode("cp1252")
     assert done.stderr == b"" and is_harmless(said) and r"\u96e8" in said and "é" in said

@@ -14,6 +14,7 @@ from engine import pocket
 from engine.model_source import ModelError, ModelSource
 from orchestrator.console.errors import UserError
 from orchestrator.fleet import workers
+from orchestrator.fleet.crew import Crew
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverActor
 from orchestrator.fleet.verifier_actor import EngineSpec, VerifierActor
@@ -124,8 +125,8 @@ def test_who_dies_while_loading_is_started_again_and_so_is_who_could_load_before
 def test_a_pool_tells_both(orders, model, tmp_path):
     order = orders / "verifier.loads"
     order.write_text(model)
-    spec = PoolSpec("pool", ModelSource(), PLACEMENT, "float32", replace(CPU, model=model), 1024, lease_s=60)
-    pool = SlotPoolActor.remote(spec, tmp_path / "outcomes.jsonl")
+    crew = Crew(ModelSource(), PLACEMENT, "float32", replace(CPU, model=model), lease_s=60)
+    pool = SlotPoolActor.remote(PoolSpec("pool", crew, tmp_path))
     described, news = pool.describe.remote(), []
     while not ray.wait([described], timeout=0.2)[0]:
         if news := news or workers.get(pool.news.remote()):

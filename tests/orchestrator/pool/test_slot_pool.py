@@ -12,9 +12,12 @@ from engine.recipe import load_recipe
 from engine.slots import Job
 from engine.target import make_target
 from orchestrator.fleet import workers
+from orchestrator.fleet.crew import Crew
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.pool.asked import PoolSpec, PoolText
+from orchestrator.pool.slot_pool import OUTCOMES
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
+from orchestrator.results.run_log import read_events
 from orchestrator.sizing.placement import Placement
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -28,16 +31,16 @@ MARGIN_TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, tokens: TokenRule):
-    """Start a pool over `TEXTS` on a file of outcomes."""
+    """Start a pool over `TEXTS` in a folder that may hold outcomes."""
     workers.connect(None, dashboard=False)
     recipe = load_recipe(None, [f"num_vectors={NUM_VECTORS}"])
     jobs = [Job(make_target(tokens, f"text {i}", text), recipe, NUM_VECTORS) for i, text in enumerate(TEXTS)]
     placement = Placement(1, "cpu", 0, 0, solver_threads=1, token_budget=1536)
+    engine = EngineSpec("hf", ModelSource().path, None, "float32", tokens.context)
+    crew = Crew(ModelSource(), placement, "float32", engine, lease_s=120)
 
-    def start_pool(outcomes: Path, name: str, budget: float = BUDGET):
-        engine = EngineSpec("hf", ModelSource().path, None, "float32", tokens.context)
-        spec = PoolSpec(name, ModelSource(), placement, "float32", engine, tokens.context, lease_s=120)
-        pool = SlotPoolActor.remote(spec, outcomes)
+    def start_pool(folder: Path, name: str, budget: float = BUDGET):
+        pool = SlotPoolActor.remote(PoolSpec(name, crew, folder))
         return pool, ray.get(pool.open.remote([PoolText(job, budget) for job in jobs]))
 
     yield start_pool
@@ -45,13 +48,13 @@ def start(tmp_path_factory, tokens: TokenRule):
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    return tmp_path_factory.mktemp("pool") / "outcomes.jsonl"
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pool")
 
 
 @pytest.fixture(scope="module")
-def pool(start, outcomes):
-    pool, known = start(outcomes, "first")
+def pool(start, folder):
+    pool, known = start(folder, "first")
     assert known == 0
     return pool
 
@@ -74,7 +77,7 @@ COMPANY = [
 
 def test_a_recipe_comes_to_the_same_alone_and_beside_others(pool, start, tmp_path):
     alone = ray.get(ask(pool, "optim.lr=0.5"))
-    busy, _ = start(tmp_path / "outcomes.jsonl", "busy")
+    busy, _ = start(tmp_path, "busy")
     company = [ask(busy, *changes) for changes in COMPANY]
     beside = ray.get(ask(busy, "optim.lr=0.5"))
     assert len(company) == 8 and all(outcome.exact for outcome in alone)
@@ -84,7 +87,8 @@ def test_a_recipe_comes_to_the_same_alone_and_beside_others(pool, start, tmp_pat
     ray.kill(busy)
 
 
-def test_an_outcome_is_paid_for_once(pool, start, outcomes):
+def test_an_outcome_is_paid_for_once(pool, start, folder):
+    outcomes = folder / OUTCOMES
     first = ray.get([ask(pool, "optim.lr=0.6"), ask(pool, "optim.lr=0.6")])
     assert first[0] == first[1]
     lines = outcomes.read_bytes()
@@ -92,7 +96,7 @@ def test_an_outcome_is_paid_for_once(pool, start, outcomes):
     assert outcomes.read_bytes() == lines
 
     outcomes.write_bytes(lines + lines[:50])  # torn by a kill
-    later, known = start(outcomes, "later")
+    later, known = start(folder, "later")
     assert known == len(lines.splitlines())
     assert ray.get(ask(later, "optim.lr=0.6")) == first[0]
     assert outcomes.read_bytes() == lines
@@ -117,8 +121,8 @@ def look(pool, rate: float, seconds: float):
 
 
 def test_a_look_tells_how_far_texts_have_come_and_a_dropped_recipe_goes_no_further(start, tmp_path):
-    path = tmp_path / "outcomes.jsonl"
-    pool, _ = start(path, "raced", budget=1e6)
+    path = tmp_path / OUTCOMES
+    pool, _ = start(tmp_path, "raced", budget=1e6)
     assert all(outcome.exact for outcome in look(pool, 0.5, 300.0))
     early, late = look(pool, 1e-6, 2.0), look(pool, 1e-6, 2.0)
     for before, after in zip(early, late, strict=True):
@@ -135,8 +139,15 @@ def test_a_look_tells_how_far_texts_have_come_and_a_dropped_recipe_goes_no_furth
     ray.kill(pool)
 
 
-def test_a_solver_and_a_verifier_that_die_cost_no_outcome(pool):
+def test_a_solver_and_a_verifier_that_die_cost_no_outcome_and_are_told_of(pool, folder):
     refs = [ask(pool, f"optim.lr={rate}") for rate in (0.31, 0.32, 0.33)]
     for name in ("solver-0", "verifier"):
         ray.kill(ray.get_actor(f"first/{name}/0"))
     assert all(outcome.exact for outcomes in ray.get(refs) for outcome in outcomes)
+    events = [event for event in read_events(folder, "actor_died", "actor_replaced")]
+    assert {event["worker"] for event in events} == {"solver-0", "verifier"} and len(events) == 4
+    assert any("starting it anew" in line for line in ray.get(pool.news.remote()))
+
+
+def test_a_pool_tells_how_many_texts_its_tables_hold(pool):
+    assert ray.get(pool.slots.remote()) == 2 * 1536 // (8 + 9)  # K + T - 1 of both texts
