@@ -21,10 +21,12 @@ Source: ours, docs/decisions/0001 and 0015; related, on exact search: Stahlberg 
 T target tokens.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 ROUNDING_NATS = 1e-5
@@ -75,16 +77,20 @@ class Certificate(NamedTuple):
         return self.slack + self.log_prob * overrun / self.num_tokens
 
 
-def slacks(nll_T: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
-    """`-log(1 - p_t) - N_t` of every position of one text, nats, as a lower bound; differentiable.
+def slacks(nll_BT: Float[Tensor, "*B T"], is_token_BT: Bool[Tensor, "*B T"] | None = None) -> Float[Tensor, "*B T"]:
+    """`-log(1 - p_t) - N_t` of every position of a text, nats, as a lower bound; differentiable.
 
     Rises with every token's log-odds d: `-log(1 - p) = softplus(d)` and `-log p = softplus(-d)`.
 
     Args:
-        nll_T: cross-entropies of the target's tokens, nats.
+        nll_BT: cross-entropies of the target's tokens, nats.
+        is_token_BT: false on padding, where what is returned means nothing; None is no padding.
     """
-    nll_T = nll_T.clamp_min(0) + ROUNDING_NATS
-    return -torch.log(-torch.expm1(-nll_T)) - nll_T.flip(0).cumsum(0).flip(0)
+    nll_BT = nll_BT.clamp_min(0) + ROUNDING_NATS
+    spent_BT = nll_BT
+    if is_token_BT is not None:
+        spent_BT, nll_BT = (torch.where(is_token_BT, nll_BT, padding) for padding in (0.0, 1.0))
+    return -torch.log(-torch.expm1(-nll_BT)) - spent_BT.flip(-1).cumsum(-1).flip(-1)
 
 
 def certify(
@@ -97,18 +103,40 @@ def certify(
         nll_T: their cross-entropies, nats.
         num_tokens: length of the text where only a prefix was measured: such a certificate is never greedy.
     """
-    margins = margin_T.tolist()
-    wrong = [t for t, margin in enumerate(margins) if not margin > 0]
-    worst = min(margins) if all(margin == margin for margin in margins) else float("nan")
-    certificate = Certificate(
-        worst,
-        wrong[0] if wrong else len(margins),
-        num_tokens or len(margins),
-        mean_nats=float("nan") if nll_T is None else float(nll_T.mean()),
-        accuracy=(len(margins) - len(wrong)) / len(margins),
+    nll_T = torch.full_like(margin_T, float("nan")) if nll_T is None else nll_T
+    is_measured_1T = torch.ones_like(margin_T, dtype=torch.bool)[None]
+    return certify_all(margin_T[None], nll_T[None], is_measured_1T, [num_tokens or len(margin_T)])[0]
+
+
+def certify_all(
+    margin_BT: Float[Tensor, "B T"], nll_BT: Float[Tensor, "B T"], is_measured_BT: Bool[Tensor, "B T"],
+    num_tokens: Sequence[int],
+) -> list[Certificate]:  # fmt: skip
+    """`certify` for many texts at once.
+
+    Args:
+        margin_BT: margins, logits, on the CPU.
+        nll_BT: cross-entropies, nats.
+        is_measured_BT: false on padding, on the right.
+        num_tokens: length of each text; what is measured may be a prefix.
+    """
+    nll_BT = nll_BT.double()
+    is_right_BT = (margin_BT > 0) & is_measured_BT
+    measured_B = is_measured_BT.sum(1)
+    columns = (
+        torch.where(is_measured_BT, margin_BT, float("inf")).amin(1),
+        is_right_BT.cummin(1).values.sum(1),
+        measured_B,
+        torch.where(is_measured_BT, nll_BT, 0.0).sum(1) / measured_B,
+        is_right_BT.sum(1),
+        torch.where(is_measured_BT, nll_BT.clamp_min(0) + ROUNDING_NATS, 0.0).sum(1),
+        torch.where(is_measured_BT, slacks(nll_BT, is_measured_BT), float("inf")).amin(1),
     )
-    if nll_T is None or len(margins) < certificate.num_tokens:
-        return certificate
-    nll_T = nll_T.double()
-    log_prob = -float((nll_T.clamp_min(0) + ROUNDING_NATS).sum())
-    return certificate._replace(log_prob=log_prob, slack=float(slacks(nll_T).min()))
+    rows = zip(*(column.tolist() for column in columns), num_tokens, strict=True)
+    return [
+        Certificate(
+            margin, first, total, nats, num_right / measured,
+            log_prob=-spent if measured == total else math.nan, slack=slack if measured == total else math.nan,
+        )
+        for margin, first, measured, nats, num_right, spent, slack, total in rows
+    ]  # fmt: skip

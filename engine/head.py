@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from engine.float32_product import from_states, to_states
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits held at once: 64 MiB in float32. Assumption, small beside any model's weights."""
+CHUNK_ELEMENTS, CHUNK_ELEMENTS_ON_DEVICE = 1 << 24, 1 << 26
+"""Logits held at once: 64 MiB in float32 on a CPU, small beside any model's weights; 256 MiB on a device, where a
+product of 128 rows leaves most of it idle. Assumptions."""
 
 
 class Scores(NamedTuple):
@@ -64,6 +65,12 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
 
+    @property
+    def rows_at_once(self) -> int:
+        """Positions whose logits are held at once."""
+        elements = CHUNK_ELEMENTS if self.weight_VD.device.type == "cpu" else CHUNK_ELEMENTS_ON_DEVICE
+        return max(1, elements // self.weight_VD.shape[0])
+
     def logits(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Float32 logits of a few positions."""
         return self._finish(from_states(hidden_ND, self.weight_VD), self.bias_V)
@@ -77,7 +84,7 @@ class Head:
         self, hidden_ND: Float[Tensor, "N D"], sharpness_N: Float[Tensor, "N"] | None = None
     ) -> Float[Tensor, "N"]:
         """Entropy of the next-token distribution, nats, a chunk of logits at a time in both directions."""
-        rows = max(1, CHUNK_ELEMENTS // self.weight_VD.shape[0])
+        rows = self.rows_at_once
         sharpness_N = torch.ones(len(hidden_ND), device=hidden_ND.device) if sharpness_N is None else sharpness_N
         chunks = zip(hidden_ND.split(rows), sharpness_N.split(rows), strict=True)
         return torch.cat([_recomputed(self._entropy, *chunk) for chunk in chunks])
@@ -126,7 +133,7 @@ class Head:
 class _Score(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, target_N: Tensor, sharpness_N: Tensor | None, head: Head):
-        rows = range(0, len(hidden_ND), max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0]))
+        rows = range(0, len(hidden_ND), head.rows_at_once)
         chunks = [slice(first, first + rows.step) for first in rows]
         parts = [
             _score_chunk(head, hidden_ND[c], target_N[c], None if sharpness_N is None else sharpness_N[c])
@@ -147,8 +154,8 @@ class _Score(torch.autograd.Function):
         if grad_lse is not None:
             sharpness_N = torch.ones_like(grad_lse) if sharpness_N is None else sharpness_N
             grad_target = torch.zeros_like(grad_lse) if grad_target is None else grad_target
-            active_M = grad_lse.nonzero().squeeze(1)
-            for rows in active_M.split(max(1, CHUNK_ELEMENTS // head.weight_VD.shape[0])):
+            active_M = _worth_computing(grad_lse)
+            for rows in active_M.split(head.rows_at_once):
                 logits_MV = head.logits(hidden_ND[rows])
                 pull_MV = (logits_MV * sharpness_N[rows, None] - log_sum_exp[rows, None]).exp_()
                 _pull(pull_MV, target_N[rows], grad_lse[rows] * sharpness_N[rows], grad_target[rows])
@@ -185,10 +192,17 @@ def _pull(p_MV: Tensor, target_M: Tensor, grad_lse_M: Tensor, grad_target_M: Ten
     p_MV.mul_(grad_lse_M[:, None]).scatter_(1, target_M[:, None], own_M[:, None])
 
 
+def _worth_computing(grad_N: Tensor) -> Tensor:
+    """Positions to go back through: those with a gradient; on a device all, or the host would wait to hear which."""
+    if grad_N.device.type == "cpu":
+        return grad_N.nonzero().squeeze(1)
+    return torch.arange(len(grad_N), device=grad_N.device)
+
+
 def _add_rows(grad_ND: Tensor, head: Head, token_N: Tensor, grad_N: Tensor | None, logit_N: Tensor) -> None:
     """Add `grad * slope * weight[token]` where the gradient is not zero: satisfied positions cost nothing."""
     if grad_N is None:
         return
-    active_M = grad_N.nonzero().squeeze(1)
+    active_M = _worth_computing(grad_N)
     pull_M = grad_N[active_M] * head.slope(logit_N[active_M])
     grad_ND[active_M] += pull_M[:, None] * head.weight_VD[token_N[active_M]].float()

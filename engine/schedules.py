@@ -8,6 +8,7 @@ A step may be fractional: where an attempt is bounded by positions instead of st
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -103,6 +104,7 @@ def piecewise_schedule(boundaries: tuple[float, ...], pieces: tuple[Schedule, ..
 DECAYS = ("constant", "cosine", "linear")
 
 
+@cache
 def decay_schedule(name: str, start: float, end: float, num_steps: int) -> Schedule:
     """A decay by name, one of `DECAYS`."""
     if name == "constant":

@@ -1,6 +1,6 @@
 """Slots: one text, one soft prompt, its own optimiser state, recipe values and random stream.
 
-Owns: the state of each optimisation, and which slots share a pass. Must not know: the model, losses, Ray.
+Owns: the state of each optimisation. Must not know: the model, losses, Ray.
 
 K soft-prompt vectors, T target tokens, D hidden size.
 """
@@ -18,13 +18,11 @@ from torch import Tensor
 from engine.certificate import Certificate
 from engine.curriculum import Lesson
 from engine.recipe import Recipe
+from engine.schedules import Value, build_schedule
 from engine.target import Target
 
 FOCUS_WEIGHT = 3.0
 """Weight of a position where the verifier broke off. Assumption."""
-
-PADDING_FRAC = 0.2
-"""Padding accepted in a pass before its slots are split over two. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,6 @@ class Slot:
     sibling: int
     recipes: tuple[Recipe, ...]
     target_T: Tensor
-    focus_T: Tensor
     generator: torch.Generator
     lesson: Lesson
     prompt_KD: Tensor
@@ -168,10 +165,24 @@ class Slot:
     has_ended: bool = False
     admitted: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self._terms = tuple({name: value for name, value in recipe.terms if value != 0} for recipe in self.recipes)
+
+    @property
+    def terms(self) -> dict[str, Value]:
+        """Weights of the terms that the stage adds to its main loss."""
+        return self._terms[self.lesson.stage]
+
     @property
     def recipe(self) -> Recipe:
         """The recipe of the stage the slot is in."""
         return self.recipes[self.lesson.stage]
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether what is trained is what is read: the prompt itself, in float32."""
+        parameterisation = self.recipe.parameterisation
+        return parameterisation.name == "direct" and parameterisation.serving_dtype == "float32"
 
     @property
     def num_positions(self) -> int:
@@ -190,6 +201,10 @@ class Slot:
         """What schedules run on: steps, or their like where positions run out first."""
         recipe = self.job.recipe
         return self.progress * recipe.max_steps if recipe.max_positions else float(self.step)
+
+    def at(self, value: Value) -> float:
+        """A number of the recipe, or its schedule at the slot's clock."""
+        return value if isinstance(value, float) else build_schedule(value, self.job.recipe.max_steps)(self.clock)
 
     @property
     def is_exhausted(self) -> bool:
@@ -280,23 +295,3 @@ def slot_seed(recipe_seed: int, target_id: str, attempt: int, sibling: int, rest
     """A seed of the slot's own: the same alone, in company, and on another machine."""
     name = f"{recipe_seed}/{attempt}/{sibling}/{restart}/{target_id}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
-
-
-def packs(slots: list[Slot], token_budget: int) -> list[list[Slot]]:
-    """Slots grouped into passes: similar lengths together, padded size within the budget.
-
-    A slot longer than the budget passes alone.
-    """
-    groups: list[list[Slot]] = []
-    longest = 0
-    for slot in sorted(slots, key=lambda slot: slot.num_positions, reverse=True):
-        length = slot.num_positions
-        group = groups[-1] if groups else []
-        padded = longest * (len(group) + 1)
-        real = sum(member.num_positions for member in group) + length
-        if group and padded <= token_budget and padded - real <= PADDING_FRAC * padded:
-            group.append(slot)
-        else:
-            groups.append([slot])
-            longest = length
-    return groups

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from engine import curriculum
-from engine.certificate import Certificate, certify
+from engine.certificate import Certificate
 from engine.checkpoint import Checkpoint
 from engine.correction.start import correct_start
 from engine.cost import has_own_pass, start_positions
 from engine.frozen_lm import FrozenLM
 from engine.optim import update
-from engine.slots import FOCUS_WEIGHT, Attempt, Job, Slot, packs, slot_seed
+from engine.packing import padding_frac
+from engine.passes import begin_training, make_prompt, measure, packs
+from engine.slots import Attempt, Job, Slot, slot_seed
 from engine.soft_prompt import BORROWING, STARTS, Origin, SolvedPrompts
-from engine.training import Measured, begin_training, descend, make_prompt, positions_of
+from engine.training import descend, positions_of
 
 MAX_NON_FINITE = 3
 """Restarts granted to a slot whose numbers stop being finite. Assumption."""
@@ -103,9 +105,9 @@ class Solver:
         for slot in self.active:
             if not slot.has_ended:
                 by_reading.setdefault(_reading(slot), []).append(slot)
+        padding = padding_frac(self.lm.device, self.lm.dtype, is_packed=self.lm.packs_up_to > 0)
         for slots in by_reading.values():
-            for pack in packs(slots, self.token_budget):
-                self.largest_pass = max(self.largest_pass, len(pack) * max(slot.num_positions for slot in pack))
+            for pack in packs(slots, self.token_budget, packs_up_to=self.lm.packs_up_to, padding_frac=padding):
                 self._step_pack(pack)
         self.num_steps += 1
         return self._release()
@@ -148,8 +150,6 @@ class Solver:
     def _new_slot(self, job: Job, sibling: int) -> Slot:
         target_T = torch.tensor(job.target.token_ids, device=self.lm.device)
         generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
-        focus_T = torch.ones(len(target_T), device=self.lm.device)
-        focus_T[list(job.focus)] = FOCUS_WEIGHT
         if job.start_KD is not None and sibling == 0:
             start_KD = correct_start(
                 self.lm, job.start_KD.to(self.lm.device, torch.float32), target_T, job.recipe.start
@@ -157,7 +157,7 @@ class Solver:
         else:
             start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
         slot = Slot(
-            job, self._num_families, sibling, job.recipe.by_stage(), target_T, focus_T, generator,
+            job, self._num_families, sibling, job.recipe.by_stage(), target_T, generator,
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
         )  # fmt: skip
         is_given = job.start_KD is not None and sibling == 0
@@ -171,29 +171,28 @@ class Solver:
 
     def _step_pack(self, pack: list[Slot]) -> None:
         """Measure all; of those that go on, train on the same pass or on the one their recipe reads."""
-        measured = Measured.of(self.lm, pack, keeps_gradient=not has_own_pass(pack[0].recipe))
-        margins_and_nats = [measured.margin_and_nats(b) for b in range(len(pack))]
-        certificates = [
-            certify(*pair, num_tokens=len(slot.target_T)) for slot, pair in zip(pack, margins_and_nats, strict=True)
-        ]
-        for slot, (margin_T, _) in zip(pack, margins_and_nats, strict=True):
-            self.on_measured(slot, margin_T)
+        measured = measure(self.lm, pack, keeps_gradient=not has_own_pass(pack[0].recipe))
+        self.largest_pass = max(self.largest_pass, measured.begun.layout.num_positions)
+        certificates, margin_BT = measured.to_host()
+        for slot, margin_T in zip(pack, margin_BT, strict=True):
+            self.on_measured(slot, margin_T[: slot.lesson.window])
         moving = []
-        for b, (slot, certificate) in enumerate(zip(pack, certificates, strict=True)):
-            slot.tokens += positions_of(slot)
-            self.num_tokens += positions_of(slot)
-            slot.observe(certificate, measured.prompts[b].detach())
+        for slot, certificate in zip(pack, certificates, strict=True):
+            slot.tokens += (cost := positions_of(slot))
+            self.num_tokens += cost
+            slot.observe(certificate, slot.prompt_KD)
             slot.has_ended = slot.is_certified or slot.is_exhausted
             if not math.isfinite(certificate.min_margin):
                 self._mend(slot)
             elif not slot.has_ended:
-                moving.append(b)
-        if moving:
-            slots = [pack[b] for b in moving]
-            update(self.lm, slots, *descend(self.lm, slots, measured.take(moving)))
-        for b in moving:
-            pack[b].prompt_KD = make_prompt(self.lm, pack[b], pack[b].trained).detach()
-            self._advance(pack[b], certificates[b])
+                moving.append((slot, certificate))
+        if not moving:
+            return
+        slots = [slot for slot, _ in moving]
+        update(self.lm, *descend(measured, margin_BT, slots), slots)
+        for slot, certificate in moving:
+            slot.prompt_KD = make_prompt(self.lm, slot, slot.trained).detach()
+            self._advance(slot, certificate)
 
     def _advance(self, slot: Slot, certificate: Certificate) -> None:
         """Move on in the curriculum if the measurement says so; a new parameterisation starts from the prompt."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.decoding.reader import Reader
 from engine.loading import OUT_OF_MEMORY
 from engine.model_source import ModelError
+from engine.packing import longest_packed
 
 LENGTHS = ((5, 4), (2, 3), (7, 4))
 """K and T of the probe's texts: unlike, the shortest in the middle, all within the smallest context there is."""
@@ -93,6 +94,36 @@ class Probe:
             if not self.lm.caches:
                 self._compare("token by token it says something else", together, self._token_by_token())
         self._check_gradient()
+
+    def packs_up_to(self) -> int:
+        """Positions of the longest text that may be packed with others: 0 if any part of the model looks across."""
+        lm = self.lm
+        try:
+            lm.packs_up_to = longest_packed(lm.body.config, lm.tokens.context)
+            is_tried = lm.lay_out(*zip(*LENGTHS, strict=True)).is_packed
+            return lm.packs_up_to if is_tried and self._is_apart_when_packed() else 0
+        except OUT_OF_MEMORY:
+            raise
+        except Exception:  # whatever a family raises whose attention is not handed on
+            return 0
+        finally:
+            lm.packs_up_to = 0
+
+    def _is_apart_when_packed(self) -> bool:
+        """Packed texts say what they say alone, and no state depends on another text: its gradient is exactly 0."""
+        lengths = [t for _, t in LENGTHS]
+        with torch.no_grad():
+            said = self.lm.head.logits(self.lm.read(self.prompts, self.contexts)).split(lengths)
+            if any(self._difference(a, b) > TOLERANCE[self.lm.dtype] for a, b in zip(said, self._alone(), strict=True)):
+                return False
+        with torch.enable_grad():
+            prompts = [prompt_KD.clone().requires_grad_() for prompt_KD in self.prompts]
+            states = self.lm.read(prompts, self.contexts).split(lengths)
+            for b, hidden_TD in enumerate(states):
+                grads = torch.autograd.grad(hidden_TD.float().sum(), prompts, retain_graph=True)
+                if any(bool(grad_KD.any()) for other, grad_KD in enumerate(grads) if other != b):
+                    return False
+        return True
 
     @torch.no_grad()
     def largest_difference(self) -> float:

@@ -75,9 +75,9 @@ class Cached:
 
     def read(self, read_RSD: Tensor, pads_R: Tensor) -> Tensor:
         self._end += read_RSD.shape[1]
-        output = self._lm.body(
-            inputs_embeds=read_RSD, past_key_values=self._cache, use_cache=True, **self._mask(read_RSD.shape[1], pads_R)
-        )
+        mask = self._mask(read_RSD.shape[1], pads_R)
+        with self._lm.uncompiled():
+            output = self._lm.body(inputs_embeds=read_RSD, past_key_values=self._cache, use_cache=True, **mask)
         self._cache = output.past_key_values
         return output.last_hidden_state
 

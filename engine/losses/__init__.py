@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from engine.losses.position import POSITION_TERMS, Knobs, PositionTerm
+from engine.losses.position import MARGIN_TERMS, POSITION_TERMS, Knobs, PositionTerm
 from engine.losses.prompts import manifold, prompt_perplexity
 from engine.losses.samples import minimum_risk, reinforce, rloo
 from engine.losses.states import professor_forcing, simctg
 from engine.losses.tokens import autoregressive, entropy, optimal_completion, sequence_unlikelihood, unlikelihood
-from engine.losses.view import TextView, View
+from engine.losses.view import Positions, TextView, View
 
 Term = Callable[[View], Tensor]
 
 
 def _over_positions(term: PositionTerm) -> Term:
-    return lambda view: term(view.scores_BT, view.mask_BT, view.position_knobs)
+    return lambda view: term(*view.positions)
 
 
 TERMS: dict[str, Term] = {name: _over_positions(term) for name, term in POSITION_TERMS.items()} | {
@@ -39,4 +39,7 @@ ROLLOUT_TERMS = ("sequence_unlikelihood", "autoregressive", "optimal_completion"
 SAMPLE_TERMS = ("reinforce", "rloo", "minimum_risk")
 """Terms that need sampled rollouts, made once for all of them."""
 
-__all__ = ["POSITION_TERMS", "ROLLOUT_TERMS", "SAMPLE_TERMS", "TERMS", "Knobs", "Term", "TextView", "View"]
+__all__ = [
+    "MARGIN_TERMS", "POSITION_TERMS", "ROLLOUT_TERMS", "SAMPLE_TERMS", "TERMS",
+    "Knobs", "Positions", "Term", "TextView", "View",
+]  # fmt: skip

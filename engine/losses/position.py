@@ -153,3 +153,6 @@ POSITION_TERMS: dict[str, PositionTerm] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
 }
+
+MARGIN_TERMS = frozenset(POSITION_TERMS) - {"cross_entropy", "focal"}
+"""Terms that ask for a margin."""

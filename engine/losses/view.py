@@ -2,20 +2,23 @@
 
 Owns: padding, the greedy rollout, sampled rollouts. Must not know: weights, schedules, optimisers.
 
-Everything is kept a text at a time, so a term can be computed on the texts that ask for it and no others.
-B texts, K soft-prompt vectors, T target tokens, D hidden size, n samples of a text.
+A term is computed on the texts that ask for it and no others. Terms over positions see all of those side by side, the
+others a text at a time. B texts, K soft-prompt vectors, T target tokens, D hidden size, n samples of a text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from engine.decoding.trajectory import greedy_tokens, sample
 from engine.frozen_lm import FrozenLM
 from engine.head import Scores
+from engine.layout import to_device
 from engine.losses.position import Knobs
 from engine.losses.rewards import REWARDS, cut
 from engine.recipe.sections import KnobsRecipe
@@ -61,7 +64,6 @@ class TextView:
         num_given: leading tokens that the policy gives; sampled rollouts begin with them.
         judge: professor forcing's own parameters: weight (D,) and bias (); None where it is off.
         baseline: moving mean of the text's reward.
-        lead_T: what a margin is asked of, where that is not the scores' own; see `Knobs`.
     """
 
     prompt_KD: Tensor
@@ -71,27 +73,52 @@ class TextView:
     num_given: int
     knobs: KnobsRecipe
     generator: torch.Generator
-    weight_T: Tensor
-    margin: float
-    p: float
-    gamma: float
     judge: tuple[Tensor, Tensor] | None = None
     baseline: float = 0.0
-    lead_T: Tensor | None = None
     rollout: Rollout | None = None
     samples: Samples | None = None
 
 
-@dataclass
-class View:
-    """B texts of one training pass."""
+class Positions(NamedTuple):
+    """The positions of B texts side by side, padded: all that a term over positions looks at."""
 
-    lm: FrozenLM
-    texts: list[TextView]
+    scores_BT: Scores
+    mask_BT: Tensor
+    knobs: Knobs
+
+    def take(self, row_M: Tensor) -> "Positions":
+        """Those of some texts."""
+
+        def rows(column: Tensor) -> Tensor:
+            return column.index_select(0, row_M)
+
+        *_, lead_BT = self.knobs
+        lead_BT = None if lead_BT is None else rows(lead_BT)
+        knobs = Knobs(*map(rows, self.knobs[:4]), lead_BT=lead_BT)
+        return Positions(Scores(*map(rows, self.scores_BT)), rows(self.mask_BT), knobs)
+
+
+class View:
+    """B texts of one training pass.
+
+    Args:
+        positions: of all texts together.
+        texts: makes what terms see that go a text at a time; only asked for by such a term.
+    """
+
+    def __init__(self, lm: FrozenLM, positions: Positions, texts: Callable[[], list[TextView]]):
+        self.lm, self.positions, self._make_texts = lm, positions, texts
+
+    @cached_property
+    def texts(self) -> list[TextView]:
+        return self._make_texts()
 
     def take(self, rows: list[int]) -> "View":
         """The same pass, some of its texts; rollouts made there are seen here."""
-        return self if len(rows) == len(self.texts) else View(self.lm, [self.texts[b] for b in rows])
+        if len(rows) == len(self.positions.mask_BT):
+            return self
+        row_M = to_device(np.asarray(rows), self.lm.device)
+        return View(self.lm, self.positions.take(row_M), lambda: [self.texts[b] for b in rows])
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -101,26 +128,6 @@ class View:
     def sharpness_N(self) -> Tensor:
         """1 / temperature of every position, one text after the other."""
         return torch.cat([text.scores_T.sharpness for text in self.texts])
-
-    @cached_property
-    def mask_BT(self) -> Tensor:
-        """True on real positions."""
-        lengths_B = torch.tensor(self.lengths, device=self.lm.device)
-        return torch.arange(max(self.lengths), device=self.lm.device) < lengths_B[:, None]
-
-    @cached_property
-    def scores_BT(self) -> Scores:
-        columns = zip(*(text.scores_T for text in self.texts), strict=True)
-        return Scores(*(pad_sequence(list(column), batch_first=True) for column in columns))
-
-    @cached_property
-    def position_knobs(self) -> Knobs:
-        def column(name: str) -> Tensor:
-            return torch.tensor([getattr(text, name) for text in self.texts], device=self.lm.device)
-
-        weight_BT = pad_sequence([text.weight_T for text in self.texts], batch_first=True)
-        leads = [text.scores_T.margin if text.lead_T is None else text.lead_T for text in self.texts]
-        return Knobs(column("margin"), column("p"), column("gamma"), weight_BT, pad_sequence(leads, batch_first=True))
 
     def rollouts(self) -> list[Rollout]:
         """Every text's greedy rollout; a walk without gradient, then one pass with it."""

@@ -121,6 +121,8 @@ class ResidentSolver:
             if room.num_bytes:
                 bound_this_process(room.num_bytes)
             self._lm = FrozenLM.load(self._source, device=device, dtype=dtype, served_length=room.served_length)
+            if device.startswith("cuda"):
+                self._lm.compile_layers()
             self._solver = Solver(self._lm, token_budget=room.token_budget)
             self._followed = Followed()
             self._solver.on_measured = self._followed.measured

@@ -12,7 +12,7 @@ the table is set anew from what its first passes are seen to take.
 from dataclasses import dataclass
 
 from engine.footprint import Footprint
-from engine.head import CHUNK_ELEMENTS
+from engine.head import CHUNK_ELEMENTS, CHUNK_ELEMENTS_ON_DEVICE
 from orchestrator.console.errors import UserError
 from orchestrator.process.memory import GIB, Memory
 from orchestrator.verifiers.cache import BLOCK, JUDGED_AT_ONCE, PASS_POSITIONS, Cache, rounded
@@ -26,8 +26,11 @@ CACHE_SLACK = 1.1
 LEAST_POSITIONS = 256
 """Positions of the smallest table and the smallest cache that are worth a start. Assumption."""
 
-LOGITS_BYTES = 2 * 4 * CHUNK_ELEMENTS
-"""A chunk of logits and one copy of it, held during a pass."""
+LOGITS_BYTES = {"cpu": 2 * 4 * CHUNK_ELEMENTS, "cuda": 2 * 4 * CHUNK_ELEMENTS_ON_DEVICE}
+"""A chunk of logits and one copy of it, held during a solver's pass."""
+
+ENGINE_LOGITS_BYTES = 2 * 4 * CHUNK_ELEMENTS
+"""The same of a verifier."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants
     kind = KINDS[device]
     free = memory.free - int(kind.reserve_frac * memory.total)
     position = int(kind.spread * footprint.training_bytes_a_position(tenants.dtype, need.typical))
-    passing = LOGITS_BYTES + LEAST_POSITIONS * position
+    passing = LOGITS_BYTES[device] + LEAST_POSITIONS * position
     solver = footprint.weights_bytes(tenants.dtype) + max(passing, 2 * footprint.embedding_bytes)
     solvers = tenants.num_solvers * (kind.solver_process + solver)
     least = _verifier_bytes(kind, footprint, tenants, cache_of(footprint, tenants.engine_dtype, LEAST_POSITIONS))
@@ -199,7 +202,7 @@ def _widest_cache(kind: Kind, footprint: Footprint, need: Need, dtype: str | Non
 def _verifier_bytes(kind: Kind, footprint: Footprint, tenants: Tenants, cache: Cache | None) -> int:
     if tenants.engine_dtype is None or cache is None:
         return 0
-    workspace = LOGITS_BYTES + PASS_POSITIONS * footprint.layer_bytes_a_position(tenants.engine_dtype)
+    workspace = ENGINE_LOGITS_BYTES + PASS_POSITIONS * footprint.layer_bytes_a_position(tenants.engine_dtype)
     return kind.verifier_process + workspace + footprint.weights_bytes(tenants.engine_dtype) + cache.num_bytes
 
 

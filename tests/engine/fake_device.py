@@ -24,6 +24,12 @@ INDEXED = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch
 """Operations whose indices may lie on the CPU."""
 
 
+WAITS: list[str] = []
+"""Every time the host asked the device for values, or for a size that depends on them: for a test to count."""
+
+ASKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select")
+
+
 class Elsewhere(torch.Tensor):
     """A tensor of the fake device around the CPU tensor that computes for it."""
 
@@ -41,6 +47,7 @@ class Elsewhere(torch.Tensor):
     __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     def tolist(self) -> Any:
+        WAITS.append("tolist")
         return self.inner.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
@@ -62,6 +69,8 @@ class Elsewhere(torch.Tensor):
         leaves_fake = device is not None and torch.device(device) != DEVICE
         if device is not None:
             kwargs["device"] = torch.device("cpu")
+        if leaves_fake or func._schema.name in ASKING:
+            WAITS.append(func._schema.name)
         if func not in MOVES:
             _refuse_mixed(func, args, kwargs)
         output = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.frozen_lm import FrozenLM
+from engine.layout import Layout
 from engine.model_source import ModelSource
 from engine.solver import MAX_NON_FINITE, Solver
 from tests.engine.jobs import NEVER, TEXTS, K, assert_same_path, job_of, slots_after, solve
@@ -180,13 +181,13 @@ def test_siblings_out_of_steps_end_together_with_the_best_of_them(tiny_llama):
 
 def test_the_table_and_every_pass_keep_to_the_token_budget(tiny_llama, monkeypatch):
     passes: list[int] = []
-    hidden = tiny_llama.hidden
+    read_rows = tiny_llama.read_rows
 
-    def noting_hidden(read_BSD: Tensor) -> Tensor:
-        passes.append(read_BSD.shape[0] * read_BSD.shape[1])
-        return hidden(read_BSD)
+    def noting(prompts_RD: Tensor, contexts_ND: Tensor, layout: Layout) -> Tensor:
+        passes.append(layout.num_positions)
+        return read_rows(prompts_RD, contexts_ND, layout)
 
-    monkeypatch.setattr(tiny_llama, "hidden", noting_hidden)
+    monkeypatch.setattr(tiny_llama, "read_rows", noting)
     jobs = [job_of(tiny_llama, text, "max_steps=5", *NEVER) for text in (*TEXTS, LONG, "Bob?", "cd")]
     solver = Solver(tiny_llama, token_budget=31)
     for job in jobs:

@@ -17,12 +17,12 @@ from engine.recipe import load_recipe
 from engine.slots import Job, Slot, Snapshot
 from engine.soft_prompt import STARTS
 from engine.solver import Solver
-from tests.engine.fake_device import DEVICE, fake_device, to_fake_device
+from tests.engine.fake_device import DEVICE, WAITS, fake_device, to_fake_device
 from tests.engine.jobs import NEVER, K, assert_same_path, job_of, slots_after, solve
 from tests.engine.test_company import METHODS as UNLIKE
 from tests.engine.test_recipes_folder import EVERY_RECIPE
 from tests.engine.test_resume import METHODS, resumed
-from tests.tiny import byte_tokenizer
+from tests.tiny import CONTEXT, byte_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,24 @@ def test_a_text_is_solved_on_another_device_as_on_the_cpu(device_lm, tiny_llama)
     ours, theirs = (solve(lm, job_of(lm, "ab"))["ab"] for lm in (device_lm, tiny_llama))
     assert ours.prompt_KD.device.type == "cpu" and ours.steps == theirs.steps and ours.is_candidate
     assert_same_path(ours.prompt_KD, theirs.prompt_KD, tiny_llama)
+
+
+@pytest.mark.parametrize("stage", ["likelihood", "norm", "both"])
+def test_a_pass_makes_the_host_wait_once(stage, device_lm, monkeypatch):
+    """Where the certificates are read; every other wait would leave the device without work, once a text.
+
+    Packed, because transformers itself waits once in a padded pass.
+    """
+    monkeypatch.setattr(device_lm, "packs_up_to", CONTEXT)
+    norm = ("loss.name=violation_norm",)
+    told = {"likelihood": [()] * 3, "norm": [norm] * 3, "both": [(), norm, ()]}[stage]
+    solver = Solver(device_lm, token_budget=2048)
+    for text, overrides in zip(("Ada!", "Bob?", "Eve."), told, strict=True):
+        solver.submit(job_of(device_lm, text, *NEVER, *overrides))
+    solver.step()
+    WAITS.clear()
+    solver.step()
+    assert WAITS == ["aten::_to_copy"]
 
 
 @pytest.mark.parametrize("method", METHODS)

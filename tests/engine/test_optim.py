@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine import optim
 from engine.curriculum import Lesson
 from engine.frozen_lm import FrozenLM
-from engine.optim import AUXILIARY_UNITS, aligned, learning_rate, update
+from engine.optim import AUXILIARY_UNITS, aligned, learning_rate
 from engine.parameterisation import PARAMETERISATIONS
 from engine.recipe import load_recipe
 from engine.slots import Job, Slot
+from engine.stacks import stacks_of
 from engine.target import Target
 from tests.engine.jobs import NEVER, assert_same_path, job_of, slots_after
 
@@ -31,9 +33,19 @@ def slot_of(lm: FrozenLM, *overrides: str, seed: int = 0, extra: tuple[str, ...]
     shapes = {"prompt": (K, size), "input": (K, size), "w1": (size, H), "b1": (H,), "w2": (H, size), "b2": (size,)}
     names = [*PARAMETERISATIONS[recipe.parameterisation.name].units(lm), *extra]
     job = Job(Target("a", "text", tuple(range(T))), recipe, K)
-    slot = Slot(job, 0, 0, recipe.by_stage(), torch.zeros(T).long(), torch.ones(T), generator, Lesson(T), torch.ones(0))
+    slot = Slot(job, 0, 0, recipe.by_stage(), torch.zeros(T).long(), generator, Lesson(T), torch.ones(0))
     slot.begin({name: torch.randn(shapes.get(name, (1,)), generator=generator) for name in names}, {})
     return slot
+
+
+def update(lm: FrozenLM, slots: list[Slot], gradients: list[dict[str, Tensor]], excess_B: Tensor) -> None:
+    """One step from gradients by slot and name."""
+    stacks = stacks_of(slots)
+    stacked = [
+        torch.cat([gradients[entry.row][entry.name].reshape(-1, stack.width) for entry in stack.entries])
+        for stack in stacks
+    ]
+    optim.update(lm, stacks, stacked, excess_B, slots)
 
 
 def units(lm: FrozenLM, slot: Slot) -> dict[str, float]:
@@ -215,8 +227,14 @@ vectors = st.lists(numbers, min_size=5, max_size=5).map(torch.tensor)
 
 
 @given(vectors, vectors)
-def test_an_aligned_gradient_never_opposes_its_reference(gradient, reference):
-    result, dot = aligned(gradient, reference), float(gradient.double() @ reference.double())
+def test_an_aligned_gradient_never_opposes_its_reference(tiny_llama, gradient, reference):
+    """Two slots in a stack, the second with no reference."""
+    stack = stacks_of([slot_of(tiny_llama, seed=seed) for seed in range(2)])[0]
+    gradients, references = (torch.zeros_like(stack.value_RW.detach()) for _ in range(2))
+    gradients[1, :5], references[1, :5], gradients[K:] = gradient, reference, 1.0
+    (result_RW,) = aligned([stack], [gradients], [references], 2)
+    result, dot = result_RW[1, :5], float(gradient.double() @ reference.double())
+    assert (result_RW[K:] == 1).all()
     if dot >= 0:
         assert torch.equal(result, gradient)
     else:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from engine.certificate import certify
 from engine.curriculum import Lesson
+from engine.packing import PADDING_FRAC
+from engine.passes import packs
 from engine.recipe import Recipe
-from engine.slots import PADDING_FRAC, Job, Slot, packs, slot_seed
+from engine.slots import Job, Slot, slot_seed
 from engine.target import Target
 
 D = 5
@@ -22,7 +24,7 @@ def slot_of(num_vectors: int = 2, num_tokens: int = 3, window: int | None = None
     job = Job(Target("a", "text", tuple(range(num_tokens))), Recipe(), num_vectors)
     start_KD, ones_T = torch.zeros(num_vectors, D), torch.ones(num_tokens)
     lesson = Lesson(num_tokens if window is None else window)
-    slot = Slot(job, 0, 0, job.recipe.by_stage(), ones_T.long(), ones_T, torch.Generator(), lesson, start_KD)
+    slot = Slot(job, 0, 0, job.recipe.by_stage(), ones_T.long(), torch.Generator(), lesson, start_KD)
     slot.begin({"prompt": start_KD}, {})
     return slot
 

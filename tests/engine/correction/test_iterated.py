@@ -8,6 +8,7 @@ from engine.certificate import Certificate
 from engine.correction.iterated import corrected
 from engine.slots import FOCUS_WEIGHT, Attempt
 from engine.solver import Solver
+from engine.training import position_weights_of
 from tests.engine.jobs import NEVER, K, job_of
 
 
@@ -27,7 +28,7 @@ def test_it_goes_on_from_the_best_prompt_weighed_where_decoding_breaks_off(tiny_
     solver._admit()
     (slot,) = solver.active
     assert torch.equal(slot.prompt_KD, attempt.prompt_KD) and slot.step == 0
-    assert slot.focus_T.tolist() == [1, 1, FOCUS_WEIGHT, *[1] * 6]
+    assert position_weights_of([slot], torch.ones(1, 9)).tolist() == [[1, 1, FOCUS_WEIGHT, *[1] * 6]]
 
 
 def test_an_exact_prompt_without_its_margin_has_no_position_to_weigh(tiny_llama):

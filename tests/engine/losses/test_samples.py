@@ -13,7 +13,7 @@ from engine.decoding.trajectory import sample
 from engine.frozen_lm import FrozenLM
 from engine.losses.rewards import cut, edit_reward, prefix_reward
 from engine.losses.samples import minimum_risk, reinforce, rloo
-from engine.losses.view import Samples, View
+from engine.losses.view import Samples, TextView, View
 from engine.monitors import token_accuracy
 from tests.engine.losses.views import KNOBS, Text, slow_log_p, text_of, texts_of, value_and_gradients, view_of
 
@@ -22,10 +22,14 @@ BASELINE = 0.4
 
 def view_of_samples(lm: FrozenLM, log_p_Bn: Tensor, reward_Bn: Tensor, token_BnT: Tensor, **knobs) -> View:
     """Texts that are nothing but these samples."""
-    (text,) = view_of(lm, text_of(lm, seed=17)).texts
-    text = replace(text, baseline=BASELINE, knobs=KNOBS.model_copy(update=knobs))
+    one = view_of(lm, text_of(lm, seed=17))
+    text = replace(one.texts[0], baseline=BASELINE, knobs=KNOBS.model_copy(update=knobs))
     rows = zip(log_p_Bn, reward_Bn, token_BnT, strict=True)
-    return View(lm, [replace(text, samples=Samples(*row)) for row in rows])
+    return with_texts(one, [replace(text, samples=Samples(*row)) for row in rows])
+
+
+def with_texts(view: View, texts: list[TextView]) -> View:
+    return View(view.lm, view.positions, lambda: texts)
 
 
 # --- formulas, for given samples ---
@@ -132,7 +136,7 @@ def test_leaving_one_out_makes_the_estimate_steadier_than_no_baseline(tiny_llama
         own_BP = torch.zeros(500, (V + 1) * V, requires_grad=True)
         log_p_Bn = log_p_of_every(own_BP).gather(1, index_Bn)
         view = view_of_samples(tiny_llama, log_p_Bn, rewards_27[index_Bn], torch.tensor(EVERY)[index_Bn])
-        term(View(tiny_llama, [replace(text, baseline=baseline) for text in view.texts])).sum().backward()
+        term(with_texts(view, [replace(text, baseline=baseline) for text in view.texts])).sum().backward()
         spreads.append(own_BP.grad.std(0).mean())
     assert spreads[0] < 0.5 * spreads[1]
 

@@ -3,16 +3,17 @@
 Owns: what the tests of all terms share. B texts, K soft-prompt vectors, T target tokens, D hidden size, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from engine.decoding.trajectory import greedy_tokens
 from engine.frozen_lm import FrozenLM
 from engine.head import Scores
-from engine.losses import Term, TextView, View
+from engine.losses import Knobs, Positions, Term, TextView, View
 from engine.recipe.sections import KnobsRecipe
 
 NUM_VECTORS, LENGTHS, TEMPERATURES = (5, 1, 3, 2, 11), (11, 3, 1, 5, 2), (2.0, 1.0, 1.5, 4.0, 1.0)
@@ -76,19 +77,26 @@ def view_of(lm: FrozenLM, *texts: Text) -> View:
     lengths = [len(target_T) for target_T in targets]
     sharpness_N = torch.cat([torch.full((len(text.target_T),), 1 / text.temperature) for text in texts])
     scores_N = lm.head.score(hidden_ND, torch.cat(targets), sharpness_N)
-    columns = zip(*(column.split(lengths) for column in scores_N), strict=True)
-    views = []
-    for text, prompt_KD, hidden_TD, column in zip(texts, prompts, hidden_ND.split(lengths), columns, strict=True):
-        weight_D, bias = (part.clone().requires_grad_() for part in text.judge)
-        generator = torch.Generator().manual_seed(text.seed)
-        views.append(
-            TextView(
-                prompt_KD, text.target_T, Scores(*column), hidden_TD, text.num_given, text.knobs, generator,
-                text.weight_T, margin=text.margin, p=text.p, gamma=text.gamma, judge=(weight_D, bias),
-                baseline=text.baseline,
-            )
-        )  # fmt: skip
-    return View(lm, views)
+    columns = [Scores(*column) for column in zip(*(column.split(lengths) for column in scores_N), strict=True)]
+    views = [
+        TextView(
+            prompt_KD, text.target_T, column, hidden_TD, text.num_given, text.knobs,
+            torch.Generator().manual_seed(text.seed), baseline=text.baseline,
+            judge=(text.judge[0].clone().requires_grad_(), text.judge[1].clone().requires_grad_()),
+        )
+        for text, prompt_KD, hidden_TD, column in zip(texts, prompts, hidden_ND.split(lengths), columns, strict=True)
+    ]  # fmt: skip
+    return View(lm, positions_of(texts, columns), lambda: views)
+
+
+def positions_of(texts: Sequence[Text], columns: list[Scores]) -> Positions:
+    """All positions side by side."""
+    scores_BT = Scores(*(pad_sequence(list(column), batch_first=True) for column in zip(*columns, strict=True)))
+    weights = [text.weight_T for text in texts]
+    mask_BT = pad_sequence([torch.ones_like(weight_T, dtype=torch.bool) for weight_T in weights], batch_first=True)
+    margin_B, p_B, gamma_B = torch.tensor([[text.margin, text.p, text.gamma] for text in texts]).unbind(1)
+    knobs = Knobs(margin_B, p_B, gamma_B, pad_sequence(weights, batch_first=True), scores_BT.margin)
+    return Positions(scores_BT, mask_BT, knobs)
 
 
 def value_and_gradients(term: Term, view: View) -> tuple[Tensor, list[Tensor]]:
