@@ -84,16 +84,19 @@ class Machine:
     copy: float = 0.0
 
     @classmethod
-    def found(cls, device: str, *, small: bool) -> "Machine":
+    def found(cls, device: str, *, size: int) -> "Machine":
         is_cuda = device == "cuda"
         properties: Any = torch.cuda.get_device_properties(0) if is_cuda else None
         machine = cls(device, properties.name if is_cuda else "cpu", properties.total_memory if is_cuda else 0)
-        size = 256 if small else 8192
         machine.product = _product_rate(device, size, torch.bfloat16)
         machine.product_float32 = _product_rate(device, size // 2, torch.float32)
-        block = torch.empty((1 << 20) if small else (1 << 31), dtype=torch.int8, device=device)
+        block = torch.empty(min(1 << 31, 16 * size**2), dtype=torch.int8, device=device)
         machine.copy = 2 * block.numel() / _seconds(block.clone, device)
         return machine
+
+    def rate(self, dtype: torch.dtype) -> float:
+        """Of a product in a model's numerics."""
+        return self.product_float32 if dtype == torch.float32 else self.product
 
 
 def _product_rate(device: str, size: int, dtype: torch.dtype) -> float:
@@ -195,7 +198,7 @@ def steady_state(lm: FrozenLM, machine: Machine, positions: int, kind: str, *, w
     return {
         "table": positions, "lengths": kind, "slots": len(solver.active), "step_s": step_s, "times": times,
         "positions_a_second": read / step_s, "positions_a_step": read, "passes_a_step": len(passes.shapes) / steps,
-        "padding": 1 - read / padded, "efficiency": 4 * parameters(lm) * read / step_s / machine.product,
+        "padding": 1 - read / padded, "efficiency": 4 * parameters(lm) * read / step_s / machine.rate(lm.dtype),
         "kernel_share": kernels and kernels["seconds"] / step_s, "launches": kernels and kernels["launches"],
         "dearest": kernels and kernels["dearest"],
         "waits_a_step": _waits(solver) if is_cuda else None,
@@ -367,7 +370,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     shapes, tables = (["small llama"], [64, 128]) if args.small else (args.shapes, args.tables)
-    machine = Machine.found(args.device, small=args.small)
+    machine = Machine.found(args.device, size=256 if args.small else 8192)
     report = Report(args.out, machine)
     print(_short(vars(machine)), flush=True)
     texts = demo_texts(2 if args.small else 64)
