@@ -60,7 +60,9 @@ def test_who_writes_is_told_from_who_was_killed(holder, tmp_path):
     assert writer_of(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("process", [f"process {os.getpid()} on {socket.gethostname()}", "process 1 on elsewhere"])
+@pytest.mark.parametrize(
+    "process", [f"process {os.getpid()} on {socket.gethostname()}", "process 1 on elsewhere"], ids=["here", "elsewhere"]
+)
 def test_a_process_that_has_the_number_of_a_dead_writer_is_not_it(tmp_path, process):
     (tmp_path / ".lock").touch()
     (tmp_path / HOLDER).write_text(process)
