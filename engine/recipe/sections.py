@@ -204,8 +204,12 @@ class StartRecipe(Strict):
         default="target", description="engine.soft_prompt.STARTS"
     )
     scale: float = _neutral(1.0, "factor on the vectors that it gives", gt=0, le=100)
-    folder: str = _neutral("", "learned: what `verbatim learn` wrote; an absolute path, read where solvers run")
-    digest: str = _neutral("", "learned: of the networks' file there, so that no others are taken; empty takes any")
+    folder: str = _neutral(
+        "", "learned: what `verbatim learn` wrote; an absolute path, read where solvers run", max_length=4096
+    )
+    digest: str = _neutral(
+        "", "learned: of the networks' file there, so that no others are taken; empty takes any", max_length=64
+    )
     corrections: int = _neutral(
         0, "learned: rounds of correction before the first step, a pass over the model each", ge=0, le=64
     )

@@ -130,7 +130,6 @@ def test_what_a_person_reads(place, verbatim):
         (("corpus.jsonl", "--dry-run", "--set", "num_vectors=2000"), "num_vectors = 2000: leaves no room"),
         (("corpus.jsonl", "--dry-run", "--engine", "x"), "--engine x: must be one of"),
         (("corpus.jsonl", "--dry-run", "--ladder"), "--ladder: a dry run proves nothing"),
-        (("corpus.jsonl", "--json"), "--json: only a dry run"),
     ],
 )
 def test_what_a_run_would_refuse_is_refused_in_one_line(place, verbatim, args, said):
