@@ -237,8 +237,7 @@ def _soft_walk(lm: FrozenLM, texts: Texts, *, draws: bool) -> Tensor:
     noise_BTD = texts.noise_BTD()
     seeds = [torch.randint(2**62, (len(y),), generator=g) for y, g in zip(texts.targets, texts.generators, strict=True)]
     seeds_BT = pad_sequence(seeds, batch_first=True)
-    zero = texts.prompts[0].new_zeros(())
-    learned = [zero if log is None else log.reshape(()) for log in texts.log_temperatures]
+    learned = [texts.prompts[0].new_zeros(()) if log is None else log.reshape(()) for log in texts.log_temperatures]
     temperature_B1 = texts.column("temperature") * torch.stack(learned)[:, None].exp()
 
     def read(hidden_BD: Tensor, temperature_B1: Tensor, t: int) -> Tensor:

@@ -17,20 +17,23 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from engine.layout import Layout
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None
 
 NAME = "packed"
 
 PADDING_FRAC, PADDING_FRAC_OF_ATTENTION = 0.2, 0.5
 """Share of a padded pass that may be padding; where attention alone is padded it may be more. Assumptions."""
 
-UNKNOWN_HERE = ("softcap", "s_aux", "position_bias", "sliding_window", "cache")
-"""What some families hand to their attention and what changes its result; a sliding window no shorter than the texts
-does not. Such a model is read in padded rows."""
+UNKNOWN_HERE = ("softcap", "s_aux", "position_bias", "cache")
+"""What some families hand to their attention and what changes its result; such a model is read in padded rows."""
 
 
 class Row(NamedTuple):
@@ -65,7 +68,7 @@ def packed_attention(
     Raises:
         NotImplementedError: the family's attention has a part that is not known here.
     """
-    window = kwargs.pop("sliding_window", None)
+    window = kwargs.get("sliding_window")
     unknown = [name for name in UNKNOWN_HERE if kwargs.get(name) is not None]
     if attention_mask is not None or unknown or (window is not None and window < row.longest):
         raise NotImplementedError(f"packed attention with {unknown or 'a mask or a window'}")
@@ -74,7 +77,7 @@ def packed_attention(
 
 
 def _has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+    return varlen_attn is not None and device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
 
 
 def padding_frac(device: torch.device, dtype: torch.dtype, *, is_packed: bool) -> float:
@@ -85,6 +88,7 @@ def padding_frac(device: torch.device, dtype: torch.dtype, *, is_packed: bool) -
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row: Row) -> Tensor:
+    assert varlen_attn is not None
     groups: dict[str, Any] = {}
     if _knows_groups():
         groups["enable_gqa"] = True
@@ -100,6 +104,7 @@ def _by_kernel(query: Tensor, key: Tensor, value: Tensor, scaling: float | None,
 
 @cache
 def _knows_groups() -> bool:
+    assert varlen_attn is not None
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 

@@ -41,6 +41,11 @@ class Begun:
         self.layout = lm.lay_out(self.num_vectors, self.lengths)
 
     @cached_property
+    def target_N(self) -> Tensor:
+        """The windows' tokens, one slot after the other."""
+        return torch.cat(self.targets)
+
+    @cached_property
     def trained(self) -> list[Parameters]:
         """Every slot's own part of the leaves, by name."""
         trained: list[Parameters] = [{} for _ in self.slots]
@@ -68,9 +73,9 @@ class Pass:
 
     Attributes:
         begun: the slots, their leaves and prompts.
-        prompts: (K_b, D) as they were read, noise included; None is as they are.
         hidden_ND: states that predict the windows' tokens.
         scores_N: theirs.
+        noisy: (K_b, D) each, the prompts with their noise; None where there is none.
     """
 
     begun: Begun
@@ -84,6 +89,7 @@ class Pass:
 
     @property
     def prompts(self) -> list[Tensor]:
+        """(K_b, D) each, as they were read."""
         return self.begun.prompts if self.noisy is None else self.noisy
 
     @cached_property
@@ -111,7 +117,7 @@ def measure(lm: FrozenLM, slots: list[Slot], *, keeps_gradient: bool) -> Pass:
     """Teacher-forced scores of slots on their clean prompts."""
     begun = Begun(lm, slots)
     with torch.set_grad_enabled(keeps_gradient):
-        contexts_ND = lm.embed(torch.cat(begun.targets))
+        contexts_ND = lm.embed(begun.target_N)
         hidden_ND = lm.read_rows(begun.prompts_RD, contexts_ND, begun.layout)
     return _scored(begun, hidden_ND)
 
@@ -136,7 +142,7 @@ def _scored(begun: Begun, hidden_ND: Tensor, noisy: list[Tensor] | None = None) 
     sharpness = [1 / slot.at(slot.recipe.loss.temperature) for slot in begun.slots]
     if any(value != 1 for value in sharpness):
         sharpness_N = to_device(np.repeat(sharpness, begun.lengths).astype(np.float32), lm.device)
-    return Pass(begun, hidden_ND, lm.head.score(hidden_ND, torch.cat(begun.targets), sharpness_N), noisy)
+    return Pass(begun, hidden_ND, lm.head.score(hidden_ND, begun.target_N, sharpness_N), noisy)
 
 
 def make_prompt(lm: FrozenLM, slot: Slot, trained: Parameters) -> Float[Tensor, "K D"]:

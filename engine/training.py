@@ -142,7 +142,7 @@ def _leads(training: Pass, scores_BT: Scores, weights: list[dict[str, float]]) -
         return None
     nll_BT = scores_BT.nll
     if any(slot.at(slot.recipe.loss.temperature) != 1 for slot in slots):
-        nll_BT = training.side_by_side(begun.lm.head.score(training.hidden_ND, torch.cat(begun.targets)).nll)
+        nll_BT = training.side_by_side(begun.lm.head.score(training.hidden_ND, begun.target_N).nll)
     columns = [[beam, slot.job.overrun / len(slot.target_T)] for beam, slot in zip(is_beam, slots, strict=True)]
     is_beam_B1, overrun_B1 = to_device(np.asarray(columns, dtype=np.float32), nll_BT.device).split(1, dim=1)
     lead_BT = slacks(nll_BT, training.mask_BT) - nll_BT.sum(1, keepdim=True) * overrun_B1

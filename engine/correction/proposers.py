@@ -11,6 +11,7 @@ All have one interface: `propose(lm, situations)` gives every text's next prompt
 B texts, K soft-prompt vectors, T target tokens, D hidden size.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,7 @@ MARGIN_UNIT = 4.0
 """Logits; margins beyond two of them tell a network nothing more. Assumption."""
 
 
-class Proposer(nn.Module):
+class Proposer(nn.Module, ABC):
     """Proposes prompts through a `PromptNetwork`.
 
     Attributes:
@@ -74,9 +75,10 @@ class Proposer(nn.Module):
         """(K, vector_numbers), about 1 in size."""
         return torch.zeros(situation.num_vectors, 0, device=situation.target_T.device, dtype=self.dtype)
 
+    @abstractmethod
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
         """(K, D): what the change is added to."""
-        raise NotImplementedError
+        ...
 
     @property
     def dtype(self) -> torch.dtype:
