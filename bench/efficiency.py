@@ -2,7 +2,7 @@
 
     python -m bench.efficiency --model smollm2 --tables 256 512 1536
 
-Owns: the rate before and after, the share. What a steady state is: bench/gpu/first_light.py.
+Owns: the rate before and after, the share. What a steady state is: bench/steady_state.py.
 
 A step costs 4 floating-point operations a parameter and position. The rate is that of a large float32 product on the
 same threads, measured before and after, for these machines are not steady; the share is of their mean.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bench.gpu.first_light import Machine, steady_state
+from bench.steady_state import Machine, steady_state
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 

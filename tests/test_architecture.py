@@ -43,9 +43,9 @@ def forbidden(root: Path) -> list[str]:
     ]
 
 
-def too_long(source: str, longest_module: int = LONGEST_MODULE) -> list[str]:
+def too_long(source: str) -> list[str]:
     """What in a file exceeds its bound: itself, functions."""
-    found = [f"module: {length} lines"] if (length := len(source.splitlines())) > longest_module else []
+    found = [f"module: {length} lines"] if (length := len(source.splitlines())) > LONGEST_MODULE else []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1

@@ -6,51 +6,33 @@
 Needs torch, transformers, pydantic, rapidfuzz, safetensors and this repository. Models of 7B and 8B are made on the
 device with random weights: what a step costs does not depend on what the weights know.
 
-Owns: what is timed, and the ceilings it is held against. Must not know: Ray, vLLM.
-
-S read positions of a slot, P positions of a table. A step of a frozen model costs 4 floating-point operations a
-parameter and position: 2 forward, 2 backward, none for the weights' own gradient.
+Owns: which models, tables and sections. What is counted of a step: bench/steady_state.py. Must not know: Ray, vLLM.
 """
 
 import argparse
-import contextlib
 import gc
 import json
 import statistics
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
-from torch._C._autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from bench.steady_state import NUM_VECTORS, Machine, jobs, parameters, seconds_of, steady_state
 from engine.decoding.trajectory import greedy_tokens
-from engine.footprint import Footprint
 from engine.frozen_lm import FrozenLM
-from engine.layout import Layout
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
-from engine.recipe.sections import LossRecipe
 from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target, encode
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_VECTORS = 16
-ENDLESS = Recipe(stop_margin=1e9, loss=LossRecipe(margin=2e9))
-"""Asks for more than any attempt comes to, so that a table stays full."""
-
-LENGTHS = {"equal": (49, 49), "mixed": (9, 129)}
-"""Fewest and most tokens of a target."""
-
 SHAPES: dict[str, Any] = {
     "llama 8B": lambda: LlamaConfig(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
@@ -67,62 +49,6 @@ SHAPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass
-class Machine:
-    """Where it runs, and what that can do at most.
-
-    Attributes:
-        product: floating-point operations a second of a large bfloat16 product.
-        copy: bytes a second, read and written, of a large copy on the device.
-    """
-
-    device: str
-    name: str
-    memory: int
-    product: float = 0.0
-    product_float32: float = 0.0
-    copy: float = 0.0
-
-    @classmethod
-    def found(cls, device: str, *, size: int) -> "Machine":
-        is_cuda = device == "cuda"
-        properties: Any = torch.cuda.get_device_properties(0) if is_cuda else None
-        machine = cls(device, properties.name if is_cuda else "cpu", properties.total_memory if is_cuda else 0)
-        machine.product = _product_rate(device, size, torch.bfloat16)
-        machine.product_float32 = _product_rate(device, size // 2, torch.float32)
-        block = torch.empty(min(1 << 31, 16 * size**2), dtype=torch.int8, device=device)
-        machine.copy = 2 * block.numel() / _seconds(block.clone, device)
-        return machine
-
-    def rate(self, dtype: torch.dtype) -> float:
-        """Of a product in a model's numerics."""
-        return self.product_float32 if dtype == torch.float32 else self.product
-
-
-def _product_rate(device: str, size: int, dtype: torch.dtype) -> float:
-    a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
-    return 2 * size**3 / _seconds(lambda: a @ b, device)
-
-
-def _seconds(run: Callable[[], Any], device: str, repeats: int = 10) -> float:
-    """Median wall time of one call, the device waited for."""
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(repeats):
-        _wait(device)
-        began = time.perf_counter()
-        run()
-        _wait(device)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def random_model(shape: str, device: str, dtype: torch.dtype) -> FrozenLM:
     """A model of a shape with random weights, made on its device; the embedded model's tokenizer serves it."""
     torch.manual_seed(0)
@@ -130,119 +56,6 @@ def random_model(shape: str, device: str, dtype: torch.dtype) -> FrozenLM:
         model = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=dtype)
     tokenizer = FrozenLM.load(ModelSource("pocket")).tokens.tokenizer
     return FrozenLM(model, tokenizer, known_as=f"random {shape}")
-
-
-def jobs(lm: FrozenLM, positions: int, kind: str) -> list[Job]:
-    """Attempts on random tokens that fill a table of `positions` twice over and do not end by themselves."""
-    fewest, most = LENGTHS[kind]
-    generator, filled, made = torch.Generator().manual_seed(1), 0, []
-    while filled < 2 * positions:
-        length = int(torch.randint(fewest, most + 1, (1,), generator=generator))
-        ids = tuple(torch.randint(lm.tokens.num_embeddings, (length,), generator=generator).tolist())
-        made.append(
-            Job(Target(str(len(made)), "", ids), Recipe(stop_margin=1e9, loss=LossRecipe(margin=2e9)), NUM_VECTORS)
-        )
-        filled += made[-1].num_positions
-    return made
-
-
-@dataclass
-class Passes:
-    """Every pass through the body while it is counted.
-
-    Attributes:
-        shapes: (B, S) of each.
-    """
-
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-
-    @classmethod
-    @contextlib.contextmanager
-    def counted(cls, lm: FrozenLM) -> Iterator["Passes"]:
-        passes, read_rows = cls(), lm.read_rows
-
-        def counting(prompts_RD: Tensor, contexts_ND: Tensor, layout: Layout) -> Tensor:
-            passes.shapes.append(layout.shape)
-            return read_rows(prompts_RD, contexts_ND, layout)
-
-        lm.read_rows = counting  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            yield passes
-        finally:
-            del lm.read_rows
-
-
-def steady_state(lm: FrozenLM, machine: Machine, positions: int, kind: str, *, warm: int, steps: int) -> dict[str, Any]:
-    """Steps of a full table: positions a second, share of the product's rate, passes, padding, kernels, waits."""
-    solver = Solver(lm, token_budget=positions)
-    for job in jobs(lm, positions, kind):
-        solver.submit(job)
-    is_cuda = machine.device == "cuda"
-    base = torch.cuda.memory_allocated() if is_cuda else 0
-    for _ in range(warm):
-        solver.step()
-    if is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-    before, times = solver.num_tokens, []
-    with Passes.counted(lm) as passes:
-        for _ in range(steps):
-            _wait(machine.device)
-            began = time.perf_counter()
-            solver.step()
-            _wait(machine.device)
-            times.append(time.perf_counter() - began)
-    read = (solver.num_tokens - before) / steps
-    step_s = statistics.median(times)
-    kernels = _kernels(solver) if is_cuda else None
-    padded = sum(b * s for b, s in passes.shapes) / steps
-    return {
-        "table": positions, "lengths": kind, "slots": len(solver.active), "step_s": step_s, "times": times,
-        "positions_a_second": read / step_s, "positions_a_step": read, "passes_a_step": len(passes.shapes) / steps,
-        "padding": 1 - read / padded, "efficiency": 4 * parameters(lm) * read / step_s / machine.rate(lm.dtype),
-        "kernel_share": kernels and kernels["seconds"] / step_s, "launches": kernels and kernels["launches"],
-        "dearest": kernels and kernels["dearest"],
-        "waits_a_step": _waits(solver) if is_cuda else None,
-        "peak_bytes": torch.cuda.max_memory_allocated() - base if is_cuda else None,
-        "estimated_bytes": int(padded / max(1, len(passes.shapes) / steps) * estimate(lm)),
-    }  # fmt: skip
-
-
-def parameters(lm: FrozenLM) -> int:
-    """Those that a position is multiplied with: all but the table that is only looked up."""
-    total = sum(weight.numel() for weight in lm.model.parameters())
-    return total - (0 if lm.head.weight_VD is lm.embedding.weight else lm.embedding.weight.numel())
-
-
-def estimate(lm: FrozenLM) -> int:
-    """Bytes a position that the product plans with."""
-    dtype = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[lm.dtype]
-    return Footprint.of_skeleton(lm.model, lm.tokens.context).training_bytes_a_position(dtype)
-
-
-def _kernels(solver: Solver) -> dict[str, Any]:
-    """Seconds that the device computed during one step, how many kernels it was given, and the dearest of them."""
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-        solver.step()
-        torch.cuda.synchronize()
-    spans = [event for event in profiler.events() or () if event.device_type == DeviceType.CUDA]
-    by_name: dict[str, list[float]] = {}
-    for span in spans:
-        by_name.setdefault(span.name[:100], []).append(span.device_time / 1e6)
-    dearest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:15]
-    return {
-        "seconds": sum(span.device_time for span in spans) / 1e6, "launches": len(spans),
-        "dearest": [[name, sum(seconds), len(seconds)] for name, seconds in dearest],
-    }  # fmt: skip
-
-
-def _waits(solver: Solver) -> int:
-    """How often a step made the host wait for the device."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        solver.step()
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing" in str(warning.message) for warning in told)
 
 
 def peer(lm: FrozenLM, machine: Machine, steps: int) -> dict[str, Any]:
@@ -260,7 +73,7 @@ def peer(lm: FrozenLM, machine: Machine, steps: int) -> dict[str, Any]:
         adam.step()
         bool((logits_1TV.argmax(-1) == ids_1T).all())
 
-    seconds = _seconds(step, machine.device, steps)
+    seconds = seconds_of(step, machine.device, steps)
     return {"positions_a_second": job.num_positions / seconds, "step_s": seconds}
 
 
@@ -270,8 +83,8 @@ def head(lm: FrozenLM, machine: Machine, rows: int) -> dict[str, Any]:
     exact, rounded = lm.head.logits(hidden_ND), (hidden_ND @ lm.head.weight_VD.T).float()
     return {
         "rows": rows, "apart": (exact - rounded).abs().max().item(), "largest": exact.abs().max().item(),
-        "float32_s": _seconds(lambda: lm.head.logits(hidden_ND), machine.device),
-        "rounded_s": _seconds(lambda: (hidden_ND @ lm.head.weight_VD.T).float(), machine.device),
+        "float32_s": seconds_of(lambda: lm.head.logits(hidden_ND), machine.device),
+        "rounded_s": seconds_of(lambda: (hidden_ND @ lm.head.weight_VD.T).float(), machine.device),
     }  # fmt: skip
 
 
