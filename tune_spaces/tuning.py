@@ -37,7 +37,7 @@ from tune_spaces.opened import MOST_AT_ONCE, NEWS_S, Every, Opened, open_pool, s
 from tune_spaces.options import TuneOptions
 from tune_spaces.progress import Keeper, read_progress
 from tune_spaces.record import TuneRecord, read_record
-from tune_spaces.search import SafeOptunaSearch
+from tune_spaces.search import StudySearch
 from tune_spaces.stopping import make_scheduler
 from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, open_study, winner
 from tune_spaces.table import TrialTable, best_table
@@ -205,7 +205,7 @@ def _fit(
 ) -> None:
     """Some trials under Ray Tune; those that it gives up on stay running in the study."""
     settings, sample = options.settings, opened.sample
-    search = SafeOptunaSearch(
+    search = StudySearch(
         study,
         options.space,
         options.base,

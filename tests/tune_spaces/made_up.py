@@ -8,7 +8,7 @@ from engine.recipe import Recipe
 from orchestrator.pool.outcome import Outcome
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.record import TuneRecord
-from tune_spaces.search import SafeOptunaSearch
+from tune_spaces.search import StudySearch
 from tune_spaces.spaces import space
 from tune_spaces.study import open_study
 
@@ -35,9 +35,9 @@ def study_in(folder: Path, name: str = "verbatim-quick-0", objective: str = "cos
     return open_study(folder, name, OBJECTIVES[objective], **settings)
 
 
-def search_on(study: optuna.Study, objective: str = "cost", **changes) -> SafeOptunaSearch:
+def search_on(study: optuna.Study, objective: str = "cost", **changes) -> StudySearch:
     """A search over the quick space from the default recipe."""
-    return SafeOptunaSearch(study, space("quick"), Recipe(), OBJECTIVES[objective], NUM_TEXTS, **changes)
+    return StudySearch(study, space("quick"), Recipe(), OBJECTIVES[objective], NUM_TEXTS, **changes)
 
 
 def tune_record(**changes) -> TuneRecord:

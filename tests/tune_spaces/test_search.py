@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from engine.recipe import Recipe
 from tests.tune_spaces.made_up import NUM_TEXTS, report, search_on, study_in
+from tune_spaces.search import StudySearch
 from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials
 
 ALL = [3.0] * NUM_TEXTS
@@ -41,10 +42,10 @@ def test_a_trial_ends_in_the_study_as_what_it_was(tmp_path, objective, result, e
         assert trial.values == ([3.0] if objective == "cost" else [3.0, 0.5])
 
 
-def test_a_draw_that_takes_long_is_no_warning(tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr("ray.tune.search.optuna.optuna_search.DEFINE_BY_RUN_WARN_THRESHOLD_S", 0)
-    assert search_on(study_in(tmp_path)).suggest("a")
-    assert not [warning for warning in recwarn if "Define-by-run" in str(warning.message)]
+def test_of_ray_only_what_is_made_to_be_derived_from_is_used(tmp_path):
+    of_ray = {name for kind in StudySearch.__mro__[1:] for name in vars(kind)}
+    private = {name for name in vars(search_on(study_in(tmp_path))) if name.startswith("_")} - {"_metric", "_mode"}
+    assert StudySearch.__bases__ == (Searcher,) and not private & of_ray
 
 
 def test_a_trial_carries_its_whole_recipe_as_ray_gets_it(tmp_path):
