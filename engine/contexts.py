@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from engine.decoding.likely import likely
 from engine.decoding.trajectory import draw_tokens, trajectory
 from engine.frozen_lm import FrozenLM
 from engine.recipe.sections import ContextRecipe
@@ -257,18 +258,6 @@ def _soft_walk(lm: FrozenLM, texts: Texts, *, draws: bool) -> Tensor:
         return read_BD if noise_BTD is None else read_BD + noise_BTD[:, t]
 
     return torch.cat(_ungathered(trajectory(lm, texts.prompts, texts.longest, next_read), texts))
-
-
-def likely(
-    logits_BV: Float[Tensor, "B V"], top_k_B1: Float[Tensor, "B 1"], min_p_B1: Float[Tensor, "B 1"]
-) -> Bool[Tensor, "B V"]:
-    """Tokens within the top k and at least min_p of the top probability. 0 keeps all; ties at rank k are kept."""
-    kept_BV = logits_BV >= logits_BV.amax(-1, keepdim=True) + min_p_B1.log()
-    if (top_k_B1 > 0).any():
-        rank_B1 = torch.where(top_k_B1 > 0, top_k_B1, logits_BV.shape[1]).long().clamp_max(logits_BV.shape[1]) - 1
-        sorted_BV = logits_BV.detach().sort(-1, descending=True).values
-        kept_BV = kept_BV & (logits_BV >= sorted_BV.gather(1, rank_B1))
-    return kept_BV
 
 
 def guide(

@@ -5,8 +5,9 @@ from engine.decoding.constrained import Constrained
 from engine.decoding.contrastive import Contrastive
 from engine.decoding.greedy import Greedy, greedy
 from engine.decoding.nucleus import Nucleus
+from engine.decoding.soft import Soft
 from engine.decoding.soft_beam import SoftBeam
-from engine.decoding.strategy import Continuation, DecodingError, Strategy
+from engine.decoding.strategy import Belief, Continuation, DecodingError, Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "greedy": Greedy,
@@ -14,6 +15,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "constrained": Constrained,
     "contrastive": Contrastive,
     "nucleus": Nucleus,
+    "soft": Soft,
     "soft_beam": SoftBeam,
 }
 
@@ -21,12 +23,14 @@ __all__ = [
     "STRATEGIES",
     "Beam",
     "Beams",
+    "Belief",
     "Constrained",
     "Continuation",
     "Contrastive",
     "DecodingError",
     "Greedy",
     "Nucleus",
+    "Soft",
     "SoftBeam",
     "Strategy",
     "greedy",

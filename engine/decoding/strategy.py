@@ -20,16 +20,33 @@ class DecodingError(ValueError):
 
 
 @dataclass(frozen=True)
+class Belief:
+    """What was mixed at one step, before a token was said.
+
+    Attributes:
+        token_ids: the tokens with the largest shares, largest first.
+        shares: of those tokens, in [0, 1].
+        entropy: of all shares, nats; 0 where one token was certain.
+    """
+
+    token_ids: list[int]
+    shares: list[float]
+    entropy: float
+
+
+@dataclass(frozen=True)
 class Continuation:
     """What a strategy says after one soft prompt.
 
     Attributes:
         token_ids: the tokens emitted; the end-of-text token, where it came, is the last one.
         score: the sum of their log-probabilities in nats, or what the strategy maximised instead.
+        beliefs: one a token, of a strategy that reads mixtures of tokens; empty otherwise.
     """
 
     token_ids: list[int]
     score: float
+    beliefs: tuple[Belief, ...] = ()
 
 
 class Strategy(Strict, ABC):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from engine.decoding import Continuation, Strategy
+from engine.decoding import Belief, Continuation, Strategy
 from engine.frozen_lm import DTYPES, FrozenLM, TokenRule
 from engine.model_source import ModelSource
 from engine.monitors import diagnose, first_mismatch
@@ -25,6 +25,16 @@ from orchestrator.results.ledger import Ledger
 from orchestrator.results.stored_prompt import usable
 from orchestrator.storage.location import Location
 from orchestrator.verifiers.contract import SLACK_TOKENS
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What a strategy mixed at one step: the likeliest tokens, their shares in [0, 1], the entropy of all in nats."""
+
+    token_ids: list[int]
+    tokens: list[str]
+    shares: list[float]
+    entropy: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Said:
         first_mismatch: its index; T if there is none.
         diagnosis: what kind of failure it is, or exact.
         score: what the strategy says of its text, in its own unit.
+        beliefs: one a generated token, of a strategy that reads mixtures; empty otherwise.
     """
 
     strategy: str
@@ -52,6 +63,7 @@ class Said:
     wrong: str
     rest: str
     generated_ids: list[int]
+    beliefs: list[Believed]
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,14 @@ def _said(tokens: TokenRule, target: Target, strategy: Strategy, continuation: C
         exact=ids == list(target.token_ids), first_mismatch=mismatch, diagnosis=str(diagnose(ids, target)),
         score=round(continuation.score, 4), says=says,
         right=right, wrong=wrong, rest=says[len(right) + len(wrong) :], generated_ids=ids,
+        beliefs=[_believed(tokens, belief) for belief in continuation.beliefs],
+    )  # fmt: skip
+
+
+def _believed(tokens: TokenRule, belief: Belief) -> Believed:
+    return Believed(
+        belief.token_ids, [str(tokens.tokenizer.decode([token])) for token in belief.token_ids],
+        [round(share, 4) for share in belief.shares], round(belief.entropy, 4),
     )  # fmt: skip
 
 

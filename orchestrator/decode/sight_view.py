@@ -3,6 +3,7 @@
 Owns: how texts, mismatches and margins are drawn. Must not know: models, tokenizers, where the facts come from.
 """
 
+import math
 from dataclasses import asdict
 
 from rich.console import Console
@@ -17,6 +18,9 @@ BARS = "▁▂▃▄▅▆▇█"
 PLAIN_BARS = "12345678"
 """For terminals without block characters."""
 NO_MARGIN = "x"
+LEAST_SHARE = 0.01
+"""Tokens with less are in the JSON alone."""
+
 GROUP = 10
 """Bars a line are a multiple of this, so that a position can be counted off."""
 
@@ -31,6 +35,7 @@ def print_sight(sight: Sight, console: Console, *, as_json: bool) -> None:
     for said in sight.strategies:
         _print_line(console, said.strategy, width, marked(said, is_coloured=_is_coloured(console)))
         _print_line(console, "", width, Text(_verdict(said), style="green" if said.exact else "yellow"))
+        _print_beliefs(said, console, width)
     _print_margins(sight, console, width)
 
 
@@ -53,6 +58,20 @@ def bar(margin: float, bars: str = BARS) -> str:
 def _verdict(said: Said) -> str:
     verdict = "exact" if said.exact else f"differs from token {said.first_mismatch} on ({said.diagnosis})"
     return printable(f"{verdict}; score {said.score:.4g}")
+
+
+def _print_beliefs(said: Said, console: Console, width: int) -> None:
+    """A line a step: the tokens with the largest shares in what the model read next, and how undecided it was."""
+    if not said.beliefs:
+        return
+    _print_line(console, "beliefs", width, Text("shares of the tokens read at each step, largest first"))
+    for step, belief in enumerate(said.beliefs):
+        line = Text()
+        for n, (token, share) in enumerate(zip(belief.tokens, belief.shares, strict=True)):
+            if n == 0 or share >= LEAST_SHARE:
+                line.append(f'{share:.0%} "{printable(token)}"  ', "" if n == 0 else "dim")
+        line.append(f"({belief.entropy / math.log(2):.1f} bits)", "dim")
+        _print_line(console, f"{step:>{width - 2}}", width, line)
 
 
 def _print_margins(sight: Sight, console: Console, width: int) -> None:

@@ -10,11 +10,11 @@ from engine.contexts import (
     Texts,
     guide,
     gumbel_noise,
-    likely,
     num_given,
     scheduled_sampling,
     setting_at,
 )
+from engine.decoding.likely import likely
 from engine.decoding.trajectory import sample
 from engine.recipe import load_recipe
 from engine.recipe.sections import ContextRecipe

@@ -2,20 +2,21 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from engine.decoding import STRATEGIES
-from orchestrator.decode.sight import Said, Sight, Weakest
+from orchestrator.decode.sight import Believed, Said, Sight, Weakest
 from orchestrator.decode.sight_view import BARS, bar, marked, print_sight
 from orchestrator.decode.strategies import choose
 from orchestrator.results.ledger import Ledger
 from tests.orchestrator.conftest import SAYINGS
 
-RIGHT = Said("greedy", {}, True, 4, "exact", -1.5, "It was.", "It was.", "", "", [1, 2, 3, 0])
-WRONG = Said("beam", {"width": 4}, False, 1, "drift", -2.5, "It is\tlate.", "It", " is\t", "late.", [1, 5, 6, 0])
+RIGHT = Said("greedy", {}, True, 4, "exact", -1.5, "It was.", "It was.", "", "", [1, 2, 3, 0], [])
+WRONG = Said("beam", {"width": 4}, False, 1, "drift", -2.5, "It is\tlate.", "It", " is\t", "late.", [1, 5, 6, 0], [])
 SIGHT = Sight("a", "float32", "It was.", [1, 2, 3, 0], [0.5, -1.0, 9.0, 0.2], Weakest(1, " was", -1.0), [RIGHT, WRONG])
 
 
@@ -47,7 +48,7 @@ def test_the_first_wrong_token_is_reversed_where_there_is_colour():
 
 
 def test_an_end_that_came_too_soon_is_marked():
-    early = Said("greedy", {}, False, 2, "early_stop", 0.0, "It was", "It was", "", "", [1, 2, 0])
+    early = Said("greedy", {}, False, 2, "early_stop", 0.0, "It was", "It was", "", "", [1, 2, 0], [])
     assert marked(early, is_coloured=False).plain == "It was>>(end)<<"
 
 
@@ -57,6 +58,20 @@ def test_an_end_that_came_too_soon_is_marked():
 )
 def test_a_bar_is_a_step_higher_with_every_doubling(margin, drawn):
     assert bar(margin) == drawn
+
+
+def test_beliefs_are_a_line_a_step_with_what_is_small_left_out():
+    beliefs = [
+        Believed([1, 5], ["It", "\t"], [0.9, 0.1], 0.3251), Believed([2, 6], [" is", "x"], [0.9951, 0.0049], 0.0311)
+    ]  # fmt: skip
+    soft = replace(RIGHT, strategy="soft", beliefs=beliefs)
+    lines = [line.rstrip() for line in shown(replace(SIGHT, strategies=[soft])).splitlines()]
+    assert lines[3:6] == [
+        "beliefs  shares of the tokens read at each step, largest first",
+        '      0  90% "It"  10% "\\t"  (0.5 bits)',
+        '      1  100% " is"  (0.0 bits)',
+    ]
+    assert "beliefs" not in shown(SIGHT)
 
 
 def test_margins_are_one_bar_a_token_and_the_weakest_is_named():
@@ -126,7 +141,9 @@ class TestOnARun:
         assert outcome.code == 0, outcome
         lines = outcome.out.splitlines()
         assert lines[0].split(maxsplit=1) == ["target", SAYINGS["door"]]
-        assert [line.split()[0] for line in lines[1 : 2 * len(STRATEGIES) : 2]] == list(STRATEGIES)
+        labels = [line.split()[0] for line in lines if line[:1].isalpha()]
+        assert labels[labels.index("soft") + 1] == "beliefs"
+        assert [label for label in labels if label != "beliefs"] == ["target", *STRATEGIES, "margins", "weakest"]
         assert lines[1].split(maxsplit=1) == ["greedy", SAYINGS["door"]] and "exact; score -" in lines[2]
         assert contents(sayings) == before
 
