@@ -15,7 +15,7 @@ get_torch = $(PIP) $(1) --no-deps $(TORCH) 2>/dev/null \
 	|| { echo "No $(TORCH) found: set PIP_FIND_LINKS to a folder that holds its wheel." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check docs lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -50,6 +50,17 @@ check: $(READY)  ## set up, then lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+# The generator has an environment of its own, so that what it needs never meets what the product needs.
+.venv-docs/.ready: docs/site/requirements.txt
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check -qq install -r docs/site/requirements.txt
+	@touch $@
+
+docs: .venv-docs/.ready  ## make a site of the pages in build/site; a dead link is an error
+	@.venv-docs/bin/python docs/python_reference.py --check
+	@.venv-docs/bin/sphinx-build --fail-on-warning --keep-going -q -c docs/site . build/site
+	@echo "build/site/index.html"
+
 lock: $(READY)  ## rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(PIP) install uv
 	@$(call get_torch,download -d build/wheels)
@@ -57,5 +68,5 @@ lock: $(READY)  ## rewrite requirements.lock from pyproject.toml (ARGS=--upgrade
 		--no-annotate --custom-compile-command "make lock  # installed by make setup, with --no-deps" -q -o requirements.lock $(ARGS)
 
 clean:  ## remove everything that make created, .venv included
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

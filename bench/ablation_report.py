@@ -37,7 +37,7 @@ PLOT = jinja2.Template("""\
 <text x="{{ x }}" y="64" text-anchor="middle" fill="#555">{{ label }}x</text>
 {% endfor %}{% for row in rows %}<text x="250" y="{{ row.y + 4 }}" text-anchor="end">{{ row.name | e }}</text>
 <line x1="{{ row.x_low }}" x2="{{ row.x_high }}" y1="{{ row.y }}" y2="{{ row.y }}" stroke="{{ row.colour }}" stroke-width="2"/>
-<circle cx="{{ row.x }}" cy="{{ row.y }}" r="4" fill="{{ row.colour }}"/>
+<circle cx="{{ row.x }}" cy="{{ row.y }}" r="4" fill="{{ row.fill }}" stroke="{{ row.colour }}" stroke-width="2"/>
 <text x="{{ row.x_high + 8 }}" y="{{ row.y + 4 }}" fill="#555">{{ row.note }}</text>
 {% endfor %}{% for name, colour, x in legend %}<circle cx="{{ x }}" cy="{{ height - 8 }}" r="4" fill="{{ colour }}"/>
 <text x="{{ x + 8 }}" y="{{ height - 4 }}">{{ name }}</text>
@@ -62,6 +62,8 @@ def work(row: dict, default: dict, seeds: int) -> tuple[float, float, float]:
 def table(rows: dict[str, dict], seeds: int) -> str:
     """Markdown, cheapest first."""
     lines = [
+        "# What each method adds to exactness, row by row\n",
+        "`python -m bench.ablation_report` writes this table; [ablation.md](ablation.md) says how it was measured.\n",
         "| row | group | exact | steps (95 %) | positions (95 %) | work, default = 1 (95 %) | margin | "
         "missed: TF nats, gap | failures |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
@@ -96,16 +98,21 @@ def picture(record: dict) -> str:
         mean, low, high = work(row, rows["default"], seeds)
         note = f"{mean:.2f}" + ("" if row["exact"] == row["attempts"] else f", exact {row['exact']}/{row['attempts']}")
         drawn.append({"name": name, "y": 84 + 18 * number, "x": _x(mean), "x_low": _x(low), "x_high": _x(high),
-                      "colour": COLOURS[row["group"]], "note": note})  # fmt: skip
+                      "colour": COLOURS[row["group"]], "fill": _fill(row), "note": note})  # fmt: skip
     setting = record["setting"]
     num_attempts = rows["default"]["attempts"]
     return PLOT.render(
         height=84 + 18 * len(drawn) + 30, rows=drawn, ticks=[(_x(t), f"{t:g}") for t in (1, 2, 4, 8, 16)],
         title="Work to an exact text, beside the default recipe's",
-        subtitle=f"positions passed forward and backward, paired, {num_attempts} attempts a row, "
-                 f"budget {setting['max_steps']} passes; bars are 95 % intervals",
+        subtitle=f"positions passed, paired, {num_attempts} attempts a row, {setting['max_steps']} passes each; "
+                 "bars are 95 % intervals; hollow: attempts ran out of passes, a lower bound",
         legend=_legend(),
     )  # fmt: skip
+
+
+def _fill(row: dict) -> str:
+    """Hollow where attempts ran out of their budget: the work is a lower bound, as if the last pass had done."""
+    return COLOURS[row["group"]] if row["exact"] == row["attempts"] else "white"
 
 
 def _legend() -> list[tuple[str, str, float]]:

@@ -126,7 +126,8 @@ class Inverter:
         Args:
             texts: a string, an iterable of strings, or a dict from ids to strings.
             ids: of the texts; unlike each other, or they are made so.
-            recipe, set: for this call, as for the `Inverter`.
+            recipe: for this call, as for the `Inverter`.
+            set: likewise.
             on_step: told a `Progress` after every optimisation step; `verbatim.show_progress` prints it.
         Returns:
             One `Result` a text, in order; what cannot be a target is `invalid`, with the reason.
