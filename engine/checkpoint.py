@@ -17,10 +17,11 @@ from torch import Tensor
 from engine.certificate import Certificate
 from engine.curriculum import Lesson
 from engine.recipe import Recipe
-from engine.slots import Job, Snapshot
+from engine.slots import Job
+from engine.snapshot import Snapshot
 from engine.target import Target
 
-VERSION = 2
+VERSION = 3
 RECORDS = {kind.__name__: kind for kind in (Certificate, Lesson, Snapshot)}
 """Records that a slot's state may hold; nothing else is ever built from a file."""
 
@@ -46,6 +47,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "recipe": job.recipe.model_dump(mode="json"),
         "num_vectors": job.num_vectors,
         "attempt": job.attempt,
+        "member": job.member,
         "focus": list(job.focus),
         "states": _plain(checkpoint.states, "states", tensors),
     }
@@ -65,7 +67,7 @@ def from_bytes(content: bytes, target: Target) -> Checkpoint | None:
             return None
         job = Job(
             target, Recipe.model_validate(plain["recipe"]), plain["num_vectors"], plain["attempt"],
-            focus=tuple(plain["focus"]),
+            focus=tuple(plain["focus"]), member=plain["member"],
         )  # fmt: skip
         return Checkpoint(job, _rebuilt(plain["states"], tensors))
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

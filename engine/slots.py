@@ -5,7 +5,6 @@ Owns: the state of each optimisation. Must not know: the model, losses, Ray.
 K soft-prompt vectors, T target tokens, D hidden size.
 """
 
-import hashlib
 import math
 import time
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from engine.certificate import Certificate
 from engine.curriculum import Lesson
 from engine.recipe import Recipe
 from engine.schedules import Value, build_schedule
+from engine.snapshot import Snapshot, on_device
 from engine.target import Target
 
 FOCUS_WEIGHT = 3.0
@@ -37,6 +37,7 @@ class Job:
         start_KD: soft prompt to start from, or None for the recipe's start.
         focus: positions where the verifier broke off; they weigh `FOCUS_WEIGHT`.
         owner: whose attempt it is, where several try one text side by side; no part of the random stream.
+        member: place in the recipe's portfolio at which the first sibling stands; the others follow.
         budget: positions after which the attempt ends as it is. Schedules do not know of it, unlike `max_positions`.
     """
 
@@ -47,12 +48,17 @@ class Job:
     start_KD: Tensor | None = None
     focus: tuple[int, ...] = ()
     owner: str = ""
+    member: int = 0
     budget: float = math.inf
 
     @property
     def key(self) -> str:
         """What tells open attempts apart: the text's id, after its owner's name if there is one."""
         return f"{self.owner}/{self.target.id}" if self.owner else self.target.id
+
+    def of_sibling(self, sibling: int) -> "Job":
+        """The same, under the recipe that a sibling takes from the portfolio."""
+        return replace(self, recipe=self.recipe.of_member(self.member + sibling)) if self.recipe.portfolio else self
 
     @property
     def num_positions(self) -> int:
@@ -82,6 +88,7 @@ class Attempt:
         exact_steps: steps of the winning slot before it was first exact, margin or not; None if it never was.
         exact_tokens: its positions by then.
         prefix_tokens: longest prefix of the target that the winning slot ever had exact.
+        sibling: which of the attempt's siblings it is.
         generated_ids: what greedy decoding says after the prompt, where somebody looked.
     """
 
@@ -95,6 +102,7 @@ class Attempt:
     exact_steps: int | None = None
     exact_tokens: int | None = None
     prefix_tokens: int = 0
+    sibling: int = 0
     generated_ids: tuple[int, ...] | None = None
 
     @property
@@ -116,20 +124,13 @@ class Attempt:
         vars(self).update(state, prompt_KD=torch.tensor(state["prompt_KD"]))
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The best measurement so far, the very prompt it was made on, and the prefix it was made over."""
-
-    prompt_KD: Tensor
-    certificate: Certificate
-    window: int
-
-
 @dataclass(eq=False)
 class Slot:
     """The state of one optimisation. Tensors are replaced, never written into, so a snapshot cannot move.
 
     Attributes:
+        job: the attempt, under the sibling's own recipe.
+        asked: the attempt as it was asked for.
         family: number shared by the sibling slots of one attempt.
         recipes: the recipe of each stage.
         prompt_KD: the prompt that `trained` makes, no gradient.
@@ -138,10 +139,13 @@ class Slot:
         began: step at which `trained` began; the moments' age counts from there.
         lesson: place in the curriculum.
         baseline: moving mean of sampled rewards.
-        has_ended: certified, exhausted or given up; set where it was measured, and final.
+        age: measurements so far.
+        latest: the last of them.
+        has_ended: certified, exhausted, culled or given up; set where it was measured, and final.
     """
 
     job: Job
+    asked: Job
     family: int
     sibling: int
     recipes: tuple[Recipe, ...]
@@ -158,6 +162,8 @@ class Slot:
     tokens: float = 0.0
     non_finite: int = 0
     baseline: float = 0.0
+    age: int = 0
+    latest: Certificate | None = None
     best: Snapshot | None = None
     exact_steps: int | None = None
     exact_tokens: int | None = None
@@ -208,7 +214,7 @@ class Slot:
 
     @property
     def is_exhausted(self) -> bool:
-        return self.progress >= 1 or self.tokens * self.job.recipe.siblings >= self.job.budget
+        return self.progress >= 1
 
     @property
     def is_certified(self) -> bool:
@@ -230,6 +236,7 @@ class Slot:
 
         A longer window counts for more than any margin over a shorter one.
         """
+        self.age, self.latest = self.age + 1, certificate
         self.prefix_tokens = max(self.prefix_tokens, certificate.first_mismatch)
         if certificate.is_greedy and self.exact_steps is None:
             self.exact_steps, self.exact_tokens = self.step, math.ceil(self.tokens)
@@ -255,13 +262,13 @@ class Slot:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same job, wherever its tensors are: they go to the device of the slot's own."""
         for name in _STATE:
-            setattr(self, name, _on(self.target_T.device, state[name]))
+            setattr(self, name, on_device(self.target_T.device, state[name]))
         self.generator.set_state(state["generator"])
 
     def attempt(self, tokens: float) -> Attempt:
         """The record of this slot's best, with all siblings' `tokens`."""
         return Attempt(
-            job=self.job,
+            job=self.asked,
             prompt_KD=(self.best.prompt_KD if self.best else self.prompt_KD).detach().cpu().clone(),
             certificate=self.best.certificate if self.best else None,
             steps=self.step,
@@ -271,27 +278,11 @@ class Slot:
             exact_steps=self.exact_steps,
             exact_tokens=self.exact_tokens,
             prefix_tokens=self.prefix_tokens,
+            sibling=self.sibling,
         )
 
 
 _STATE = (
     "lesson", "prompt_KD", "trained", "constant", "mean", "square", "step", "began", "tokens", "non_finite", "baseline",
-    "best", "exact_steps", "exact_tokens", "prefix_tokens", "has_ended",
+    "age", "latest", "best", "exact_steps", "exact_tokens", "prefix_tokens", "has_ended",
 )  # fmt: skip
-
-
-def _on(device: torch.device, value: Any) -> Any:
-    """The value with its tensors on the device; dicts are the caller's own."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, Snapshot):
-        return replace(value, prompt_KD=value.prompt_KD.to(device))
-    if isinstance(value, dict):
-        return {name: _on(device, item) for name, item in value.items()}
-    return value
-
-
-def slot_seed(recipe_seed: int, target_id: str, attempt: int, sibling: int, restart: int = 0) -> int:
-    """A seed of the slot's own: the same alone, in company, and on another machine."""
-    name = f"{recipe_seed}/{attempt}/{sibling}/{restart}/{target_id}"
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1

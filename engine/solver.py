@@ -24,7 +24,9 @@ from engine.frozen_lm import FrozenLM
 from engine.optim import update
 from engine.packing import padding_frac
 from engine.passes import begin_training, make_prompt, measure, packs
-from engine.slots import Attempt, Job, Slot, slot_seed
+from engine.population import cull, is_last_pass
+from engine.slot_seed import slot_seed
+from engine.slots import Attempt, Job, Slot
 from engine.soft_prompt import BORROWING, STARTS, Origin, SolvedPrompts
 from engine.training import descend, positions_of
 
@@ -57,6 +59,7 @@ class Solver:
         self.largest_pass = 0
         self.on_measured: Callable[[Slot, Tensor], None] = lambda slot, margin_T: None
         self._num_families = 0
+        self._spending: set[int] = set()
 
     def submit(self, job: Job) -> None:
         """Queue an attempt; it is admitted as soon as the budget has room for all its siblings."""
@@ -79,7 +82,7 @@ class Solver:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every attempt in the table, as this or another solver can `restore` it."""
-        return [Checkpoint(family[0].job, [slot.state_dict() for slot in family]) for family in self._families()]
+        return [Checkpoint(family[0].asked, [slot.state_dict() for slot in family]) for family in self._families()]
 
     @property
     def keys(self) -> set[str]:
@@ -100,6 +103,7 @@ class Solver:
         Slots that read the same way share a pass. Places freed here are filled at the start of the next step.
         """
         self._admit()
+        self._spending = {family[0].family for family in self._families() if is_last_pass(family)}
         self.largest_pass = 0
         by_reading: dict[str, list[Slot]] = {}
         for slot in self.active:
@@ -130,7 +134,7 @@ class Solver:
         return self._release()
 
     def _admit(self) -> None:
-        used = sum(slot.job.num_positions for slot in self.active)
+        used = sum(slot.job.num_positions for slot in self.active if not slot.has_ended)
         while self.waiting:
             job, states = self.waiting[0]
             cost = job.num_positions * job.recipe.siblings
@@ -147,7 +151,8 @@ class Solver:
         self._num_families += 1
         return slots
 
-    def _new_slot(self, job: Job, sibling: int) -> Slot:
+    def _new_slot(self, asked: Job, sibling: int) -> Slot:
+        job = asked.of_sibling(sibling)
         target_T = torch.tensor(job.target.token_ids, device=self.lm.device)
         generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
         if job.start_KD is not None and sibling == 0:
@@ -157,7 +162,7 @@ class Solver:
         else:
             start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
         slot = Slot(
-            job, self._num_families, sibling, job.recipe.by_stage(), target_T, generator,
+            job, asked, self._num_families, sibling, job.recipe.by_stage(), target_T, generator,
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
         )  # fmt: skip
         is_given = job.start_KD is not None and sibling == 0
@@ -181,7 +186,7 @@ class Solver:
             slot.tokens += (cost := positions_of(slot))
             self.num_tokens += cost
             slot.observe(certificate, slot.prompt_KD)
-            slot.has_ended = slot.is_certified or slot.is_exhausted
+            slot.has_ended = slot.is_certified or slot.is_exhausted or slot.family in self._spending
             if not math.isfinite(certificate.min_margin):
                 self._mend(slot)
             elif not slot.has_ended:
@@ -216,7 +221,7 @@ class Solver:
         begin_training(self.lm, slot, self._start(slot.job, slot.target_T, slot.generator, is_repeat=True))
 
     def _release(self) -> list[Attempt]:
-        """Take ended jobs out of the table: one certified sibling, or all exhausted, ends all."""
+        """Take ended jobs out of the table: one certified sibling, or all at their end, ends all. Cull the others."""
         attempts = []
         for family in self._families():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
@@ -226,6 +231,8 @@ class Solver:
                 if winner.is_certified and winner.job.recipe.start.name in BORROWING:
                     self.solved.add(list(winner.job.target.token_ids), attempt.prompt_KD)
                 self.active = [slot for slot in self.active if slot not in family]
+            else:
+                cull(self.lm, family)
         return attempts
 
     def _families(self) -> list[list[Slot]]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from engine.recipe.named import recipe_names, recipe_path
 from engine.recipe.recipe import Recipe
-from engine.recipe.sections import StageRecipe
+from engine.recipe.sections import MemberRecipe, StageRecipe
 from engine.settings import SettingsError, complaint, keys_of, nearest, override
 from engine.toml import read_toml
 
@@ -67,11 +67,12 @@ def _explain(error: ValidationError, prefix: str = "") -> str:
     if first.cause is not None and isinstance(first.cause.__cause__, ValidationError):
         return _explain(first.cause.__cause__, str(first.cause))
     if first.is_unknown:
-        valid = nearest(first.key, [*valid_keys(), *_stage_keys(first.loc)])
+        valid = nearest(first.key, [*valid_keys(), *_part_keys(first.loc)])
         return f"recipe key {prefix}{first.key}: unknown; the nearest valid key is {prefix}{valid}"
     return first.line(prefix)
 
 
-def _stage_keys(loc: tuple[Any, ...]) -> list[str]:
-    """The keys of the stage that a location lies in."""
-    return keys_of(StageRecipe, f"stages.{loc[1]}.") if loc[0] == "stages" and len(loc) > 1 else []
+def _part_keys(loc: tuple[Any, ...]) -> list[str]:
+    """The keys of the stage, or of the portfolio's member, that a location lies in."""
+    kinds = {"stages": StageRecipe, "portfolio": MemberRecipe}
+    return keys_of(kinds[loc[0]], f"{loc[0]}.{loc[1]}.") if loc[0] in kinds and len(loc) > 1 else []

@@ -5,6 +5,7 @@ Owns: cross-field rules, the hash, what a stage changes. Must not know: Ray, fil
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -17,9 +18,11 @@ from engine.recipe.sections import (
     CurriculumRecipe,
     KnobsRecipe,
     LossRecipe,
+    MemberRecipe,
     NoiseRecipe,
     OptimRecipe,
     ParameterisationRecipe,
+    PopulationRecipe,
     StageRecipe,
     StartRecipe,
     TermsRecipe,
@@ -29,6 +32,9 @@ from engine.strict import Strict
 
 STAGE_SECTIONS = ("loss", "terms", "knobs", "context", "noise", "parameterisation", "optim")
 """Sections a stage may change: none that decides what is asked or when an attempt is done."""
+
+MEMBER_SECTIONS = (*STAGE_SECTIONS, "start", "curriculum")
+"""Sections a member of a portfolio may change, likewise."""
 
 
 class Recipe(Strict):
@@ -87,7 +93,14 @@ class Recipe(Strict):
     optim: OptimRecipe = OptimRecipe()
     start: StartRecipe = StartRecipe()
     curriculum: CurriculumRecipe = CurriculumRecipe()
+    population: PopulationRecipe = PopulationRecipe()
     stages: tuple[StageRecipe, ...] = Field(default=(), description="stages of an attempt, in order")
+    portfolio: tuple[MemberRecipe, ...] = Field(
+        default=(),
+        description="recipes that siblings, and attempts after an unsolved one, take in turn; none is this one for all",
+        max_length=64,
+        json_schema_extra={"neutral": []},
+    )
 
     def model_post_init(self, _: Any) -> None:
         if self.num_vectors != "auto" and self.num_vectors < 1:
@@ -105,6 +118,7 @@ class Recipe(Strict):
         if self.context.name == "mixer" and self.terms.reinforce == 0 and self.terms.rloo == 0:
             raise ValueError("context.name = 'mixer': its tail learns from a reward; set terms.reinforce or terms.rloo")
         self._check_stages()
+        self._check_parts("portfolio", "a member", self.portfolio, MEMBER_SECTIONS)
 
     def _largest(self, value: Value) -> float:
         """The largest value over an attempt, looked at in 65 places."""
@@ -123,16 +137,22 @@ class Recipe(Strict):
             raise ValueError(
                 f"stages.length_frac = {self.stages[-1].length_frac}: the last stage trains the whole text"
             )
-        for number, stage in enumerate(self.stages):
-            for key in stage.set:
-                if key not in STAGE_SECTIONS:
+        self._check_parts("stages", "a stage", self.stages, STAGE_SECTIONS)
+
+    def _check_parts(
+        self, key: str, what: str, parts: Sequence[StageRecipe | MemberRecipe], sections: Sequence[str]
+    ) -> None:
+        """Each part changes none but these sections, and with its values the recipe holds together."""
+        for number, part in enumerate(parts):
+            for name in part.set:
+                if name not in sections:
                     raise ValueError(
-                        f"stages.{number}.set.{key}: a stage may change {', '.join(STAGE_SECTIONS)}, nothing else"
+                        f"{key}.{number}.set.{name}: {what} may change {', '.join(sections)}, nothing else"
                     )
             try:
-                self._merged(stage)
+                self._merged(part)
             except ValidationError as error:
-                raise ValueError(f"stages.{number}.set.") from error  # the cause says the rest
+                raise ValueError(f"{key}.{number}.set.") from error  # the cause says the rest
 
     @property
     def _gives_way(self) -> bool:
@@ -149,9 +169,13 @@ class Recipe(Strict):
         """The recipe of each of `lessons`, its own values merged in; only itself where there are none."""
         return tuple(self._merged(stage) for stage in self.lessons) or (self,)
 
-    def _merged(self, stage: StageRecipe) -> "Recipe":
-        base = self.model_dump(exclude={"stages"})
-        return Recipe.model_validate(base | {name: base[name] | values for name, values in stage.set.items()})
+    def of_member(self, place: int) -> "Recipe":
+        """This recipe as the portfolio's member at a place has it, counted round and round; itself where none is."""
+        return self._merged(self.portfolio[place % len(self.portfolio)]) if self.portfolio else self
+
+    def _merged(self, part: StageRecipe | MemberRecipe) -> "Recipe":
+        base = self.model_dump(exclude={"stages", "portfolio"} if isinstance(part, StageRecipe) else {"portfolio"})
+        return Recipe.model_validate(base | {name: base[name] | values for name, values in part.set.items()})
 
     def canonical(self) -> dict[str, Any]:
         """The values as JSON has them, without keys at their neutral value: what tells recipes apart, over versions."""
@@ -164,10 +188,11 @@ class Recipe(Strict):
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
     def with_margins_times(self, factor: float) -> "Recipe":
-        """The same recipe asking for `factor` times the margin, in every stage."""
+        """The same recipe asking for `factor` times the margin, in every stage and of every member."""
         values = self.model_dump()
         values["stop_margin"] *= factor
-        for loss in (values["loss"], *(stage["set"].get("loss", {}) for stage in values["stages"])):
+        parts = (*values["stages"], *values["portfolio"])
+        for loss in (values["loss"], *(part["set"].get("loss", {}) for part in parts)):
             if "margin" in loss:
                 loss["margin"] *= factor
         return Recipe.model_validate(values)
@@ -207,10 +232,12 @@ def _told(section: Strict) -> dict[str, Any]:
     values = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         value, extra = getattr(section, name), field.json_schema_extra
-        if isinstance(extra, dict) and "neutral" in extra and value == extra["neutral"]:
+        if isinstance(extra, dict) and "neutral" in extra and values[name] == extra["neutral"]:
             del values[name]
         elif isinstance(value, Strict):
             values[name] = _told(value)
+            if not values[name]:
+                del values[name]  # a section younger than the recipe
         elif isinstance(value, tuple):
             values[name] = [_told(part) if isinstance(part, Strict) else part for part in value]
     return values

@@ -237,6 +237,29 @@ class CurriculumRecipe(Strict):
     )
 
 
+class PopulationRecipe(Strict):
+    """What becomes of an attempt's siblings while they run."""
+
+    cull_after: int = _neutral(
+        0, "steps until the worse half of the siblings is culled, then at every doubling; 0 is never", ge=0, le=MOST
+    )
+    renewal: Literal["none", "noise", "recombine"] = _neutral(
+        "none",
+        "what the culled do: end, or begin again at every look: from the best one's prompt with noise, or with each "
+        "vector taken from one of the two best",
+    )
+    noise: float = _neutral(0.3, "sigma on prompts that begin again, units of the embedding's rms entry", ge=0, le=100)
+
+
+class MemberRecipe(Strict):
+    """One member of a portfolio: what differs from the recipe around it."""
+
+    name: str = Field(default="", description="for people")
+    set: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="recipe sections with the keys that differ"
+    )
+
+
 class StageRecipe(Strict):
     """One stage of an attempt: what differs from the recipe around it, and when it is over."""
 

@@ -21,14 +21,14 @@ def to_toml(recipe: Recipe, header: str = "") -> str:
 
 def _blocks(recipe: Recipe, header: str) -> Iterator[list[str]]:
     values = recipe.model_dump(mode="json", exclude_defaults=True)
-    stages = values.pop("stages", [])
+    lists = {name: values.pop(name, []) for name in ("stages", "portfolio")}
     sections = {name: value for name, value in values.items() if isinstance(value, dict)}
     yield [*comments(header)]
     yield [*assignments({name: value for name, value in values.items() if name not in sections})]
     for name, section in sections.items():
         yield [f"[{name}]", *assignments(section)]
-    for stage in stages:
-        changed = stage.pop("set", {})
-        yield ["[[stages]]", *assignments(stage)]
+    for name, part in ((name, part) for name, parts in lists.items() for part in parts):
+        changed = part.pop("set", {})
+        yield [f"[[{name}]]", *assignments(part)]
         if changed:
-            yield ["[stages.set]", *assignments(changed)]
+            yield [f"[{name}.set]", *assignments(changed)]

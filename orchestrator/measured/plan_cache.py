@@ -20,7 +20,7 @@ from orchestrator.measured.model_cache import read_cached, write_cached
 
 DECIDES_NOTHING = {
     "num_vectors", "end_of_text", "seed", "max_steps", "attempts", "siblings", "growth", "margin_growth",
-    "noise_factor",
+    "noise_factor", "population",
 }  # fmt: skip
 """Keys of a recipe that a plan does not depend on; max_steps enters by itself."""
 

@@ -1,6 +1,7 @@
 """What a second attempt does differently.
 
-Owns: how vectors and margins are raised after an attempt came to nothing. Must not know: states, Ray.
+Owns: how vectors and margins are raised, and who of a portfolio is next, after an attempt came to nothing. Must not
+know: states, Ray.
 """
 
 import math
@@ -28,6 +29,7 @@ def make_retry(context: int, grows: bool) -> Callable[[Job, Attempt, Verdict | N
         next_job = replace(job, attempt=job.attempt + 1, start_KD=None, focus=())
         if verdict is not None:
             return _more_margin(next_job, attempt, verdict)
+        next_job = replace(next_job, member=job.member + job.recipe.siblings)
         if job.recipe.after_failure == "correct":
             return corrected(next_job, attempt)
         return replace(next_job, num_vectors=_more_vectors(job, context)) if grows else next_job

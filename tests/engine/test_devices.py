@@ -14,7 +14,8 @@ from engine.frozen_lm import FrozenLM
 from engine.head import Head
 from engine.probes import make_probes
 from engine.recipe import load_recipe
-from engine.slots import Job, Slot, Snapshot
+from engine.slots import Job, Slot
+from engine.snapshot import Snapshot
 from engine.soft_prompt import STARTS
 from engine.solver import Solver
 from tests.engine.fake_device import DEVICE, WAITS, fake_device, to_fake_device

@@ -33,7 +33,7 @@ def slot_of(lm: FrozenLM, *overrides: str, seed: int = 0, extra: tuple[str, ...]
     shapes = {"prompt": (K, size), "input": (K, size), "w1": (size, H), "b1": (H,), "w2": (H, size), "b2": (size,)}
     names = [*PARAMETERISATIONS[recipe.parameterisation.name].units(lm), *extra]
     job = Job(Target("a", "text", tuple(range(T))), recipe, K)
-    slot = Slot(job, 0, 0, recipe.by_stage(), torch.zeros(T).long(), generator, Lesson(T), torch.ones(0))
+    slot = Slot(job, job, 0, 0, recipe.by_stage(), torch.zeros(T).long(), generator, Lesson(T), torch.ones(0))
     slot.begin({name: torch.randn(shapes.get(name, (1,)), generator=generator) for name in names}, {})
     return slot
 

@@ -36,6 +36,9 @@ METHODS: dict[str, tuple[str, ...]] = {
     "learned temperature": ("context.name=soft_decoding", "context.learn_temperature=true", "loss.name=cross_entropy"),
     "every so many steps": ("terms.autoregressive=0.5", "knobs.autoregressive_every=3"),
     "siblings": ("siblings=3",),
+    "portfolio": ("siblings=2", 'portfolio=[{}, {set={optim={name="sgd", lr=0.1}, start={name="mean"}}}]'),
+    "halving": ("siblings=4", "population.cull_after=7"),
+    "evolution": ("siblings=4", "population.cull_after=3", "population.renewal=recombine"),
     "bounded positions": ("max_positions=300",),
     "stages": (STAGED,),
 }

@@ -14,7 +14,8 @@ from engine.curriculum import Lesson
 from engine.packing import PADDING_FRAC
 from engine.passes import packs
 from engine.recipe import Recipe
-from engine.slots import Job, Slot, slot_seed
+from engine.slot_seed import slot_seed
+from engine.slots import Job, Slot
 from engine.target import Target
 
 D = 5
@@ -24,7 +25,7 @@ def slot_of(num_vectors: int = 2, num_tokens: int = 3, window: int | None = None
     job = Job(Target("a", "text", tuple(range(num_tokens))), Recipe(), num_vectors)
     start_KD, ones_T = torch.zeros(num_vectors, D), torch.ones(num_tokens)
     lesson = Lesson(num_tokens if window is None else window)
-    slot = Slot(job, 0, 0, job.recipe.by_stage(), ones_T.long(), torch.Generator(), lesson, start_KD)
+    slot = Slot(job, job, 0, 0, job.recipe.by_stage(), ones_T.long(), torch.Generator(), lesson, start_KD)
     slot.begin({"prompt": start_KD}, {})
     return slot
 
@@ -107,7 +108,7 @@ def test_no_window_shorter_than_the_text_is_certified():
 
 def test_with_a_proof_for_beams_the_lead_over_whole_texts_counts_before_the_margin():
     slot = slot_of()
-    slot.job = replace(slot.job, recipe=Recipe(proof="beam"))
+    slot.job = slot.asked = replace(slot.job, recipe=Recipe(proof="beam"))
     seen = [(9.0, 1.0), (1.5, 0.1), (2.0, 0.2), (1.0, 0.01)]  # margin of every token, and its cross-entropy
     for margin, nats in seen:
         slot.observe(certify(torch.full((3,), margin), torch.full((3,), nats)), torch.full((2, D), margin))

@@ -75,3 +75,10 @@ def test_an_unsolved_text_goes_on_from_its_best_prompt_where_the_recipe_says_so(
     assert second.num_vectors == K and second.attempt == 1
     assert torch.equal(second.start_KD, attempt(first, is_solved=False).prompt_KD)
     assert second.focus == (attempt(first, is_solved=False).certificate.first_mismatch,)
+
+
+def test_an_unsolved_text_is_next_tried_with_the_portfolios_next_members_and_a_rejected_one_with_its_own():
+    first = job("a", siblings=2, margin_growth=2.0)
+    second = after(first)
+    assert (second.member, after(second).member) == (2, 4)
+    assert after(second, verdict=verdict("a", exact=False)).member == 2
