@@ -4,11 +4,13 @@ Nothing here reaches a network.
 """
 
 import os
+import secrets
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # so that no test leaves one in the user's home
 
 import pytest
 import torch

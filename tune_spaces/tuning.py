@@ -100,7 +100,7 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
         require_whole_files(options.source)
         dashboard = workers.connect(options.address, dashboard=options.dashboard)
         if dashboard:
-            say(console, f"Ray dashboard: http://{dashboard}")
+            say(console, f"Ray dashboard: {dashboard}")
         try:
             return _search(options, corpus, console)
         finally:

@@ -1,7 +1,7 @@
 """Ray's start, and in words why there is none.
 
-Owns: which addresses can be joined, whether anybody answers there, where a local cluster keeps its sockets. Must not
-know: actors.
+Owns: which addresses can be joined, whether anybody answers there, where a local cluster listens and keeps its
+sockets. Must not know: actors, tokens.
 
 Ray itself waits for minutes for an address where nobody answers, so that it is asked for none that was not looked at.
 """
@@ -36,19 +36,20 @@ SETTINGS = 4
 FORM = "give HOST:PORT as `ray start --head` prints it, or auto on a machine of the cluster"
 
 
-def require_joinable(address: str | None) -> None:
+def require_joinable(address: str | None) -> str | None:
     """Refuse an address where no cluster can be joined, within ten seconds.
 
     Args:
         address: as `--address` has it; None joins none.
+    Returns:
+        HOST:PORT of the cluster; None where none is joined.
     Raises:
         UserError: not an address of a cluster, or nobody answers there.
     """
     if address is None:
-        return
+        return None
     if address == "auto":
-        _require_answer(address, _of_this_machine())
-        return
+        return _answering(address, _of_this_machine())
     if address.startswith(("http://", "https://")):
         raise UserError(f"--address {address}: is a dashboard's; {FORM}, or send the run with `verbatim submit`")
     if address.startswith("ray://"):
@@ -57,7 +58,35 @@ def require_joinable(address: str | None) -> None:
         raise UserError("--address local: leave the flag away, and Ray is started in this process")
     if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
         raise UserError(f"--address {address}: not an address; {FORM}")
-    _require_answer(address, address)
+    return _answering(address, address)
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a local cluster that is started inside listen on loopback alone.
+
+    Ray does so where its node has the address 127.0.0.1, but puts this machine's outer one in its place wherever it
+    takes its kind of machine for one that can be a cluster's.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def is_grpc(host: str, port: int, timeout_s: float) -> bool:
+    """Whether a gRPC server listens there.
+
+    Raises:
+        OSError, OverflowError, UnicodeError: nobody does, or nobody answers in time.
+    """
+    with socket.create_connection((host, port), timeout_s) as connection:
+        connection.sendall(HTTP2)
+        return connection.recv(9)[3:4] == bytes([SETTINGS])
 
 
 def socket_folder() -> dict[str, Any]:
@@ -101,22 +130,21 @@ def _of_this_machine() -> str:
         ) from error
 
 
-def _require_answer(asked: str, address: str) -> None:
-    """Look in a thread of its own: finding a name takes as long as it takes."""
+def _answering(asked: str, address: str) -> str:
+    """The address, if a cluster answers there; looked at in a thread: finding a name takes as long as it takes."""
     answers: list[str] = []
     look = threading.Thread(target=lambda: answers.append(_fault(address)), daemon=True)
     look.start()
     look.join(2 * ANSWER_S)
     if fault := answers[0] if answers else "no answer in time":
         raise UserError(f"--address {asked}: no Ray cluster answers at {address} ({fault}); {FORM}")
+    return address
 
 
 def _fault(address: str) -> str:
     """Why nobody can be joined there; empty where a gRPC server answers."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as connection:
-            connection.sendall(HTTP2)
-            return "" if connection.recv(9)[3:4] == bytes([SETTINGS]) else "something else listens there"
+        return "" if is_grpc(host.strip("[]"), int(port), ANSWER_S) else "something else listens there"
     except (OSError, OverflowError, UnicodeError) as error:
         return first_line(error)

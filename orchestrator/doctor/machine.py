@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from engine.model_source import ModelSource
 from orchestrator.doctor.finding import Finding
 from orchestrator.doctor.model import examine_model
+from orchestrator.doctor.ports import examine_ports
 from orchestrator.results.run_record import installed_versions, python_version
 
 MIN_MEMORY_GIB = 6.0
@@ -44,6 +45,7 @@ def examine(source: ModelSource, engine: str = "vllm", *, loads: bool = False) -
         _devices(),
         _vllm(),
         _dashboard(),
+        examine_ports(),
         *examine_model(source, engine, loads=loads),
     ]
 
@@ -102,7 +104,7 @@ def _vllm() -> Finding:
 
 def _dashboard() -> Finding:
     """An unauthenticated dashboard on a public address runs anybody's code."""
-    mode = os.environ.get("RAY_AUTH_MODE", "unset")
+    mode = os.environ.get("RAY_AUTH_MODE", "unset: a run asks for a token")
     open_url = find_open_dashboard(_dashboard_urls())
     if open_url is None:
         return Finding("Ray", True, f"RAY_AUTH_MODE {mode}; no dashboard found that is open to others")

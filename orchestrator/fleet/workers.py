@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from engine.model_source import ModelError, ModelSource
-from orchestrator.cluster import ray_start
+from orchestrator.cluster import ray_start, ray_token
 from orchestrator.cluster.nodes import Home, end_process, nodes, preferably_on
 from orchestrator.console.errors import FleetError, UserError
 from orchestrator.fleet.solver_actor import SolverActor
@@ -175,23 +176,35 @@ class Worker:
 
 
 def connect(address: str | None, *, dashboard: bool) -> str | None:
-    """Join a Ray cluster, or start one in this process; the dashboard's address, if there is one."""
-    # Ray turns token authentication on by itself for a local cluster; either way it is set on purpose.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    """Join a Ray cluster, or start one that this machine alone can reach; where its dashboard is, for a person.
+
+    Raises:
+        UserError: no such cluster, or it does not let this process in.
+        FleetError: no local one came up.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local: dict[str, Any] = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", **ray_start.socket_folder()}
-    ray_start.require_joinable(address)
-    with ray_start.told(address):
+    # None asks for a dashboard and does without where none comes up in time.
+    wanted = {"include_dashboard": None if dashboard else False, "dashboard_host": "127.0.0.1"}
+    local: dict[str, Any] = wanted | ray_start.socket_folder()
+    joined = ray_start.require_joinable(address)
+    with ray_start.told(address), nullcontext() if address else ray_start.on_loopback():
+        ray_token.settle(joined)
         context = ray.init(
             address=address or "local",  # without an address Ray would join whatever cluster it finds here
             namespace=NAMESPACE,
             log_to_driver=False,
-            logging_level=logging.ERROR,
+            logging_level=logging.CRITICAL,  # what Ray has to say it also raises
             ignore_reinit_error=True,
             **({} if address else local),
         )
     interrupts.take_over()
-    return context.dashboard_url or None
+    return _told_dashboard(context.dashboard_url) if dashboard else None
+
+
+def _told_dashboard(url: str | None) -> str:
+    if not url:
+        return "none came up in time; everything goes on without"
+    return f"http://{url}" + " (asks for the token that `ray get-auth-token` prints)" * ray_token.is_asked_for()
 
 
 def solver_worker(run_name: str, index: int, source: ModelSource, placement: Placement, dtype: str) -> Worker:

@@ -63,7 +63,7 @@ def _run_alone(prepared: Prepared, reporter: Reporter) -> Summary:
     if prepared.record is not None:
         reporter.say(_how_it_goes_on(prepared, prepared.record))
     if dashboard:
-        reporter.say(f"Ray dashboard: http://{dashboard}")
+        reporter.say(f"Ray dashboard: {dashboard}")
     try:
         return _run_on_ray(prepared, reporter)
     finally:
