@@ -20,15 +20,16 @@ from engine.slots import Slot
 from engine.training import positions_of
 
 
-def standing(slot: Slot) -> tuple[int, int, float]:
-    """What a sibling had at its last measurement: exact prefix, tokens right, smallest margin.
+def standing(slot: Slot) -> tuple[int, float]:
+    """What a sibling had at its last measurement: tokens measured, smallest margin in logits.
 
-    Counts and no shares, since a curriculum may have one measured over less of the text than another.
+    Of two siblings the one with the larger margin after 24 to 32 steps was the first to be certified in 67 to 78 % of
+    2,000 pairs, the one with the longer exact prefix or with more tokens right in 59 to 75 % (docs/populations.md).
     """
     latest = slot.latest
     if latest is None or not math.isfinite(latest.min_margin):
-        return 0, 0, -math.inf
-    return latest.first_mismatch, round(latest.accuracy * slot.lesson.window), latest.min_margin
+        return 0, -math.inf
+    return slot.lesson.window, latest.min_margin
 
 
 def is_look(age: int, cull_after: int, *, renews: bool) -> bool:

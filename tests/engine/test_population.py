@@ -16,11 +16,10 @@ HALVING = ("siblings=4", "population.cull_after=2")
 PORTFOLIO = 'portfolio=[{name="as it is"}, {name="sgd", set={optim={name="sgd", lr=0.1}, start={name="mean"}}}]'
 
 
-def measured(family, *standings):
-    """Give each sibling a last measurement: prefix, tokens right, margin."""
-    for slot, (prefix, num_right, margin) in zip(family, standings, strict=True):
-        num_tokens = len(slot.target_T)
-        slot.latest = Certificate(margin, prefix, num_tokens, accuracy=num_right / num_tokens)
+def measured(family, *margins):
+    """Give each sibling a last measurement, by its smallest margin."""
+    for slot, margin in zip(family, margins, strict=True):
+        slot.latest = Certificate(margin, 0, len(slot.target_T))
     return family
 
 
@@ -41,18 +40,19 @@ def test_siblings_are_halved_at_every_look_and_only_what_they_did_is_charged(tin
     assert ended[0].tokens == (2 * 4 + 2 * 2 + 6) * job.num_positions
 
 
-def test_an_exact_prefix_counts_before_right_tokens_and_these_before_a_margin(tiny_llama):
+def test_the_smaller_margin_is_culled_whoever_has_measured_more_of_the_text_stays(tiny_llama):
     family = slots_after(tiny_llama, 2, job_of(tiny_llama, "Ada!", "siblings=4", "population.cull_after=2", *NEVER))
     for slot in family:
         slot.has_ended = False
-    measured(family, (1, 3, -0.1), (2, 2, -9.0), (1, 3, -0.2), (1, 2, -0.1))
+    measured(family, -2.0, -0.5, -1.0, 0.5)
+    family[3].lesson = replace(family[3].lesson, window=2)
     cull(tiny_llama, family)
-    assert [slot.has_ended for slot in family] == [False, False, True, True]
+    assert [slot.has_ended for slot in family] == [True, False, False, True]
 
 
 def test_a_sibling_without_finite_numbers_is_behind_all(tiny_llama):
-    (slot,) = measured(slots_after(tiny_llama, 1, job_of(tiny_llama, "Ada!", *NEVER)), (3, 3, float("nan")))
-    assert standing(slot) == (0, 0, -float("inf"))
+    (slot,) = measured(slots_after(tiny_llama, 1, job_of(tiny_llama, "Ada!", *NEVER)), float("nan"))
+    assert standing(slot) == (0, -float("inf"))
 
 
 def test_places_of_the_culled_are_free_for_other_texts(tiny_llama):
@@ -85,7 +85,7 @@ def test_a_culled_sibling_never_moves_again_and_may_still_be_the_best(tiny_llama
 def test_the_worse_half_begins_again_from_the_best_while_schedules_go_on(renewal, tiny_llama):
     rules = ("siblings=4", "population.cull_after=2", f"population.renewal={renewal}", "population.noise=0")
     family = slots_after(tiny_llama, 1, job_of(tiny_llama, "Ada!", *rules, *NEVER))
-    measured(family, (0, 1, -1.0), (2, 2, -1.0), (1, 2, -1.0), (0, 0, -1.0))
+    measured(family, -3.0, -1.0, -2.0, -4.0)
     for slot in family:
         slot.age = 2
     prompts = [slot.prompt_KD for slot in family]
