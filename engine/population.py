@@ -23,8 +23,7 @@ from engine.training import positions_of
 def standing(slot: Slot) -> tuple[int, float]:
     """What a sibling had at its last measurement: tokens measured, smallest margin in logits.
 
-    Of two siblings the one with the larger margin after 24 to 32 steps was the first to be certified in 67 to 78 % of
-    2,000 pairs, the one with the longer exact prefix or with more tokens right in 59 to 75 % (docs/populations.md).
+    Margins foretell who is certified first better than exact prefixes or tokens right do (docs/populations.md).
     """
     latest = slot.latest
     if latest is None or not math.isfinite(latest.min_margin):
