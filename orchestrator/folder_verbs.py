@@ -30,7 +30,7 @@ def verify(
     dtype: Annotated[str | None, typer.Option(help="engine's numerics; default as in the run")] = None,
     beams: Annotated[int, typer.Option(min=1, help="width of a beam search; 1 is greedy")] = 1,
     batch_size: Annotated[int | None, typer.Option(min=1, help="most prompts decoded together")] = None,
-    ladder: Annotated[bool, typer.Option(help="every rung: batch sizes, dtypes, beams, rounding, noise")] = False,
+    ladder: Annotated[bool, typer.Option(help="further checks: batch sizes, dtypes, beams, rounding, noise")] = False,
     out: Annotated[Path | None, typer.Option(help="file for the ladder's table, .parquet")] = None,
     address: flags.Address = None,
     server: Annotated[

@@ -28,6 +28,8 @@ suppress_warnings = ["myst.header"]  # the changelog's form skips no level that 
 highlight_language = "text"
 html_theme = "furo"
 html_title = "Verbatim"
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 html_show_copyright = False
 html_copy_source = False
 

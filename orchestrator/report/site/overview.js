@@ -58,7 +58,7 @@
   function engines(f) {
     const judged = f.engines.map(([engine, dtype, exact, of]) => [`${engine}, ${dtype}`, exact, of, null]);
     const rungs = (f.ladder || []).map(([name, exact, of]) => [name.replace(/_/g, " "), exact, of, null]);
-    const note = rungs.length ? "as judged in the run, then rung by rung of the ladder" : "of the prompts that were judged";
+    const note = rungs.length ? "as judged in the run, then by the further checks of --ladder" : "of the prompts that were judged";
     return V.figure("Exact, by engine and numerics", note, () => V.bars([...judged, ...rungs], "good"));
   }
 
