@@ -24,8 +24,9 @@ PLOT = jinja2.Template("""\
 <text x="-6" y="{{ mark.at + 4 }}" text-anchor="end" fill="#555">{{ mark.label }}</text>
 {% endfor %}{% for mark in panel.marks_x %}<text x="{{ mark.at }}" y="{{ height + 18 }}" text-anchor="middle" fill="#555">{{ mark.label }}</text>
 {% endfor %}<text x="{{ width / 2 }}" y="{{ height + 36 }}" text-anchor="middle" fill="#555">{{ panel.below }}</text>
-{% for curve in panel.curves %}<polyline points="{{ curve.points }}" fill="none" stroke="{{ curve.colour }}" stroke-width="2"/>
-<text x="8" y="{{ height - 44 + 15 * loop.index0 }}" fill="{{ curve.colour }}">{{ curve.name }}</text>
+{% for curve in panel.curves %}{% if panel.is_joined %}<polyline points="{{ curve.points|join(' ') }}" fill="none" stroke="{{ curve.colour }}" stroke-width="2"/>
+{% else %}{% for point in curve.points %}<circle cx="{{ point.split(',')[0] }}" cy="{{ point.split(',')[1] }}" r="4" fill="{{ curve.colour }}"/>
+{% endfor %}{% endif %}<text x="8" y="{{ height - 44 + 15 * loop.index0 }}" fill="{{ curve.colour }}">{{ curve.name }}</text>
 {% endfor %}</g>
 {% endfor %}</svg>
 """)  # noqa: E501
@@ -33,13 +34,17 @@ PLOT = jinja2.Template("""\
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one axis that rises evenly or, for counts that double, by place."""
+    """Curves over one axis that rises evenly or, for counts that double, by place.
+
+    Points that were measured under unlike conditions are not joined: a line would say that one leads to the next.
+    """
 
     title: str
     below: str
     curves: dict[str, list[tuple[float, float]]]
     top: float
     is_by_place: bool = False
+    is_joined: bool = True
 
     def drawn(self) -> dict:
         xs = sorted({x for points in self.curves.values() for x, _ in points})
@@ -50,16 +55,20 @@ class Panel:
         lines = [
             {
                 "name": name, "colour": colour,
-                "points": " ".join(f"{at(x)},{HEIGHT * (1 - y / self.top):.1f}" for x, y in points),
+                "points": [f"{at(x)},{HEIGHT * (1 - y / self.top):.1f}" for x, y in points],
             }
             for (name, points), colour in zip(self.curves.items(), COLOURS, strict=False)
         ]  # fmt: skip
         marked = xs if self.is_by_place else [xs[-1] / 2, xs[-1]]
         return {
-            "title": self.title, "below": self.below, "curves": lines,
-            "marks_x": [{"at": at(x), "label": f"{x:,.0f}"} for x in marked],
+            "title": self.title, "below": self.below, "curves": lines, "is_joined": self.is_joined,
+            "marks_x": [{"at": at(x), "label": _rounded(x)} for x in marked],
             "marks_y": [{"at": HEIGHT * (1 - i / 4), "label": f"{self.top * i / 4:g}"} for i in range(5)],
         }  # fmt: skip
+
+
+def _rounded(count: float) -> str:
+    return f"{count:,.0f}" if count < 10_000 else f"{count / 1000:,.0f} thousand"
 
 
 def latest(name: str) -> dict:
@@ -68,8 +77,11 @@ def latest(name: str) -> dict:
 
 
 def panels() -> list[Panel]:
-    """Targets a second, memory, saturation."""
-    fed = [(run["solvers"], run["targets_a_second"]) for run in latest("overhead")["runs"]]
+    """The driver's own time, memory, saturation."""
+    spent: dict[str, list[tuple[float, float]]] = {}
+    for run in latest("overhead")["runs"]:
+        load = "alone on the machine" if "mib_by_done" in run else "beside 20 to 30 other jobs"
+        spent.setdefault(load, []).append((run["solvers"], run["driver_cpu_us_a_target"]))
     memory = latest("flat_memory")["mib_by_done"]
     variants: dict[str, list[tuple[float, float]]] = {}
     for row in latest("saturation")["rows"]:
@@ -77,9 +89,8 @@ def panels() -> list[Panel]:
             "window of 2,048" if row["window"] == 2048 and row["solvers"] > 8 else f"slices of {row['slice_s']:g} s"
         )
         variants.setdefault(window, []).append((row["solvers"], row["busy"]))
-    top = 1000 * (1 + max(rate for _, rate in fed) // 1000)
     return [
-        Panel("targets a second, no-op solvers", "solvers", {"": fed}, top, is_by_place=True),
+        Panel("driver's CPU a target, us; no-op solvers", "solvers", spent, 600, is_by_place=True, is_joined=False),
         Panel("memory of the driver, MiB", "targets done", {"": memory}, top=600),
         Panel("simulated: solvers' time spent solving", "solvers at 1 s a text", variants, top=1, is_by_place=True),
     ]

@@ -115,5 +115,12 @@ def test_no_link_is_dead(page):
         assert not anchor or there.suffix != ".md" or anchor in anchors(there), link
 
 
+def test_the_index_lists_every_page():
+    listed = LINK.findall((ROOT / "docs" / "index.md").read_text())
+    listed += [f"decisions/{link}" for link in LINK.findall((ROOT / "docs" / "decisions" / "README.md").read_text())]
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]} - {"index.md"}
+    assert pages <= set(listed), "a page that docs/index.md or docs/decisions/README.md does not list"
+
+
 def test_commands_are_found():
     assert len(commands(ROOT / "README.md")) > 8 and len(commands(ROOT / "docs" / "report.md")) == 6
