@@ -1,14 +1,16 @@
 """Flags that several verbs have, told once.
 
-Owns: their types and help. Must not know: verbs, defaults.
+Owns: their types and help, the refusal of what would be ignored. Must not know: verbs, defaults.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.console.completion import DTYPES, ENGINES, FORMATS, LOG_LEVELS, MODELS, STATUSES, one_of, recipes
+from orchestrator.console.errors import UserError
 
 A_MODEL = "a causal LM: folder, hub name, pocket (embedded) or smollm2 (a package)"
 Model = Annotated[str, typer.Option(help=A_MODEL, autocompletion=one_of(*MODELS))]
@@ -69,4 +71,18 @@ LogLevel = Annotated[
 Ladder = Annotated[bool, typer.Option(help="climb the ladder of proof at the end, into DIR/proof.parquet")]
 Json = Annotated[bool, typer.Option("--json", help="the outcome as JSON; progress goes to standard error")]
 Serve = Annotated[bool, typer.Option("--serve", help="show it in a browser while the run goes on; loopback only")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="of --serve; 0 is any that is free")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve, default 8766; 0 is any that is free")]
+
+
+def refuse_ignored(flags: Mapping[str, object], why: str) -> None:
+    """Refuse the first flag that was given and would change nothing.
+
+    Args:
+        flags: by name, something true or not None where it was given.
+        why: it would not.
+    Raises:
+        UserError: one was given.
+    """
+    for flag, given in flags.items():
+        if given is not None and given is not False:
+            raise UserError(f"{flag}: {why}; leave it away")

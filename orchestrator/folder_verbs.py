@@ -3,7 +3,6 @@
 Owns: flags, exit codes, what is printed. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -47,12 +46,12 @@ def verify(
 
         if server is not None:
             flagged = {"--dtype": dtype, "--beams": beams > 1, "--batch-size": batch_size, "--ladder": ladder}
-            _refuse_ignored(flagged | {"--address": address}, "the server decodes greedily as it was started")
+            flags.refuse_ignored(flagged | {"--address": address}, "the server decodes greedily as it was started")
             is_all_exact = served.ask_server(parse_location(folder), server, console, as_json=as_json)
             raise typer.Exit(0 if is_all_exact else 3)
         options = reproof.ReproofOptions(parse_location(folder), engine, dtype, Mode(beams, batch_size), address)
         if ladder:
-            _refuse_ignored({"--beams": beams > 1, "--batch-size": batch_size}, "the ladder has rungs of its own")
+            flags.refuse_ignored({"--beams": beams > 1, "--batch-size": batch_size}, "the ladder has rungs of its own")
             reproof.require_outside(out, options.folder)
             is_all_exact = reproof.climb_claims(options, out, console, as_json=as_json)
         elif out is not None:
@@ -60,13 +59,6 @@ def verify(
         else:
             is_all_exact = reproof.reprove_claims(options, console, as_json=as_json)
         raise typer.Exit(0 if is_all_exact else 3)
-
-
-def _refuse_ignored(flags: Mapping[str, object], why: str) -> None:
-    """Refuse the first flag that was given and would change nothing."""
-    for flag, is_given in flags.items():
-        if is_given:
-            raise UserError(f"{flag}: {why}; leave it away")
 
 
 @app.command()

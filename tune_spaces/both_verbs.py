@@ -28,7 +28,7 @@ def status(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run or a search, or a run's URI")],
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
     serve: flags.Serve = False,
-    port: flags.Port = 8766,
+    port: flags.Port = None,
 ) -> None:
     """How far a run or a search is, from its files alone."""
     with told_in_one_line():
@@ -37,8 +37,7 @@ def status(
 
         place = parse_location(folder)
         if isinstance(place, Path) and is_search(place):
-            if serve:
-                raise UserError(f"--serve: {folder} is a search's folder, and has no pages; leave it away")
+            flags.refuse_ignored({"--serve": serve, "--port": port}, f"{folder} is a search's folder, and has no pages")
             from tune_spaces.status import print_search_status, search_status
 
             print_search_status(search_status(place), console, as_json=as_json)
@@ -46,8 +45,10 @@ def status(
             from orchestrator.report import ReportOptions
             from orchestrator.report.served import serve as serve_pages
 
+            flags.refuse_ignored({"--json": as_json}, "pages are served, and no JSON")
             serve_pages(ReportOptions(place), port, "/status", partial(say, console))
         else:
+            flags.refuse_ignored({"--port": port}, "nothing is served without --serve")
             print_status(read_status(place), console, as_json=as_json)
 
 

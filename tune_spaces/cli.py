@@ -16,7 +16,6 @@ from orchestrator.app import LIBRARIES, console
 from orchestrator.cli import app
 from orchestrator.cluster.ray_start import require_joinable
 from orchestrator.console.completion import one_of
-from orchestrator.console.errors import UserError
 from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
@@ -162,7 +161,7 @@ def report(
     margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="what was written as JSON")] = False,
     serve: flags.Serve = False,
-    port: flags.Port = 8766,
+    port: flags.Port = None,
 ) -> None:
     """Write a run as a website in a folder: figures, and every text. The page asks nothing of any network."""
     with told_in_one_line():
@@ -171,7 +170,11 @@ def report(
             from tune_spaces.results import report_of
 
         place = parse_location(folder)
+        if not serve:
+            flags.refuse_ignored({"--port": port}, "nothing is served without --serve")
         if (page := report_of(place)) is not None:
+            given = {"--out": out, "--against": against, "--margins": margins, "--serve": serve}
+            flags.refuse_ignored(given, f"{folder} is a search's folder, and has its report already")
             if as_json:
                 say_json({"page": str(page)})
             else:
@@ -189,12 +192,11 @@ def report(
             say(console, written.line())
 
 
-def _serve(options: "ReportOptions", port: int, *, as_json: bool) -> None:
+def _serve(options: "ReportOptions", port: int | None, *, as_json: bool) -> None:
     from orchestrator.report.served import serve as serve_pages
 
-    for flag, is_given in {"--out": options.out, "--margins": options.margins, "--json": as_json}.items():
-        if is_given:
-            raise UserError(f"{flag}: a report that is served is written again and again, and not kept; leave it away")
+    given = {"--out": options.out, "--margins": options.margins, "--json": as_json}
+    flags.refuse_ignored(given, "a report that is served is written again and again, and not kept")
     serve_pages(options, port, "/", partial(say, console))
 
 

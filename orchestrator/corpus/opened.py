@@ -134,6 +134,8 @@ def open_corpus(path: Location, reading: Reading | None = None) -> Corpus:
     if reading.row_ids and reading.id_column is not None:
         raise UserError(f"--row-ids and --id-column {reading.id_column}: give one of both")
     parts = find_parts(path, formats.asked_format(reading.format), TEXT_COLUMNS)
+    if reading.csv_quotes != "doubled" and not any(part.format in ("csv", "tsv") for part in parts):
+        raise UserError(f"--csv-quotes {reading.csv_quotes}: {path} is neither CSV nor TSV; leave it away")
     columns, num_rows = _inspect(path, parts, reading.csv_quotes)
     if num_rows == 0:
         raise UserError(f"corpus {path}: holds no rows; give at least one text")

@@ -198,12 +198,12 @@ def connect(address: str | None, *, dashboard: bool) -> str | None:
             **({} if address else local),
         )
     interrupts.take_over()
-    return _told_dashboard(context.dashboard_url) if dashboard else None
+    return _told_dashboard(context.dashboard_url, is_local=address is None) if dashboard else None
 
 
-def _told_dashboard(url: str | None) -> str:
+def _told_dashboard(url: str | None, *, is_local: bool) -> str | None:
     if not url:
-        return "none came up in time; everything goes on without"
+        return "none came up in time; everything goes on without" if is_local else None
     return f"http://{url}" + " (asks for the token that `ray get-auth-token` prints)" * ray_token.is_asked_for()
 
 

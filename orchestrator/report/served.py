@@ -25,6 +25,7 @@ from orchestrator.report.written import PAGE, ReportOptions, write_report
 from orchestrator.results.status import Status, read_status, status_lines
 
 HOST = "127.0.0.1"
+PORT = 8766
 
 FRESH_S = 5.0
 """Seconds for which a page of a run that goes on is as good as new."""
@@ -94,15 +95,15 @@ def open_server(options: ReportOptions, site: Path, port: int) -> ThreadingHTTPS
         raise UserError(f"--port {port}: cannot be served ({error.strerror}); choose another, or 0 for any") from error
 
 
-def serve(options: ReportOptions, port: int, path: str, say: Callable[[str], None]) -> None:
+def serve(options: ReportOptions, port: int | None, path: str, say: Callable[[str], None]) -> None:
     """Serve until interrupted.
 
     Args:
-        port: 0 is any that is free.
+        port: 0 is any that is free, None the usual one.
         path: of the page that is told.
     """
     with tempfile.TemporaryDirectory(prefix="verbatim-report-") as folder:
-        with open_server(options, Path(folder) / "site", port) as server:
+        with open_server(options, Path(folder) / "site", PORT if port is None else port) as server:
             say(f"serving {options.folder} on http://{HOST}:{server.server_port}{path}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
                 server.serve_forever()

@@ -188,6 +188,20 @@ def test_flags_that_the_ladder_would_ignore(refused, tmp_path, flag):
 HOSTILE = "\x1b[2J\x07\u202e../../etc"
 
 
+@pytest.mark.parametrize(("args", "flag"), [
+    (("status", "DIR", "--port", 0), "--port"), (("report", "DIR", "--port", 0), "--port"),
+    (("status", "DIR", "--serve", "--json"), "--json"), (("report", "DIR", "--serve", "--margins"), "--margins"),
+], ids=lambda value: value if isinstance(value, str) else None)  # fmt: skip
+def test_flags_that_a_page_or_its_absence_would_ignore(refused, sayings, args, flag):
+    assert refused(*(sayings if arg == "DIR" else arg for arg in args)).startswith(f"{flag}: ")
+
+
+def test_how_csv_is_quoted_is_no_question_where_there_is_none(refused, corpus):
+    assert refused("run", corpus, "--csv-quotes", "none") == (
+        f"--csv-quotes none: {corpus} is neither CSV nor TSV; leave it away"
+    )
+
+
 def test_what_a_terminal_would_act_on_is_spelled_out(refused, corpus, tmp_path, write_jsonl):
     spelled = r"\x1b[2J\x07\u202e../../etc"
     assert spelled in refused("run", corpus, "--text-column", HOSTILE)
