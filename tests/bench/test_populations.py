@@ -74,9 +74,9 @@ def test_two_texts_by_two_ways_are_written_to_a_file(tmp_path, capsys):
     assert "one attempt" in capsys.readouterr().out
 
 
-def test_it_imports_nothing_that_a_machine_with_torch_alone_lacks():
+def test_what_is_run_on_a_gpu_imports_nothing_that_a_machine_with_torch_alone_lacks():
     lacking = "ray", "vllm", "pyarrow", "optuna", "pandas"
-    code = f"import bench.populations, sys; print([name for name in {lacking} if name in sys.modules])"
+    code = f"import bench.populations, bench.beam_certificate, sys; print([name for name in {lacking} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
