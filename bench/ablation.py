@@ -137,7 +137,7 @@ def pick_targets(lm: FrozenLM, per_length: int) -> list[Target]:
     """The first texts of exactly 8, 16 and 32 tokens, the end-of-text token counted."""
     chosen: dict[int, list[Target]] = {length: [] for length in LENGTHS}
     for row in pq.read_table(ROOT / "corpora" / "english_1k.parquet").to_pylist():
-        target = make_target(lm.tokens, row["id"], row["text"])
+        target = make_target(lm.token_rule, row["id"], row["text"])
         if isinstance(target, Target) and len(chosen.get(len(target.token_ids), [None] * per_length)) < per_length:
             chosen[len(target.token_ids)].append(target)
     return [target for targets in chosen.values() for target in targets]
@@ -159,9 +159,11 @@ def jobs_of(targets: list[Target], sets: list[str], path: Path | None, seeds: in
 def figures(lm: FrozenLM, attempts: list[Attempt]) -> dict:
     """One row: counts, means with 95 % intervals, and what free running says of the certified and of the rest."""
     attempts = sorted(attempts, key=lambda a: (a.job.target.id, a.job.num_vectors, a.job.recipe.seed))
-    exact = [a for a in attempts if a.exact_tokens is not None]
+    exact = [a for a in attempts if a.exact_positions is not None]
     budgets = [a.job.recipe.max_positions for a in attempts]
-    spent = [budget if a.exact_tokens is None else a.exact_tokens for a, budget in zip(attempts, budgets, strict=True)]
+    spent = [
+        budget if a.exact_positions is None else a.exact_positions for a, budget in zip(attempts, budgets, strict=True)
+    ]
     steps = [a.job.recipe.max_steps if a.exact_steps is None else a.exact_steps for a in attempts]
     shares = [100 * tokens / budget for tokens, budget in zip(spent, budgets, strict=True)]
     seen = [monitor(a.certificate, _said(lm, a), a.job.target) for a in attempts if a.certificate]
@@ -236,7 +238,7 @@ def main() -> None:
         if args.only not in name or record["rows"].get(name, {}).get("hash") == hash:
             continue
         started = time.monotonic()
-        row = {"group": group, "sets": sets, "hash": hash} | figures(lm, Solver(lm, token_budget=4096).solve(jobs))
+        row = {"group": group, "sets": sets, "hash": hash} | figures(lm, Solver(lm, table_positions=4096).solve(jobs))
         record["rows"][name] = row
         args.out.write_text(json.dumps(record) + "\n")
         print(f"{name:<36} {row['exact']:>3}/{row['attempts']}  steps {row['steps']:6.1f}  "

@@ -83,7 +83,7 @@ def entry(attempt: Attempt) -> dict[str, Any]:
         "tokens": len(job.target.token_ids),
         "vectors": job.num_vectors,
         "steps": attempt.steps,
-        "positions": attempt.tokens,
+        "positions": attempt.positions,
         "is_done": job.lead(certificate) >= job.recipe.stop_margin,
         "is_greedy": certificate.is_greedy,
         "is_certified": certificate.is_greedy and certificate.lead(job.overrun) > 0,
@@ -153,11 +153,11 @@ def measure(args: argparse.Namespace, lm: FrozenLM, engines: list[tuple[Verifier
     recipes = {proof: load_recipe(None, [f"proof={proof}", *args.set, *own[proof]]) for proof in PROOFS}
     rows: list[dict[str, Any]] = []
     ends, longest = time.monotonic() + 60 * args.minutes, 0.0
-    for targets in waves(lm.tokens, args.lengths, args.wave):
+    for targets in waves(lm.token_rule, args.lengths, args.wave):
         began = time.monotonic()
         if began + longest > ends:
             break
-        attempts = Solver(lm, token_budget=args.table).solve(
+        attempts = Solver(lm, table_positions=args.table).solve(
             jobs(targets, args.tokens_per_vector, recipes), seconds=ends - began
         )
         attempts = [attempt for attempt in attempts if attempt.certificate is not None]

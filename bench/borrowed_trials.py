@@ -65,7 +65,7 @@ def ordinary_trial(config: dict[str, Any], *, trials: list[list[Job]], context: 
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     started = time.monotonic()
     lm = FrozenLM.load(ModelSource())
-    solver = Solver(lm, token_budget=KINDS["cpu"].most_positions)
+    solver = Solver(lm, table_positions=KINDS["cpu"].most_positions)
     verifier = make_verifier(EngineSpec("vllm", ModelSource().path, None, "float32", context))
     loaded = time.monotonic()
     attempts = solver.solve(trials[config["number"]])
@@ -75,7 +75,7 @@ def ordinary_trial(config: dict[str, Any], *, trials: list[list[Job]], context: 
         {
             "load_s": loaded - started,
             "work_s": time.monotonic() - loaded,
-            "positions": sum(attempt.tokens for attempt in attempts),
+            "positions": sum(attempt.positions for attempt in attempts),
             "exact": sum(verdict.exact for verdict in verdicts),
         }
     )

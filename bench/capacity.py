@@ -51,7 +51,7 @@ def pick_texts(lm: FrozenLM, num_texts: int) -> list[Target]:
     longest, targets, text = max(LONGEST.values()), [], ""
     for row in rows:
         text = f"{text} {row['text']}".strip()
-        ids = encode(lm.tokens, text)
+        ids = encode(lm.token_rule, text)
         if len(ids) >= longest:
             targets.append(Target(f"prose-{len(targets)}", text, tuple(ids[:longest]), ends=False))
             text = ""
@@ -72,7 +72,7 @@ def recipe_of(file: str | None, sets: list[str], budget: int) -> Recipe:
 def grow(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int) -> list[int]:
     """Longest exact prefix of every text, grown within one attempt."""
     jobs = [Job(cut(target, LONGEST[num_vectors]), recipe, num_vectors) for target in targets]
-    attempts = Solver(lm, token_budget=4096).solve(jobs)
+    attempts = Solver(lm, table_positions=4096).solve(jobs)
     by_id = {attempt.job.target.id: attempt.prefix_tokens for attempt in attempts}
     return [by_id[job.target.id] for job in jobs]
 
@@ -85,7 +85,7 @@ def bisect(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int
     for _ in range(NUM_LENGTHS):
         jobs = {target.id: Job(cut(target, tried[target.id]), recipe, num_vectors) for target in targets}
         ended: dict[str, Attempt] = {}
-        for attempt in Solver(lm, token_budget=4096).solve(list(jobs.values())):
+        for attempt in Solver(lm, table_positions=4096).solve(list(jobs.values())):
             ended[attempt.job.target.id] = attempt
         for target in targets:
             mine, length = target.id, tried[target.id]

@@ -53,7 +53,7 @@ Start = Callable[[Target, int], Tensor]
 
 
 def solve(lm: FrozenLM, jobs: list[Job]) -> list[Attempt]:
-    return Solver(lm, token_budget=TABLE).solve(jobs)
+    return Solver(lm, table_positions=TABLE).solve(jobs)
 
 
 def job_of(
@@ -71,7 +71,7 @@ def rows_of(attempts: list[Attempt], base: str) -> list[dict]:
         by_arm.setdefault(attempt.job.owner, {})[attempt.job.target.id] = attempt
     rows = []
     for name, arm in by_arm.items():
-        work = [(attempt.tokens, by_arm[base][id].tokens) for id, attempt in arm.items()]
+        work = [(attempt.positions, by_arm[base][id].positions) for id, attempt in arm.items()]
         low, high = interval(work)
         rows.append(
             {
@@ -79,7 +79,7 @@ def rows_of(attempts: list[Attempt], base: str) -> list[dict]:
                 "texts": len(arm),
                 "solved": sum(_is_solved(attempt) for attempt in arm.values()),
                 "mean_steps": round(fmean(attempt.steps for attempt in arm.values()), 2),
-                "mean_positions": round(fmean(attempt.tokens for attempt in arm.values()), 1),
+                "mean_positions": round(fmean(attempt.positions for attempt in arm.values()), 1),
                 "ratio": round(sum(a for a, _ in work) / sum(b for _, b in work), 3),
                 "interval": [round(low, 3), round(high, 3)],
                 "median_ratio": round(median(a / b for a, b in work), 3),
@@ -103,7 +103,7 @@ def oracle(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
     """Start again, with a fresh optimiser, from what the default itself had after n steps."""
     targets = pick_targets(lm, "english_1k", args.texts, (4, 50))
     recipe = load_recipe(None, ["max_steps=300"])
-    solver, walked = Solver(lm, token_budget=10**9), {target.id: {} for target in targets}
+    solver, walked = Solver(lm, table_positions=10**9), {target.id: {} for target in targets}
     for target in targets:
         solver.submit(job_of(target, recipe))
     for _ in range(max(args.after)):
@@ -133,7 +133,7 @@ def sentences(lm: FrozenLM, corpus: Path, count: int, seed: int = 11) -> list[Ta
     draw, found = random.Random(seed), []
     while len(found) < count:
         parts = [s for s in re.split(r"(?<=[.!?;])\s+", draw.choice(paragraphs)) if 9 <= len(s) <= 218]
-        target = make_target(lm.tokens, f"train-{len(found)}", draw.choice(parts)) if parts else None
+        target = make_target(lm.token_rule, f"train-{len(found)}", draw.choice(parts)) if parts else None
         if isinstance(target, Target) and 4 <= len(target.token_ids) <= 50:
             found.append(target)
     return found
@@ -150,7 +150,7 @@ def starts(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
     arms |= solved_arms(lm, bank)
     targets = pick_targets(lm, "english_1k", args.texts, (4, 50))
     rows = rows_of(solve(lm, [job_of(t, recipe, n, s) for n, s in arms.items() for t in targets]), "default")
-    work = sum(attempt.tokens for attempt in bank)
+    work = sum(attempt.positions for attempt in bank)
     return [row | {"solved_before": len(bank), "positions_before": work} for row in rows]
 
 
@@ -236,10 +236,10 @@ def _retried(lm: FrozenLM, jobs: list[Job], attempts: int) -> list[Attempt]:
         retried = []
         for attempt in solve(lm, jobs):
             id, rule = attempt.job.target.id, attempt.job.recipe.after_failure
-            positions[id] += attempt.tokens
+            positions[id] += attempt.positions
             steps[id] += attempt.steps
             if _is_solved(attempt) or number == attempts:
-                ended.append(replace(attempt, tokens=positions[id], steps=steps[id]))
+                ended.append(replace(attempt, positions=positions[id], steps=steps[id]))
             else:
                 job = replace(attempt.job, attempt=number, start_KD=None, focus=())
                 retried.append(corrected(job, attempt) if rule == "correct" else job)

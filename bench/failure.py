@@ -34,7 +34,7 @@ BINS = (10, 20, 50, 100, 200, 400)
 def pick_targets(lm: FrozenLM, num_texts: int) -> list[Target]:
     """The first texts of 48 to 80 tokens."""
     rows = pq.read_table(ROOT / "corpora" / "english_1k.parquet").to_pylist()
-    made = (make_target(lm.tokens, row["id"], row["text"]) for row in rows)
+    made = (make_target(lm.token_rule, row["id"], row["text"]) for row in rows)
     return [t for t in made if isinstance(t, Target) and 48 <= len(t.token_ids) <= 80][:num_texts]
 
 
@@ -59,7 +59,7 @@ def train(lm: FrozenLM, target: Target, *, shift: int, lr: float, max_steps: int
             said = greedy(lm, prompt_KD.detach()[None], max_tokens=len(target_T))[0]
             looks.append({
                 "step": step, "nats": loss.item(), "first_mismatch": first_mismatch(said, target.token_ids),
-                "diagnosis": str(diagnose(said, target)), "says": decode(lm.tokens, said),
+                "diagnosis": str(diagnose(said, target)), "says": decode(lm.token_rule, said),
             })  # fmt: skip
         adam.zero_grad()
         loss.backward()

@@ -101,15 +101,15 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
         yield row | {"loads": str(refusal).replace(folder, name)}
         return
     probe = Probe(lm)
-    row |= {"loads": True, "caches": lm.caches, "apart": probe.largest_difference(), "context": lm.tokens.context}
+    row |= {"loads": True, "caches": lm.caches, "apart": probe.largest_difference(), "context": lm.token_rule.context}
     recipe = load_recipe(None, list(OVERRIDES))
-    jobs = [Job(cast(Target, make_target(lm.tokens, text, text)), recipe, NUM_VECTORS) for text in TEXTS]
-    attempts = [a for a in Solver(lm, token_budget=2048).solve(jobs) if a.is_candidate and a.certificate]
+    jobs = [Job(cast(Target, make_target(lm.token_rule, text, text)), recipe, NUM_VECTORS) for text in TEXTS]
+    attempts = [a for a in Solver(lm, table_positions=2048).solve(jobs) if a.is_candidate and a.certificate]
     row["certified"] = len(attempts)
     row["margins"] = [round(a.certificate.min_margin, 3) for a in attempts if a.certificate]
     candidates = [Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids) for a in attempts]
     probes = measure(lm, [a.job.target for a in attempts], [a.prompt_KD for a in attempts])
-    context = min(lm.tokens.context, 64)
+    context = min(lm.token_rule.context, 64)
     for engine in ("hf", "vllm") if vllm_too else ("hf",):
         try:
             if engine == "hf":

@@ -44,11 +44,11 @@ def work_off(queue: WorkQueue, ledger: Ledger, context: RowContext) -> None:
 
 def go_through(folder: Path) -> list[tuple[int, float]]:
     """Memory by the number of rows committed."""
-    tokens, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=1)
-    queue, ledger = WorkQueue(make_retry(tokens.context, grows=False)), Ledger(folder / "run")
-    context = RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens))
+    token_rule, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=1)
+    queue, ledger = WorkQueue(make_retry(token_rule.context, grows=False)), Ledger(folder / "run")
+    context = RowContext(recipe.hash, "no-op", "float32", partial(decode, token_rule))
     memory = []
-    for number, item in enumerate(Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken(), 1):
+    for number, item in enumerate(Intake(open_corpus(folder / "corpus.parquet"), token_rule, recipe).taken(), 1):
         assert isinstance(item, Accepted)
         queue.add(item.row, item.job)
         if queue.num_open == OPEN:
@@ -60,11 +60,11 @@ def go_through(folder: Path) -> list[tuple[int, float]]:
 
 def resume(folder: Path) -> dict:
     """What it takes to find that nothing is left to do."""
-    tokens, before = TokenRule.load(ModelSource()), resident_mib()
+    token_rule, before = TokenRule.load(ModelSource()), resident_mib()
     started = time.process_time()
     committed = Ledger(folder / "run").committed_ids()
     manifest_s = time.process_time() - started
-    intake = Intake(open_corpus(folder / "corpus.parquet"), tokens, Recipe(num_vectors=1), skip=committed)
+    intake = Intake(open_corpus(folder / "corpus.parquet"), token_rule, Recipe(num_vectors=1), skip=committed)
     assert list(intake.taken()) == []
     return {
         "rows": len(committed), "manifest_cpu_s": round(manifest_s, 1),

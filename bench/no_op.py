@@ -36,7 +36,7 @@ def solved(job: Job) -> Attempt:
     """A certified prompt of random numbers; they weigh and compress like an optimised one's."""
     num_tokens = len(job.target.token_ids)
     certificate = Certificate(0.55, num_tokens, num_tokens, mean_nats=0.01, accuracy=1.0)
-    return Attempt(job, torch.randn(job.num_vectors, D), certificate, steps=30, tokens=1000, seconds=1.0)
+    return Attempt(job, torch.randn(job.num_vectors, D), certificate, steps=30, positions=1000, seconds=1.0)
 
 
 def exact(candidate: Candidate) -> Verdict:

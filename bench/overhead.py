@@ -81,7 +81,7 @@ def make_driver(
 ) -> tuple[Dispatcher, LedgerSink]:
     """The driver as `verbatim run` makes it, its actors aside."""
     write_corpus(folder / "corpus.parquet", num_targets)
-    tokens, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=NUM_VECTORS)
+    token_rule, recipe = TokenRule.load(ModelSource()), Recipe(num_vectors=NUM_VECTORS)
     out = folder / "run"
     out.mkdir()
     roster = Roster(
@@ -95,17 +95,17 @@ def make_driver(
         roster.take_in(worker)
     watch, in_flight = Watch(Metrics("bench"), RunLog(out)), InFlight(out)
     reporter = make_reporter(Console(file=open(os.devnull, "w")), num_targets)
-    context = RowContext(recipe.hash, "no-op", "float32", partial(decode, tokens))
+    context = RowContext(recipe.hash, "no-op", "float32", partial(decode, token_rule))
     sink = LedgerSink(Ledger(out), in_flight, context, reporter, on_commit=lambda _: None)
-    taken = Intake(open_corpus(folder / "corpus.parquet"), tokens, recipe).taken()
+    taken = Intake(open_corpus(folder / "corpus.parquet"), token_rule, recipe).taken()
     driver = Dispatcher(
         source=CorpusSource(taken, in_flight, reporter.say, watch),
         sink=sink,
-        queue=WorkQueue(make_retry(tokens.context, grows=False)),
+        queue=WorkQueue(make_retry(token_rule.context, grows=False)),
         roster=roster,
         watch=watch,
         say=reporter.say,
-        token_budget=KINDS["cpu"].most_positions,
+        table_positions=KINDS["cpu"].most_positions,
     )
     return driver, sink
 

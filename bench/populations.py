@@ -84,7 +84,7 @@ class Case:
     def follow(self, attempt: Attempt) -> Job | None:
         """Take an attempt down; the next one, or None where this was the last."""
         job = attempt.job
-        self.spent += attempt.tokens
+        self.spent += attempt.positions
         self.num_attempts += 1
         certificate = attempt.certificate
         wanted = job.recipe.stop_margin
@@ -114,7 +114,7 @@ class Comparison:
     """
 
     def __init__(self, lm: FrozenLM, by_way: dict[str, Recipe], ratios: list[float], *, table: int, passes: int):
-        self._solver = Solver(lm, token_budget=table)
+        self._solver = Solver(lm, table_positions=table)
         self._by_way, self._ratios, self._passes = by_way, ratios, passes
         self.cases: dict[str, Case] = {}
 
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     lm = FrozenLM.load(ModelSource(args.model), device=args.device)
     ways = list(dict.fromkeys([BASE, *args.ways]))
-    texts = targets(lm.tokens, tuple(args.lengths), args.texts)
+    texts = targets(lm.token_rule, tuple(args.lengths), args.texts)
     by_way = recipes(ways, args.passes, args.set)
     comparison = Comparison(lm, by_way, args.tokens_per_vector, table=args.table, passes=args.passes)
     began = time.monotonic()

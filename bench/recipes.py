@@ -48,7 +48,7 @@ CANDIDATES: dict[str, tuple[str | None, list[str]]] = {
 def pick_targets(lm: FrozenLM, corpus: str, num_texts: int, lengths: tuple[int, int]) -> list[Target]:
     """Every n-th text of a corpus that has so many tokens, so that all lengths are there."""
     rows = pq.read_table(ROOT / "corpora" / f"{corpus}.parquet").to_pylist()
-    made = [make_target(lm.tokens, str(row["id"]), row["text"]) for row in rows]
+    made = [make_target(lm.token_rule, str(row["id"]), row["text"]) for row in rows]
     fit = [t for t in made if isinstance(t, Target) and lengths[0] <= len(t.token_ids) <= lengths[1]]
     return fit[:: max(1, len(fit) // num_texts)][:num_texts]
 
@@ -76,7 +76,7 @@ def row_of(name: str, attempts: list[Attempt]) -> dict:
         "exact": sum(a.is_greedy for a in attempts),
         "with_margin": sum(reached),
         "mean_steps": round(fmean(a.steps for a in attempts), 1),
-        "mean_positions": round(fmean(a.tokens for a in attempts)),
+        "mean_positions": round(fmean(a.positions for a in attempts)),
     }
 
 
@@ -88,7 +88,7 @@ def compare(lm: FrozenLM, targets: list[Target], recipes: dict[str, Recipe], tok
         for name, recipe in recipes.items()
     ]
     by_name: dict[str, list[Attempt]] = {name: [] for name in recipes}
-    for attempt in Solver(lm, token_budget=2048).solve(jobs):
+    for attempt in Solver(lm, table_positions=2048).solve(jobs):
         by_name[attempt.job.owner].append(attempt)
     rows = [row_of(name, attempts) for name, attempts in by_name.items()]
     return sorted(rows, key=lambda row: (-row["with_margin"], row["mean_positions"]))

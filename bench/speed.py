@@ -58,10 +58,10 @@ class Found:
 def ours(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
     """The solver under the default recipe."""
     recipe = Recipe(max_steps=min(max_steps, Recipe().max_steps))
-    solver = Solver(lm, token_budget=1536)
+    solver = Solver(lm, table_positions=1536)
     attempts = solver.solve([Job(target, recipe, num_vectors) for target in targets])
     prompts = {a.job.target.id: a.prompt_KD for a in attempts if a.is_candidate}
-    return Found(prompts, [a.steps for a in attempts], sum(a.tokens for a in attempts))
+    return Found(prompts, [a.steps for a in attempts], sum(a.positions for a in attempts))
 
 
 def per_sample(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:

@@ -98,7 +98,7 @@ def jobs(lm: FrozenLM, positions: int, kind: str) -> list[Job]:
     generator, filled, made = torch.Generator().manual_seed(1), 0, []
     while filled < 2 * positions:
         length = int(torch.randint(fewest, most + 1, (1,), generator=generator))
-        ids = tuple(torch.randint(lm.tokens.num_embeddings, (length,), generator=generator).tolist())
+        ids = tuple(torch.randint(lm.token_rule.num_embeddings, (length,), generator=generator).tolist())
         made.append(
             Job(Target(str(len(made)), "", ids), Recipe(stop_margin=1e9, loss=LossRecipe(margin=2e9)), NUM_VECTORS)
         )
@@ -134,7 +134,7 @@ class Passes:
 
 def steady_state(lm: FrozenLM, machine: Machine, positions: int, kind: str, *, warm: int, steps: int) -> dict[str, Any]:
     """Steps of a full table: positions a second, share of the product's rate, passes, padding, kernels, waits."""
-    solver = Solver(lm, token_budget=positions)
+    solver = Solver(lm, table_positions=positions)
     for job in jobs(lm, positions, kind):
         solver.submit(job)
     is_cuda = machine.device == "cuda"
@@ -143,7 +143,7 @@ def steady_state(lm: FrozenLM, machine: Machine, positions: int, kind: str, *, w
         solver.step()
     if is_cuda:
         torch.cuda.reset_peak_memory_stats()
-    before, times = solver.num_tokens, []
+    before, times = solver.num_positions, []
     with Passes.counted(lm) as passes:
         for _ in range(steps):
             wait_for(machine.device)
@@ -151,7 +151,7 @@ def steady_state(lm: FrozenLM, machine: Machine, positions: int, kind: str, *, w
             solver.step()
             wait_for(machine.device)
             times.append(time.perf_counter() - began)
-    read = (solver.num_tokens - before) / steps
+    read = (solver.num_positions - before) / steps
     step_s = statistics.median(times)
     kernels = _kernels(solver) if is_cuda else None
     padded = sum(b * s for b, s in passes.shapes) / steps
@@ -176,7 +176,7 @@ def parameters(lm: FrozenLM) -> int:
 def estimate(lm: FrozenLM) -> int:
     """Bytes a position that the product plans with."""
     dtype = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[lm.dtype]
-    return Footprint.of_skeleton(lm.model, lm.tokens.context).training_bytes_a_position(dtype)
+    return Footprint.of_skeleton(lm.model, lm.token_rule.context).training_bytes_a_position(dtype)
 
 
 def _kernels(solver: Solver) -> dict[str, Any]:

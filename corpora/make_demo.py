@@ -17,9 +17,9 @@ NUM_TEXTS, SHORTEST, LONGEST = 64, 2, 50
 
 
 def main() -> None:
-    tokens = TokenRule.load(ModelSource("pocket"))
+    token_rule = TokenRule.load(ModelSource("pocket"))
     rows = pq.read_table(FOLDER / "english_1k.parquet").to_pylist()
-    lengths = {row["id"]: len(encode(tokens, row["text"])) for row in rows}
+    lengths = {row["id"]: len(encode(token_rule, row["text"])) for row in rows}
     chosen: dict[str, dict] = {}
     for i in range(NUM_TEXTS):
         wanted = SHORTEST + (LONGEST - SHORTEST) * i / (NUM_TEXTS - 1)

@@ -137,7 +137,7 @@ class Calibration:
         return race
 
     def _jobs(self, length: int, num_vectors: int) -> list[Job]:
-        return [Job(target, self._recipe, num_vectors) for target in sample_targets(self._solver.lm.tokens, length)]
+        return [Job(target, self._recipe, num_vectors) for target in sample_targets(self._solver.lm.token_rule, length)]
 
 
 def _run(race: Race, ends: float) -> Iterator[None]:

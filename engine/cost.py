@@ -6,7 +6,7 @@ A position is one read position passed forward and backward. The weights are fro
 does: a pass without gradient counts half. Attention and the head's chunks are left out, for every method alike.
 """
 
-from engine.contexts import WALKING
+from engine.contexts import policy_of
 from engine.losses import ROLLOUT_TERMS, SAMPLE_TERMS
 from engine.recipe import Recipe
 from engine.recipe.sections import StartRecipe
@@ -26,10 +26,7 @@ def step_positions(recipe: Recipe, weights: dict[str, float], num_vectors: int, 
     passes = 1.0
     if has_own_pass(recipe):
         passes += FORWARD
-    if recipe.context.name in WALKING:
-        passes += FORWARD
-    if recipe.context.name == "two_pass":
-        passes += FORWARD * recipe.context.num_passes
+    passes += FORWARD * policy_of(recipe.context).walks(recipe.context)
     if any(name in weights for name in ROLLOUT_TERMS):
         passes += FORWARD + 1
     if any(name in weights for name in SAMPLE_TERMS):
@@ -55,4 +52,4 @@ def start_positions(start: StartRecipe, num_positions: int, *, is_given: bool) -
 
 def has_own_pass(recipe: Recipe) -> bool:
     """Whether training reads something else than what is measured: another context, or noise."""
-    return recipe.context.name not in ("teacher_forcing", "mixer") or recipe.noise.kind != "none"
+    return not policy_of(recipe.context).is_measured or recipe.noise.kind != "none"

@@ -132,7 +132,7 @@ class FrozenLM:
         self.caches = True
         self.packs_up_to = 0
         self.is_compiled = False
-        self.tokens = TokenRule.of(tokenizer, model)
+        self.token_rule = TokenRule.of(tokenizer, model)
         embedding = model.get_input_embeddings()
         self.embedding = embedding
         self.device: torch.device = embedding.weight.device

@@ -18,7 +18,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from engine.certificate import Certificate, certify_all
-from engine.contexts import POLICIES, SOFT, Texts, setting_at
+from engine.contexts import Texts, policy_of, setting_at
 from engine.frozen_lm import FrozenLM
 from engine.head import Scores
 from engine.layout import to_device
@@ -134,7 +134,7 @@ def read_own_way(lm: FrozenLM, slots: list[Slot]) -> Pass:
         log_temperatures=[leaf.get("log_temperature") if slot.recipe.context.learn_temperature else None
                           for slot, leaf in zip(slots, begun.trained, strict=True)],
     )  # fmt: skip
-    return _scored(begun, POLICIES[slots[0].recipe.context.name](lm, texts), prompts)
+    return _scored(begun, policy_of(slots[0].recipe.context).read(lm, texts), prompts)
 
 
 def _scored(begun: Begun, hidden_ND: Tensor, noisy: list[Tensor] | None = None) -> Pass:
@@ -155,7 +155,7 @@ def begin_training(lm: FrozenLM, slot: Slot, start_KD: Tensor) -> None:
     """Set a slot's trained tensors so that they make `start_KD`, and whatever its recipes train beside the prompt."""
     recipe = slot.recipe.parameterisation
     trained, constant = PARAMETERISATIONS[recipe.name].start(lm, start_KD, recipe, slot.generator)
-    if any(r.context.name in SOFT and r.context.learn_temperature for r in slot.recipes):
+    if any(policy_of(r.context).is_soft and r.context.learn_temperature for r in slot.recipes):
         trained["log_temperature"] = torch.zeros(1, device=lm.device)
     if any(r.terms.professor_forcing != 0 for r in slot.recipes):
         trained["judge_weight"] = torch.zeros(lm.hidden_size, device=lm.device)
@@ -181,7 +181,7 @@ def _noise(lm: FrozenLM, slot: Slot) -> tuple[Tensor, Tensor] | None:
 
 
 def packs(
-    slots: list[Slot], token_budget: int, *, packs_up_to: int = 0, padding_frac: float = PADDING_FRAC
+    slots: list[Slot], table_positions: int, *, packs_up_to: int = 0, padding_frac: float = PADDING_FRAC
 ) -> list[list[Slot]]:
     """Slots grouped into passes: similar lengths together, size within the budget.
 
@@ -197,7 +197,7 @@ def packs(
         real += length
         padded = longest * (len(groups[-1]) + 1) if groups else real
         size = padded if longest > packs_up_to else real
-        if groups and size <= token_budget and padded - real <= padding_frac * padded:
+        if groups and size <= table_positions and padded - real <= padding_frac * padded:
             groups[-1].append(slot)
         else:
             groups.append([slot])

@@ -83,4 +83,4 @@ def is_last_pass(family: list[Slot]) -> bool:
     if budget == math.inf:
         return False
     due = sum(positions_of(slot) for slot in family if not slot.has_ended)
-    return sum(slot.tokens for slot in family) + due >= budget
+    return sum(slot.positions for slot in family) + due >= budget

@@ -55,8 +55,8 @@ def make_probes(solver: Solver, recipe: Recipe, plan: VectorPlan | None) -> list
     jobs = []
     for length in LENGTHS:
         fixed = 0 if recipe.num_vectors == "auto" else recipe.num_vectors
-        num_vectors = fixed or (plan.num_vectors(length, lm.tokens.context) if plan else length)
-        jobs += [Job(target, recipe, num_vectors) for target in sample_targets(lm.tokens, length)]
+        num_vectors = fixed or (plan.num_vectors(length, lm.token_rule.context) if plan else length)
+        jobs += [Job(target, recipe, num_vectors) for target in sample_targets(lm.token_rule, length)]
     attempts = solver.solve(jobs, seconds=SECONDS)
     return measure(lm, [attempt.job.target for attempt in attempts], [attempt.prompt_KD for attempt in attempts])
 

@@ -73,7 +73,7 @@ class Arm:
         bests = [(a.certificate, len(a.job.target.token_ids)) for a in self.ended]
         bests += [(slot.best.certificate, slot.best.window) for slot in slots if slot.best]
         known = [(certificate, window) for certificate, window in bests if certificate]
-        self.spent = sum(a.tokens for a in self.ended) + sum(slot.tokens for slot in slots)
+        self.spent = sum(a.positions for a in self.ended) + sum(slot.positions for slot in slots)
         self.has_begun = len(known) == self.num_texts
         if self.has_begun:
             num_tokens = sum(certificate.num_tokens for certificate, _ in known)

@@ -26,13 +26,13 @@ SAMPLES = (
 """Written for this file, so that no corpus is needed; only their first tokens are used."""
 
 
-def sample_targets(tokens: TokenRule, length: int) -> list[Target]:
+def sample_targets(token_rule: TokenRule, length: int) -> list[Target]:
     """The samples of one of `LENGTHS`, repeated where one is too short."""
-    return [_target(tokens, number, length) for number in range(NUM_SAMPLES[length])]
+    return [_target(token_rule, number, length) for number in range(NUM_SAMPLES[length])]
 
 
-def _target(tokens: TokenRule, number: int, length: int) -> Target:
+def _target(token_rule: TokenRule, number: int, length: int) -> Target:
     # Added tokens may lack a row in the embedding; a sample need not say its text, only be read.
-    ids = [token for token in encode(tokens, SAMPLES[number]) if token < tokens.num_embeddings]
+    ids = [token for token in encode(token_rule, SAMPLES[number]) if token < token_rule.num_embeddings]
     ids = (ids * math.ceil(length / len(ids)))[:length]
     return Target(f"calibration-{length}-{number}", SAMPLES[number], tuple(ids), ends=False)

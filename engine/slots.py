@@ -83,10 +83,10 @@ class Attempt:
         prompt_KD: the soft prompt of the best measurement, float32 on the CPU.
         certificate: what was measured on exactly that prompt, or None if nothing finite ever was.
         steps: optimisation steps of the winning slot.
-        tokens: positions passed forward and backward, all siblings together.
+        positions: positions passed forward and backward, all siblings together.
         seconds: wall time from admission, shared with the slots beside it.
         exact_steps: steps of the winning slot before it was first exact, margin or not; None if it never was.
-        exact_tokens: its positions by then.
+        exact_positions: its positions by then.
         prefix_tokens: longest prefix of the target that the winning slot ever had exact.
         sibling: which of the attempt's siblings it is.
         generated_ids: what greedy decoding says after the prompt, where somebody looked.
@@ -96,11 +96,11 @@ class Attempt:
     prompt_KD: Tensor
     certificate: Certificate | None
     steps: int
-    tokens: int
+    positions: int
     seconds: float
     non_finite: int = 0
     exact_steps: int | None = None
-    exact_tokens: int | None = None
+    exact_positions: int | None = None
     prefix_tokens: int = 0
     sibling: int = 0
     generated_ids: tuple[int, ...] | None = None
@@ -159,14 +159,14 @@ class Slot:
     square: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     began: int = 0
-    tokens: float = 0.0
+    positions: float = 0.0
     non_finite: int = 0
     baseline: float = 0.0
     age: int = 0
     latest: Certificate | None = None
     best: Snapshot | None = None
     exact_steps: int | None = None
-    exact_tokens: int | None = None
+    exact_positions: int | None = None
     prefix_tokens: int = 0
     has_ended: bool = False
     admitted: float = field(default_factory=time.monotonic)
@@ -199,7 +199,7 @@ class Slot:
     def progress(self) -> float:
         """Share of the attempt that is spent: of its steps, or of its positions where those are bounded."""
         recipe = self.job.recipe
-        spent = self.tokens / recipe.max_positions if recipe.max_positions else 0.0
+        spent = self.positions / recipe.max_positions if recipe.max_positions else 0.0
         return min(1.0, max(self.step / recipe.max_steps, spent))
 
     @property
@@ -239,7 +239,7 @@ class Slot:
         self.age, self.latest = self.age + 1, certificate
         self.prefix_tokens = max(self.prefix_tokens, certificate.first_mismatch)
         if certificate.is_greedy and self.exact_steps is None:
-            self.exact_steps, self.exact_tokens = self.step, math.ceil(self.tokens)
+            self.exact_steps, self.exact_positions = self.step, math.ceil(self.positions)
         if not math.isfinite(certificate.min_margin):
             return
         snapshot = Snapshot(prompt_KD, certificate, self.lesson.window)
@@ -265,24 +265,24 @@ class Slot:
             setattr(self, name, on_device(self.target_T.device, state[name]))
         self.generator.set_state(state["generator"])
 
-    def attempt(self, tokens: float) -> Attempt:
+    def attempt(self, positions: float) -> Attempt:
         """The record of this slot's best, with all siblings' `tokens`."""
         return Attempt(
             job=self.asked,
             prompt_KD=(self.best.prompt_KD if self.best else self.prompt_KD).detach().cpu().clone(),
             certificate=self.best.certificate if self.best else None,
             steps=self.step,
-            tokens=math.ceil(tokens),
+            positions=math.ceil(positions),
             seconds=time.monotonic() - self.admitted,
             non_finite=self.non_finite,
             exact_steps=self.exact_steps,
-            exact_tokens=self.exact_tokens,
+            exact_positions=self.exact_positions,
             prefix_tokens=self.prefix_tokens,
             sibling=self.sibling,
         )
 
 
 _STATE = (
-    "lesson", "prompt_KD", "trained", "constant", "mean", "square", "step", "began", "tokens", "non_finite", "baseline",
-    "age", "latest", "best", "exact_steps", "exact_tokens", "prefix_tokens", "has_ended",
+    "lesson", "prompt_KD", "trained", "constant", "mean", "square", "step", "began", "positions", "non_finite",
+    "baseline", "age", "latest", "best", "exact_steps", "exact_positions", "prefix_tokens", "has_ended",
 )  # fmt: skip

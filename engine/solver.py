@@ -39,23 +39,23 @@ class Solver:
 
     Args:
         lm: the frozen model.
-        token_budget: read positions in the table at once; bounds memory, and the size of a pass.
+        table_positions: read positions in the table at once; bounds memory, and the size of a pass.
 
     Attributes:
         largest_pass: positions of the largest pass of the last step, padding included.
         on_measured: told of every slot's margins at every step, (T,) on the CPU, before the slot moves.
     """
 
-    def __init__(self, lm: FrozenLM, *, token_budget: int = 2048):
-        if token_budget < 1:
-            raise ValueError(f"token_budget = {token_budget}: must be at least 1")
+    def __init__(self, lm: FrozenLM, *, table_positions: int = 2048):
+        if table_positions < 1:
+            raise ValueError(f"table_positions = {table_positions}: must be at least 1")
         self.lm = lm
-        self.token_budget = token_budget
+        self.table_positions = table_positions
         self.waiting: deque[Checkpoint] = deque()
         self.active: list[Slot] = []
         self.solved = SolvedPrompts()
         self.num_steps = 0
-        self.num_tokens = 0.0
+        self.num_positions = 0.0
         self.largest_pass = 0
         self.on_measured: Callable[[Slot, Tensor], None] = lambda slot, margin_T: None
         self._num_families = 0
@@ -91,7 +91,7 @@ class Solver:
 
     def spent(self) -> dict[str, float]:
         """Positions that each attempt in the table has taken, all siblings together, by key."""
-        return {family[0].job.key: sum(slot.tokens for slot in family) for family in self._families()}
+        return {family[0].job.key: sum(slot.positions for slot in family) for family in self._families()}
 
     @property
     def is_idle(self) -> bool:
@@ -111,7 +111,7 @@ class Solver:
                 by_reading.setdefault(_reading(slot), []).append(slot)
         padding = padding_frac(self.lm.device, self.lm.dtype, is_packed=self.lm.packs_up_to > 0)
         for slots in by_reading.values():
-            for pack in packs(slots, self.token_budget, packs_up_to=self.lm.packs_up_to, padding_frac=padding):
+            for pack in packs(slots, self.table_positions, packs_up_to=self.lm.packs_up_to, padding_frac=padding):
                 self._step_pack(pack)
         self.num_steps += 1
         return self._release()
@@ -138,7 +138,7 @@ class Solver:
         while self.waiting:
             job, states = self.waiting[0]
             cost = job.num_positions * job.recipe.siblings
-            if self.active and used + cost > self.token_budget:
+            if self.active and used + cost > self.table_positions:
                 return
             for slot, state in zip(self._open(job), states, strict=False):
                 slot.load_state_dict(state)
@@ -166,7 +166,7 @@ class Solver:
             curriculum.first_lesson(job.recipe, len(target_T)), start_KD,
         )  # fmt: skip
         is_given = job.start_KD is not None and sibling == 0
-        slot.tokens = float(start_positions(job.recipe.start, job.num_positions, is_given=is_given))
+        slot.positions = float(start_positions(job.recipe.start, job.num_positions, is_given=is_given))
         begin_training(self.lm, slot, start_KD)
         return slot
 
@@ -183,8 +183,8 @@ class Solver:
             self.on_measured(slot, margin_T[: slot.lesson.window])
         moving = []
         for slot, certificate in zip(pack, certificates, strict=True):
-            slot.tokens += (cost := positions_of(slot))
-            self.num_tokens += cost
+            slot.positions += (cost := positions_of(slot))
+            self.num_positions += cost
             slot.observe(certificate, slot.prompt_KD)
             slot.has_ended = slot.is_certified or slot.is_exhausted or slot.family in self._spending
             if not math.isfinite(certificate.min_margin):
@@ -226,7 +226,7 @@ class Solver:
         for family in self._families():
             if any(slot.is_certified for slot in family) or all(slot.has_ended for slot in family):
                 winner = max(family, key=lambda slot: slot.rank)
-                attempt = winner.attempt(tokens=sum(slot.tokens for slot in family))
+                attempt = winner.attempt(positions=sum(slot.positions for slot in family))
                 attempts.append(attempt)
                 if winner.is_certified and winner.job.recipe.start.name in BORROWING:
                     self.solved.add(list(winner.job.target.token_ids), attempt.prompt_KD)

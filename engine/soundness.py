@@ -67,14 +67,14 @@ class Probe:
         self.is_exact = lm.dtype in (torch.float32, torch.float64)
         self.prompts = [self._vectors(k, generator) for k, _ in LENGTHS]
         self.targets = [
-            torch.randint(lm.tokens.num_embeddings, (t,), generator=generator).to(lm.device) for _, t in LENGTHS
+            torch.randint(lm.token_rule.num_embeddings, (t,), generator=generator).to(lm.device) for _, t in LENGTHS
         ]
         self.contexts = lm.embed_targets(self.targets)
 
     @torch.no_grad()
     def _vectors(self, num_vectors: int, generator: torch.Generator) -> Tensor:
         """Random tokens' embeddings with noise on top: pure noise is where real models curve most, and round worst."""
-        ids_K = torch.randint(self.lm.tokens.num_embeddings, (num_vectors,), generator=generator).to(self.lm.device)
+        ids_K = torch.randint(self.lm.token_rule.num_embeddings, (num_vectors,), generator=generator).to(self.lm.device)
         noise_KD = torch.randn(num_vectors, self.lm.hidden_size, generator=generator).to(self.lm.device)
         return self.lm.embed(ids_K).float() + NOISE * self.lm.embed_rms * noise_KD
 
@@ -99,7 +99,7 @@ class Probe:
         """Positions of the longest text that may be packed with others: 0 if any part of the model looks across."""
         lm = self.lm
         try:
-            lm.packs_up_to = longest_packed(lm.body.config, lm.tokens.context)
+            lm.packs_up_to = longest_packed(lm.body.config, lm.token_rule.context)
             is_tried = lm.lay_out(*zip(*LENGTHS, strict=True)).is_packed
             return lm.packs_up_to if is_tried and self._is_apart_when_packed() else 0
         except OUT_OF_MEMORY:
@@ -179,7 +179,7 @@ class Probe:
         edge = getattr(config, "original_max_position_embeddings", None) or rope.get("original_max_position_embeddings")
         read_SD = torch.cat([self.prompts[0], self.contexts[0]])
         half = len(read_SD) // 2
-        if edge is None or not half <= edge <= self.lm.tokens.context - half:
+        if edge is None or not half <= edge <= self.lm.token_rule.context - half:
             return
         within, beyond = (self._read_at(read_SD[:n], edge - half) for n in (half, len(read_SD)))
         self._compare("a longer text beside it changes what it says", [within], [beyond[:half]])

@@ -55,23 +55,23 @@ class Target:
     spelling: Spelling = Spelling.PLAIN
 
 
-def encode(tokens: TokenRule, text: str) -> list[int]:
+def encode(token_rule: TokenRule, text: str) -> list[int]:
     """The tokenizer's own token ids: nothing added, and special tokens spelled out in a text stay spelled out."""
-    return tokens.speller.plain(text)
+    return token_rule.speller.plain(text)
 
 
-def decode(tokens: TokenRule, token_ids: list[int]) -> str:
+def decode(token_rule: TokenRule, token_ids: list[int]) -> str:
     """The text of token ids, end-of-text left out, nothing cleaned up."""
-    return tokens.speller.decode([token for token in token_ids if token != tokens.end_id])
+    return token_rule.speller.decode([token for token in token_ids if token != token_rule.end_id])
 
 
 def make_target(
-    tokens: TokenRule, id: str | None, text: object, *, end_of_text: bool = True, num_vectors: int = 1
+    token_rule: TokenRule, id: str | None, text: object, *, end_of_text: bool = True, num_vectors: int = 1
 ) -> Target | Refusal:
     """A target, or the reason why this row cannot be one.
 
     Args:
-        tokens: the model's tokenizer, context and end-of-text id.
+        token_rule: the model's tokenizer, context and end-of-text id.
         id: the row's id.
         text: the row's text, as the corpus file gave it.
         end_of_text: whether the end-of-text token is part of the target.
@@ -79,7 +79,7 @@ def make_target(
     Raises:
         ValueError: `end_of_text` asked of a tokenizer that has no such token.
     """
-    if end_of_text and tokens.end_id is None:
+    if end_of_text and token_rule.end_id is None:
         raise ValueError("end_of_text = true: this model's tokenizer has no end-of-text token; set end_of_text=false")
     if id is None:
         return Refusal(Invalid.NULL_ID)
@@ -89,45 +89,46 @@ def make_target(
         return Refusal(Invalid.NOT_A_STRING)
     if not text:
         return Refusal(Invalid.EMPTY)
-    if len(text) > tokens.max_characters:
+    if len(text) > token_rule.max_characters:
         return Refusal(Invalid.TOO_LONG)
     try:
         text.encode()
     except UnicodeEncodeError:
         return Refusal(Invalid.NOT_UNICODE)
-    spelt = spell(tokens, text)
+    spelt = spell(token_rule, text)
     if isinstance(spelt, Refusal):
         return spelt
     spelling, ids = spelt
     if end_of_text:
-        ids = [*ids, tokens.end_id]
-    if num_vectors + len(ids) > tokens.context:
+        ids = [*ids, token_rule.end_id]
+    if num_vectors + len(ids) > token_rule.context:
         return Refusal(Invalid.TOO_LONG)
     return Target(id, text, tuple(ids), ends=end_of_text, spelling=spelling)
 
 
-def spell(tokens: TokenRule, text: str) -> tuple[Spelling, list[int]] | Refusal:
+def spell(token_rule: TokenRule, text: str) -> tuple[Spelling, list[int]] | Refusal:
     """The first spelling whose tokens the model has, decode to exactly the text and do not end it.
 
     One that holds no special token at all is preferred, because a reader who skips special tokens would lose a part.
     """
     beyond: Refusal | None = None
     with_special: tuple[Spelling, list[int]] | None = None
-    for spelling, ids in tokens.speller.ways(text):
-        if tokens.end_id in ids or decode(tokens, ids) != text:
+    for spelling, ids in token_rule.speller.ways(text):
+        if token_rule.end_id in ids or decode(token_rule, ids) != text:
             continue
-        if max(ids) >= tokens.num_embeddings:
-            beyond = beyond or _beyond(tokens, ids)
-        elif tokens.speller.special_ids.isdisjoint(ids):
+        if max(ids) >= token_rule.num_embeddings:
+            beyond = beyond or _beyond(token_rule, ids)
+        elif token_rule.speller.special_ids.isdisjoint(ids):
             return spelling, ids
         else:
             with_special = with_special or (spelling, ids)
-    return with_special or beyond or _not_round_trippable(tokens, text)
+    return with_special or beyond or _not_round_trippable(token_rule, text)
 
 
-def _beyond(tokens: TokenRule, ids: list[int]) -> Refusal:
-    missing = next(id for id in ids if id >= tokens.num_embeddings)
-    detail = f"it needs token {missing} ({decode(tokens, [missing])!r}), the model has {tokens.num_embeddings} tokens"
+def _beyond(token_rule: TokenRule, ids: list[int]) -> Refusal:
+    missing = next(id for id in ids if id >= token_rule.num_embeddings)
+    says, known = decode(token_rule, [missing]), token_rule.num_embeddings
+    detail = f"it needs token {missing} ({says!r}), the model has {known} tokens"
     return Refusal(Invalid.TOKEN_BEYOND_EMBEDDING, detail)
 
 
@@ -135,9 +136,9 @@ SHOWN = 24
 """Characters shown of where a text and its tokens part."""
 
 
-def _not_round_trippable(tokens: TokenRule, text: str) -> Refusal:
-    ids = encode(tokens, text)
-    said = decode(tokens, ids)
+def _not_round_trippable(token_rule: TokenRule, text: str) -> Refusal:
+    ids = encode(token_rule, text)
+    said = decode(token_rule, ids)
     if said == text:
         return Refusal(Invalid.NOT_ROUND_TRIPPABLE, "its tokens hold the model's end-of-text token")
     at = len(commonprefix([said, text]))

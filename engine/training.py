@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engine.certificate import slacks
-from engine.contexts import num_given, setting_at
+from engine.contexts import policy_of, setting_at
 from engine.cost import has_own_pass, step_positions
 from engine.head import Scores
 from engine.layout import to_device
@@ -121,14 +121,14 @@ def position_weights_of(slots: list[Slot], margin_BT: Float[Tensor, "B T"]) -> n
                 margin_T[:window], num_leading=loss.num_leading, leading_weight=loss.leading_weight,
                 prefix_weight=loss.prefix_weight,
             ).numpy()  # fmt: skip
-        if slot.recipe.context.name == "mixer":
+        if policy_of(slot.recipe.context).is_partial:
             weight_T[_num_given(slot) :] = 0.0
     return weight_BT
 
 
 def _num_given(slot: Slot) -> int:
     setting = setting_at(slot.recipe.context, slot.clock, slot.job.recipe.max_steps)
-    return num_given(slot.recipe.context.name, setting, slot.lesson.window)
+    return policy_of(slot.recipe.context).num_given(setting, slot.lesson.window)
 
 
 def _leads(training: Pass, scores_BT: Scores, weights: list[dict[str, float]]) -> Float[Tensor, "B T"] | None:

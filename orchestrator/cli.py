@@ -43,7 +43,7 @@ def run(
     address: flags.Address = None,
     solvers: flags.Solvers = None,
     solver_gpus: flags.SolverGpus = None,
-    token_budget: flags.TokenBudget = None,
+    table_positions: flags.TablePositions = None,
     dtype: flags.Dtype = None,
     engine: flags.Engine = "vllm",
     verify_dtype: flags.VerifyDtype = None,
@@ -76,7 +76,7 @@ def run(
             reading=reading,
             statuses=origin.statuses,
             selection=parse_selection(limit, ids),
-            address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
+            address=address, solvers=solvers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
         )  # fmt: skip
         if dry_run:

@@ -30,7 +30,7 @@ CsvQuotes = Annotated[str, typer.Option(help='a quote in a CSV cell: doubled "",
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")]
 Solvers = Annotated[int | None, typer.Option(min=1, help="solver actors")]
 SolverGpus = Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")]
-TokenBudget = Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")]
+TablePositions = Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")]
 Dtype = Annotated[
     str | None, typer.Option(help="solver's numerics: float32, bfloat16, float16", autocompletion=one_of(*DTYPES))
 ]

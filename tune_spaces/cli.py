@@ -65,7 +65,7 @@ def tune(
     address: flags.Address = None,
     solvers: flags.Solvers = None,
     solver_gpus: flags.SolverGpus = None,
-    token_budget: flags.TokenBudget = None,
+    table_positions: flags.TablePositions = None,
     dtype: flags.Dtype = None,
     engine: flags.Engine = "vllm",
     verify_dtype: flags.VerifyDtype = None,
@@ -94,7 +94,7 @@ def tune(
             settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
             concurrent=concurrent, seed=seed, source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
-            address=address, solvers=solvers, solver_gpus=solver_gpus, token_budget=token_budget, dtype=dtype,
+            address=address, solvers=solvers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype,
             engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
         )  # fmt: skip
         tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)

@@ -120,10 +120,10 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
         UserError: the folder holds another search, or no models fit.
     """
     earlier = read_record(options.out)
-    tokens = TokenRule.load(options.source)
+    token_rule = TokenRule.load(options.source)
     recipe = options.base.model_copy(update={"num_vectors": "auto"})
-    need = need_of_corpus(Intake(corpus, tokens, recipe).taken(), recipe)
-    crew = settle(options, need, tokens.context, most_a_node=MAX_CPU_SOLVERS)
+    need = need_of_corpus(Intake(corpus, token_rule, recipe).taken(), recipe)
+    crew = settle(options, need, token_rule.context, most_a_node=MAX_CPU_SOLVERS)
     name = f"{options.out.name}-{os.getpid()}"
     spec = PoolSpec(name, crew, options.out.resolve(), earlier.fingerprint if earlier else None)
     # Beside this process, whose folder it writes into; what it has written the folder's record must explain.
@@ -135,7 +135,7 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
-    taken = Intake(corpus, tokens, recipe, plan, served_length=crew.served_length).taken()
+    taken = Intake(corpus, token_rule, recipe, plan, served_length=crew.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points)
     record.keep(options.out)

@@ -67,7 +67,7 @@ class Inverter:
         dtype: the solver's numerics; None is float32 on processors and bfloat16 on a GPU.
         verify_dtype: the engine's; None is the solver's.
         context: positions that a prompt and its text may have together; None is the model's, at most 2,048.
-        token_budget: positions under way at once; None is what memory allows.
+        table_positions: positions under way at once; None is what memory allows.
     Raises:
         VerbatimError: an argument is wrong, or the model cannot be had; the message names the argument.
     """
@@ -84,7 +84,7 @@ class Inverter:
         dtype: str | None = None,
         verify_dtype: str | None = None,
         context: int | None = None,
-        token_budget: int | None = None,
+        table_positions: int | None = None,
     ):
         with in_python_words():
             self.recipe = chosen_recipe(recipe, set)
@@ -93,9 +93,9 @@ class Inverter:
             engine = _one_of(ENGINES, engine=engine) or "hf"
             verify_dtype = _one_of(DTYPES, verify_dtype=verify_dtype) or self._dtype
             self._source = ModelSource(str(model), revision)
-            self._tokens = TokenRule.load(self._source)
-            self._context = _context(context, self._tokens.context)
-            room = self._room(verify_dtype, token_budget)
+            self._token_rule = TokenRule.load(self._source)
+            self._context = _context(context, self._token_rule.context)
+            room = self._room(verify_dtype, table_positions)
             self._context = min(self._context, room.served_length)
             self._solver = ResidentSolver(
                 self._source,
@@ -165,13 +165,13 @@ class Inverter:
         margined = self._with_margin(recipe, plan)
         queue = WorkQueue(make_retry(self._context, grows=recipe.num_vectors == "auto"))
         loop = Loop(self._solver, self.engines.get(), queue, corpus.num_rows, on_step)
-        context = RowContext(recipe.hash, self._info.fingerprint, self._dtype, partial(decode, self._tokens))
+        context = RowContext(recipe.hash, self._info.fingerprint, self._dtype, partial(decode, self._token_rule))
         rows = [result_row(item, context) for item in loop.run(self._taken(corpus, margined, plan))]
         record = self._record(recipe, plan, margined.stop_margin, time.monotonic() - started)
         return Results(sorted(rows, key=lambda row: row["row"]), record, self.engines)
 
     def _taken(self, corpus: Given, recipe: Recipe, plan: VectorPlan | None) -> Iterable[Taken]:
-        taken = Intake(corpus, self._tokens, recipe, plan, served_length=self._context).taken()
+        taken = Intake(corpus, self._token_rule, recipe, plan, served_length=self._context).taken()
         order = recipe.curriculum.order
         if order == "corpus":
             return taken
@@ -206,7 +206,7 @@ class Inverter:
                 revision=self._source.revision,
                 fingerprint=info.fingerprint,
                 hidden_size=info.hidden_size,
-                context=self._tokens.context,
+                context=self._token_rule.context,
                 served_length=self._context,
                 solver_dtype=info.dtype,
                 device=info.device_name,
@@ -219,17 +219,17 @@ class Inverter:
             seconds=seconds,
         )
 
-    def _room(self, verify_dtype: str, token_budget: int | None) -> Room:
+    def _room(self, verify_dtype: str, table_positions: int | None) -> Room:
         """What solver and engine get of this machine, by the sums of a run."""
-        if token_budget is not None and token_budget < 1:
-            raise VerbatimError(f"token_budget = {token_budget}: must be at least 1")
+        if table_positions is not None and table_positions < 1:
+            raise VerbatimError(f"table_positions = {table_positions}: must be at least 1")
         on_gpu = self._device == "cuda"
         threads = os.cpu_count() or 1
         shares = (0.6, 0.4) if on_gpu else (0, 0)
-        placement = Placement(1, self._device, *shares, threads, token_budget or 0, threads)
+        placement = Placement(1, self._device, *shares, threads, table_positions or 0, threads)
         tenancy = Tenancy(self._source, placement, self._dtype, verify_dtype)
         need = Need(self._context, self._context, min(self._context, 128))
-        footprint = Footprint.of(self._source, self._tokens.context)
+        footprint = Footprint.of(self._source, self._token_rule.context)
         return room_in(Memory.here(self._device), tenancy, 1, need, footprint)
 
     def _spec(self, engine: str, dtype: str, room: Room) -> EngineSpec:

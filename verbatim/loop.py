@@ -54,8 +54,8 @@ class Loop:
                 self.queue.add(item.row, item.job)
             else:
                 self.queue.add_invalid(item.row, item.id, item.text, item.why)
-        self._budget = self.solver.advance([], 0.0).token_budget
-        self._before = self.solver.num_tokens
+        self._budget = self.solver.advance([], 0.0).table_positions
+        self._before = self.solver.num_positions
         try:
             while not self.queue.is_done:
                 self._solve()
@@ -73,7 +73,7 @@ class Loop:
         self._take(self.solver.advance(jobs, SLICE_S, checkpoints, on_step=self._tell))
 
     def _take(self, advance: Advance) -> None:
-        self._budget = advance.token_budget
+        self._budget = advance.table_positions
         for attempt in advance.attempts:
             self.queue.finish(SOLVER, attempt)
         if advance.shortage is not None:
@@ -104,7 +104,7 @@ class Loop:
                 num_done=sum(counts[state] for state in TERMINAL),
                 num_exact=counts[State.VERIFIED],
                 num_under_way=len(solver.active) if solver is not None else 0,
-                positions=int(self.solver.num_tokens - self._before),
+                positions=int(self.solver.num_positions - self._before),
                 seconds=time.monotonic() - self._started,
             )
         )

@@ -72,7 +72,7 @@ class Result:
     seq_rep_4: float | None
     diagnosis: str | None
     steps: int
-    tokens: int
+    positions: int
     attempts: int
     recipe_hash: str
     model_fingerprint: str

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from orchestrator.results.ledger import SCHEMA, Ledger
+from orchestrator.results.ledger import EARLIER, SCHEMA, SCHEMA_VERSION, Ledger
 from orchestrator.results.run_record import RunRecord, require_record
 from orchestrator.storage.location import Location, connect, parse_location
 from orchestrator.storage.protocol import RESULTS
@@ -50,7 +51,8 @@ class StoredResults:
     def dataset(self) -> pads.Dataset:
         """The committed parts as a data set of pyarrow, for DuckDB, polars and whatever else reads one.
 
-        Prompts are flat in it, K * D numbers each. Checksums of pages are verified; types are those of the schema.
+        Prompts are flat in it, K * D numbers each. Checksums of pages are verified; types are those of the schema. A
+        folder begun by an earlier version has the columns that were renamed since under both names.
         """
         if isinstance(self.folder, Path):
             root, files = str(self.folder), None
@@ -58,7 +60,7 @@ class StoredResults:
             store, root = connect(self.folder)
             files = PyFileSystem(FSSpecHandler(store))
         paths = [f"{root}/{RESULTS}/{part}" for part, _ in self._entries]
-        return pads.dataset(paths, schema=SCHEMA, format=FORMAT, filesystem=files)
+        return pads.dataset(paths, schema=self._schema, format=FORMAT, filesystem=files)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: "pads.Expression | None" = None) -> pa.Table:
         """A table of the rows; prompts, where they are among the columns, as lists of K vectors.
@@ -71,7 +73,7 @@ class StoredResults:
         """
         names = self._columns(columns)
         asked = [*names, *(["hidden_size"] if "prompt" in names and "hidden_size" not in names else [])]
-        return shaped(self.dataset.to_table(asked, filter=filter)).select(names)
+        return shaped(self.dataset.to_table(self._values(asked), filter=filter)).select(names)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> "pandas.DataFrame":
         """A data frame of the rows; `prompt`, where it is among the columns, holds arrays of (K, D).
@@ -111,6 +113,21 @@ class StoredResults:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self)[len('StoredResults(') : -1])}</p>"
+
+    @property
+    def _schema(self) -> pa.Schema:
+        """The parts' columns: today's, and where parts may be older what they were called then."""
+        if self.record.schema_version >= SCHEMA_VERSION:
+            return SCHEMA
+        return pa.schema([*SCHEMA, *(SCHEMA.field(name).with_name(earlier) for name, earlier in EARLIER.items())])
+
+    def _values(self, names: list[str]) -> "dict[str, pads.Expression]":
+        """Where each column's values come from."""
+        values = {name: pads.field(name) for name in names}
+        for name in EARLIER.keys() & names if self._schema is not SCHEMA else ():
+            # pyarrow makes its functions when it is imported, where no type checker sees them.
+            values[name] = pc.coalesce(values[name], pads.field(EARLIER[name]))  # pyright: ignore[reportAttributeAccessIssue]
+        return values
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:
         names = WITHOUT_PROMPTS if columns is None else [columns] if isinstance(columns, str) else list(columns)

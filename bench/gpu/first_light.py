@@ -54,7 +54,7 @@ def random_model(shape: str, device: str, dtype: torch.dtype) -> FrozenLM:
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=dtype)
-    tokenizer = FrozenLM.load(ModelSource("pocket")).tokens.tokenizer
+    tokenizer = FrozenLM.load(ModelSource("pocket")).token_rule.tokenizer
     return FrozenLM(model, tokenizer, known_as=f"random {shape}")
 
 
@@ -107,15 +107,15 @@ def pocket(machine: Machine, texts: list[str], dtype: str) -> dict[str, Any]:
     lm = FrozenLM.load(ModelSource("pocket"), device=machine.device, dtype=dtype)
     if machine.device == "cuda":
         lm.compile_layers()
-    end_id = lm.tokens.end_id
+    end_id = lm.token_rule.end_id
     assert end_id is not None
-    ids = [(*encode(lm.tokens, text), end_id) for text in texts]
+    ids = [(*encode(lm.token_rule, text), end_id) for text in texts]
     made = [
         Job(Target(str(n), text, i), Recipe(), max(1, len(i) // 4))
         for n, (text, i) in enumerate(zip(texts, ids, strict=True))
     ]
     began = time.perf_counter()
-    attempts = Solver(lm, token_budget=8192).solve(made)
+    attempts = Solver(lm, table_positions=8192).solve(made)
     seconds = time.perf_counter() - began
     reference = FrozenLM.load(ModelSource("pocket"))
     apart, held = [], 0

@@ -44,10 +44,10 @@ PANELS: list[tuple[str, str, str, list[Query]]] = [
     ("Margin of solved attempts, logits", "timeseries", "short", quantiles("verbatim_margin_logits")),
     ("Busy slots", "timeseries", "short", [(f"sum by (worker) ({series('verbatim_slots')})", "{{worker}}")]),
     (
-        "Solver tokens a second, forward and backward",
+        "Solver positions a second, forward and backward",
         "timeseries",
         "short",
-        [(f"sum by (worker) ({rate('verbatim_solver_tokens')})", "{{worker}}")],
+        [(f"sum by (worker) ({rate('verbatim_solver_positions')})", "{{worker}}")],
     ),
     (
         "Time spent computing",

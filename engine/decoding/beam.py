@@ -168,7 +168,7 @@ class Beam(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: log-probability over length to the power of the length penalty, nats."""
-        searches = [self.search(limit, lm.tokens.end_id) for limit in max_tokens]
+        searches = [self.search(limit, lm.token_rule.end_id) for limit in max_tokens]
         return run_beams(lm, prompts, searches, self._likeliest)
 
     def _likeliest(self, searches: Sequence[Beams], log_p_RV: Tensor) -> Offer:

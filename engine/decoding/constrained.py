@@ -107,7 +107,7 @@ class Constrained(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: log-probability over length to the power of the length penalty, nats."""
-        automaton = self.compile(lm.tokens)
+        automaton = self.compile(lm.token_rule)
         least, shortest = automaton.distance(automaton.start), min(max_tokens)
         if least > shortest:
             needs = f"needs at least {least}: raise the length or drop a clause"
@@ -119,7 +119,7 @@ class Constrained(Strategy):
             ConstrainedBeams(
                 self.width,
                 limit,
-                lm.tokens.end_id,
+                lm.token_rule.end_id,
                 self.length_penalty,
                 automaton=automaton,
                 partial_weight=self.partial_weight,
@@ -128,11 +128,11 @@ class Constrained(Strategy):
         ]
         return run_beams(lm, prompts, searches, self._offer)
 
-    def compile(self, tokens: TokenRule) -> Automaton:
+    def compile(self, token_rule: TokenRule) -> Automaton:
         """The clauses in a model's tokens."""
-        formula = [[_spell(tokens, literal) for literal in clause] for clause in self.clauses]
+        formula = [[_spell(token_rule, literal) for literal in clause] for clause in self.clauses]
         try:
-            return Automaton(formula, tokens.end_id)
+            return Automaton(formula, token_rule.end_id)
         except ValueError as error:
             raise DecodingError(f"constrained.{error}") from error
 
@@ -155,17 +155,17 @@ class Constrained(Strategy):
         return offered, [log_p_V[ids].tolist() for log_p_V, ids in zip(log_p_RV, offered, strict=True)]
 
 
-def _spell(tokens: TokenRule, literal: str) -> Occurs:
+def _spell(token_rule: TokenRule, literal: str) -> Occurs:
     """A literal in tokens: as it is written, and behind a space."""
     text = literal.removeprefix("!")
     if not text:
         raise DecodingError(f'constrained.clauses: {literal!r} names no text; write it behind the "!"')
     spellings = (text,) if text.startswith(" ") else (text, f" {text}")
-    found = [tuple(encode(tokens, spelling)) for spelling in spellings]
-    known = [ids for ids in found if all(token < tokens.num_embeddings for token in ids)]
+    found = [tuple(encode(token_rule, spelling)) for spelling in spellings]
+    known = [ids for ids in found if all(token < token_rule.num_embeddings for token in ids)]
     if not known:
         raise DecodingError(
-            f"constrained.clauses: {literal!r} needs token {max(found[0])}, the model has {tokens.num_embeddings} "
+            f"constrained.clauses: {literal!r} needs token {max(found[0])}, the model has {token_rule.num_embeddings} "
             "tokens; leave it out"
         )
     return Occurs(frozenset(known), text == literal)

@@ -37,7 +37,7 @@ class Contrastive(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: the sum of the emitted tokens' log-probabilities, nats."""
-        reader, telling = Reader(lm, prompts), Telling(lm.tokens.end_id, max_tokens)
+        reader, telling = Reader(lm, prompts), Telling(lm.token_rule.end_id, max_tokens)
         past_RSD = _direction(reader.prompt_hidden_RKD)
         num_candidates = min(self.top_k, lm.vocab_size)
         while telling.running:

@@ -44,7 +44,7 @@ class Soft(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: the sum of the said tokens' log-probabilities along what was read, nats; temperature left out."""
-        reader, telling = Reader(lm, prompts), Telling(lm.tokens.end_id, max_tokens)
+        reader, telling = Reader(lm, prompts), Telling(lm.token_rule.end_id, max_tokens)
         beliefs: list[list[Belief]] = [[] for _ in prompts]
         while telling.running:
             logits_RV = lm.head.logits(reader.hidden_RD)

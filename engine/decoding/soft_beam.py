@@ -48,7 +48,7 @@ class SoftBeam(Strategy):
     @torch.no_grad()
     def decode(self, lm: FrozenLM, prompts: Sequence[Tensor], max_tokens: Sequence[int]) -> list[Continuation]:
         """Score: log-probability along the mixtures read over length to the power of the length penalty, nats."""
-        searches = [Beams(self.width, limit, lm.tokens.end_id, self.length_penalty) for limit in max_tokens]
+        searches = [Beams(self.width, limit, lm.token_rule.end_id, self.length_penalty) for limit in max_tokens]
         reader, running = Reader(lm, prompts), list(range(len(prompts)))
         while running:
             log_p_RV = lm.head.logits(reader.hidden_RD).log_softmax(-1)

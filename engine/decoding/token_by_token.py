@@ -60,7 +60,7 @@ def token_by_token(
 ) -> list[Continuation]:
     """What each prompt says when `choose` names its tokens; the score is the sum of the model's own
     log-probabilities of them, nats."""
-    reader, telling = Reader(lm, prompts), Telling(lm.tokens.end_id, max_tokens)
+    reader, telling = Reader(lm, prompts), Telling(lm.token_rule.end_id, max_tokens)
     while telling.running:
         logits_RV = lm.head.logits(reader.hidden_RD)
         told = [telling.emitted[b] for b in telling.running]

@@ -166,9 +166,9 @@ class View:
         drawn = [row_T[: len(text.target_T)] for row_T, text in zip(token_BT, rows, strict=True)]
         scores_N = self.lm.score_targets(prompts, drawn)
         log_ps = (-scores_N.nll).split([len(token_T) for token_T in drawn])
-        ends = [cut(token_T.tolist(), self.lm.tokens.end_id) for token_T in drawn]
+        ends = [cut(token_T.tolist(), self.lm.token_rule.end_id) for token_T in drawn]
         rewards = [
-            REWARDS[text.knobs.reward](tokens, cut(text.target_T.tolist(), self.lm.tokens.end_id))
+            REWARDS[text.knobs.reward](tokens, cut(text.target_T.tolist(), self.lm.token_rule.end_id))
             for text, tokens in zip(rows, ends, strict=True)
         ]
         totals = [

@@ -53,7 +53,7 @@ class Intake:
     """
 
     corpus: Corpus
-    tokens: TokenRule
+    token_rule: TokenRule
     recipe: Recipe
     plan: VectorPlan | None = None
     skip: Container[str] = frozenset()
@@ -127,11 +127,11 @@ class Intake:
 
     def _take(self, row: CorpusRow, id: str) -> Taken:
         fixed = 1 if self.recipe.num_vectors == "auto" else self.recipe.num_vectors
-        target = make_target(self.tokens, id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
+        target = make_target(self.token_rule, id, row.text, end_of_text=self.recipe.end_of_text, num_vectors=fixed)
         if isinstance(target, Refusal):
             return Refused(row.row, id, row.text, target)
         num_vectors, num_tokens = fixed, len(target.token_ids)
-        served = self.served_length or self.tokens.context
+        served = self.served_length or self.token_rule.context
         if num_vectors + num_tokens > served:
             return Refused(row.row, id, row.text, Refusal(Invalid.TOO_LONG, _beyond(num_vectors + num_tokens, served)))
         if self.plan is not None:
@@ -147,7 +147,7 @@ class Intake:
         if refused.why.reason is not Invalid.TOO_LONG:
             return ""
         return (
-            f": its tokens and the soft prompt need more than the model's context of {self.tokens.context}; "
+            f": its tokens and the soft prompt need more than the model's context of {self.token_rule.context}; "
             "cut the text, lower num_vectors or take a model with a longer context"
         )
 

@@ -111,40 +111,42 @@ def look(folder: Location, id: str, *, strategies: Mapping[str, Strategy], dtype
     source = ModelSource(record.model.name, record.model.revision)
     lm = FrozenLM.load(source, dtype=dtype, served_length=record.model.was_served)
     prompt_KD = torch.from_numpy(candidate.prompt_KD.copy())
-    ends = candidate.token_ids[-1] == lm.tokens.end_id
+    ends = candidate.token_ids[-1] == lm.token_rule.end_id
     target = Target(id, row["text"], candidate.token_ids, ends=ends)
     num_tokens = len(target.token_ids)
-    limit = min(num_tokens + (SLACK_TOKENS if ends else 0), lm.tokens.context - len(prompt_KD))
+    limit = min(num_tokens + (SLACK_TOKENS if ends else 0), lm.token_rule.context - len(prompt_KD))
     said = [
-        _said(lm.tokens, target, strategy, strategy.decode(lm, [prompt_KD], [limit])[0], name)
+        _said(lm.token_rule, target, strategy, strategy.decode(lm, [prompt_KD], [limit])[0], name)
         for name, strategy in strategies.items()
     ]
     margins = _margins(lm, prompt_KD, target)
     return Sight(
         id=id, dtype=dtype, target=target.text, token_ids=list(target.token_ids), margins=margins,
-        weakest=_weakest(lm.tokens, target, margins), strategies=said,
+        weakest=_weakest(lm.token_rule, target, margins), strategies=said,
     )  # fmt: skip
 
 
-def _said(tokens: TokenRule, target: Target, strategy: Strategy, continuation: Continuation, name: str) -> Said:
+def _said(token_rule: TokenRule, target: Target, strategy: Strategy, continuation: Continuation, name: str) -> Said:
     ids = continuation.token_ids
     mismatch = first_mismatch(ids, target.token_ids)
-    says = decode(tokens, ids)
+    says = decode(token_rule, ids)
     # A token may end within a character; then the character that it breaks is not right yet.
-    right = os.path.commonprefix([says, decode(tokens, ids[:mismatch])])
-    wrong = os.path.commonprefix([says, decode(tokens, ids[: mismatch + 1])])[len(right) :] or says[len(right) :][:1]
+    right = os.path.commonprefix([says, decode(token_rule, ids[:mismatch])])
+    wrong = (
+        os.path.commonprefix([says, decode(token_rule, ids[: mismatch + 1])])[len(right) :] or says[len(right) :][:1]
+    )
     return Said(
         strategy=name, settings=strategy.model_dump(mode="json", exclude={"name"}),
         exact=ids == list(target.token_ids), first_mismatch=mismatch, diagnosis=str(diagnose(ids, target)),
         score=round(continuation.score, 4), says=says,
         right=right, wrong=wrong, rest=says[len(right) + len(wrong) :], generated_ids=ids,
-        beliefs=[_believed(tokens, belief) for belief in continuation.beliefs],
+        beliefs=[_believed(token_rule, belief) for belief in continuation.beliefs],
     )  # fmt: skip
 
 
-def _believed(tokens: TokenRule, belief: Belief) -> Believed:
+def _believed(token_rule: TokenRule, belief: Belief) -> Believed:
     return Believed(
-        belief.token_ids, [str(tokens.tokenizer.decode([token])) for token in belief.token_ids],
+        belief.token_ids, [str(token_rule.tokenizer.decode([token])) for token in belief.token_ids],
         [round(share, 4) for share in belief.shares], round(belief.entropy, 4),
     )  # fmt: skip
 
@@ -155,7 +157,7 @@ def _margins(lm: FrozenLM, prompt_KD: Tensor, target: Target) -> list[float]:
     return [round(margin, 4) for margin in scores_T.margin.tolist()]
 
 
-def _weakest(tokens: TokenRule, target: Target, margins: list[float]) -> Weakest:
+def _weakest(token_rule: TokenRule, target: Target, margins: list[float]) -> Weakest:
     # not > 0 first: a margin that is not a number is no margin.
     token = min(range(len(margins)), key=lambda t: margins[t] if margins[t] == margins[t] else float("-inf"))
-    return Weakest(token, str(tokens.tokenizer.decode([target.token_ids[token]])), margins[token])
+    return Weakest(token, str(token_rule.tokenizer.decode([target.token_ids[token]])), margins[token])

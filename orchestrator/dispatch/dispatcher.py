@@ -72,9 +72,9 @@ class Dispatcher:
         roster: the workers; one solver and the verifier are ready.
         watch: told of everything, for metrics and log.
         say: tells a person.
-        token_budget: read positions of a solver's table.
+        table_positions: read positions of a solver's table.
         lease_s: seconds an actor may take over one call.
-        num_tokens: positions passed forward and backward.
+        num_positions: positions passed forward and backward.
         num_slots: busy, by solver.
     """
 
@@ -84,10 +84,10 @@ class Dispatcher:
     roster: Roster
     watch: Watch
     say: Callable[[str], None]
-    token_budget: int
+    table_positions: int
     tempo: Tempo = Tempo()
     lease_s: float = LEASE_S
-    num_tokens: float = 0.0
+    num_positions: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
     _pace: Pace = field(default_factory=Pace)
     _budgets: dict[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Dispatcher:
         return time.monotonic() - self._started
 
     @property
-    def table_positions(self) -> int:
+    def all_positions(self) -> int:
         """Read positions of all tables together, of the solvers that take work."""
         return sum(self._table(solver) for solver in self.roster.ready)
 
@@ -155,7 +155,7 @@ class Dispatcher:
 
     def _table(self, solver: Worker) -> int:
         """Read positions of a solver's table."""
-        return self._budgets.get(solver.name, self.token_budget)
+        return self._budgets.get(solver.name, self.table_positions)
 
     def _is_somebody_idle(self) -> bool:
         idle = (solver for solver in self.roster.ready if not self.queue.leased_positions(solver.name))
@@ -228,12 +228,12 @@ class Dispatcher:
                 self.roster.move(worker)
 
     def _take_attempts(self, solver: Worker, advance: Advance) -> None:
-        self.num_tokens += advance.num_tokens
+        self.num_positions += advance.num_positions
         self.num_slots[solver.name] = advance.num_slots
         solver.longest = advance.longest
-        self._pace.measure(solver.name, advance.num_tokens, advance.seconds)
+        self._pace.measure(solver.name, advance.num_positions, advance.seconds)
         self.watch.advanced(solver.name, advance)
-        self._budgets[solver.name] = advance.token_budget
+        self._budgets[solver.name] = advance.table_positions
         for attempt in advance.attempts:
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))

@@ -49,7 +49,7 @@ METRICS = {
     "verbatim_steps": Metric("histogram", "steps", "of an attempt that ended", ("outcome",), STEPS),
     "verbatim_margin_logits": Metric("histogram", "logits", "smallest margin of a solved attempt", (), LOGITS),
     "verbatim_slots": Metric("gauge", "slots", "busy in a solver's table", ("worker",)),
-    "verbatim_solver_tokens": Metric("counter", "positions", "passed forward and backward", ("worker",)),
+    "verbatim_solver_positions": Metric("counter", "positions", "passed forward and backward", ("worker",)),
     "verbatim_solver_busy_seconds": Metric("counter", "seconds", "a solver computed", ("worker",)),
     "verbatim_verifier_tokens": Metric("counter", "tokens", "decoded by the verifier"),
     "verbatim_verifier_busy_seconds": Metric("counter", "seconds", "judging calls took"),

@@ -62,7 +62,7 @@ class Watch:
 
     def advanced(self, worker: str, advance: Advance) -> None:
         """A solver came back from a slice of time."""
-        self.metrics.record("verbatim_solver_tokens", advance.num_tokens, worker=worker)
+        self.metrics.record("verbatim_solver_positions", advance.num_positions, worker=worker)
         self.metrics.record("verbatim_solver_busy_seconds", advance.seconds, worker=worker)
 
     def attempted(self, worker: str, attempt: Attempt, state: State) -> None:

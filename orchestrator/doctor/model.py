@@ -52,7 +52,7 @@ class Looked:
 
     source: ModelSource
     config: Any
-    tokens: TokenRule
+    token_rule: TokenRule
     footprint: Footprint
     placement: Placement
     memories: tuple[Memory, ...]
@@ -91,12 +91,12 @@ def _told(name: str, look: Callable[[Looked], Finding], looked: Looked) -> Findi
 
 
 def _look(source: ModelSource) -> Looked:
-    config, tokens = load_config(source), TokenRule.load(source)
+    config, token_rule = load_config(source), TokenRule.load(source)
     return Looked(
         source,
         config,
-        tokens,
-        Footprint.of(source, tokens.context),
+        token_rule,
+        Footprint.of(source, token_rule.context),
         place([node_here()]),
         memories_here(),
         tuple(weight_files(source)),
@@ -173,7 +173,7 @@ def _unknown_head_size(config: Any) -> int | None:
 
 
 def _context(looked: Looked) -> Finding:
-    context, rope, text = looked.tokens.context, kind_of_rope(looked.config), looked.config.get_text_config()
+    context, rope, text = looked.token_rule.context, kind_of_rope(looked.config), looked.config.get_text_config()
     if context == UNKNOWN_CONTEXT and context not in [getattr(text, name, None) for name in CONTEXT_NAMES]:
         found = f"stated nowhere, taken as {UNKNOWN_CONTEXT:,} positions, as vLLM does"
         return Finding("context", True, found, "keep texts and vectors together below it", is_warning=True)
@@ -193,12 +193,12 @@ def kind_of_rope(config: Any) -> str:
 
 
 def _tokenizer(looked: Looked) -> Finding:
-    tokens = looked.tokens
-    rows, known = tokens.num_embeddings, len(tokens.tokenizer)
-    end = "no end-of-text token" if tokens.end_id is None else f"ends a text with {tokens.end_id}"
-    found = f"{type(tokens.tokenizer).__name__}, {known:,} tokens for {rows:,} rows of the embedding, {end}"
-    found += f", {manner_of(tokens)}"
-    if tokens.end_id is None:
+    token_rule = looked.token_rule
+    rows, known = token_rule.num_embeddings, len(token_rule.tokenizer)
+    end = "no end-of-text token" if token_rule.end_id is None else f"ends a text with {token_rule.end_id}"
+    found = f"{type(token_rule.tokenizer).__name__}, {known:,} tokens for {rows:,} rows of the embedding, {end}"
+    found += f", {manner_of(token_rule)}"
+    if token_rule.end_id is None:
         return Finding("tokenizer", True, found, "give --set end_of_text=false", is_warning=True)
     if known > rows:
         remedy = "texts that need a token beyond the rows are refused one by one; is it this model's own tokenizer?"
@@ -206,9 +206,9 @@ def _tokenizer(looked: Looked) -> Finding:
     return Finding("tokenizer", True, found)
 
 
-def manner_of(tokens: TokenRule) -> str:
+def manner_of(token_rule: TokenRule) -> str:
     """What the tokenizer does to a text before it cuts it, in a word."""
-    speller = tokens.speller
+    speller = token_rule.speller
     words = []
     if speller.decode(speller.plain(NORMALISED)).strip() != NORMALISED:
         words.append("normalising")
@@ -228,7 +228,7 @@ def _memory(looked: Looked) -> Finding:
     need = Need(USUAL_LENGTH, USUAL_LENGTH, USUAL_LENGTH)
     room = room_in(least, Tenancy(looked.source, placement, dtype, dtype), 1, need, footprint)
     has_one_place = len(looked.memories) == 1
-    table = room.placement.token_budget
+    table = room.placement.table_positions
     where = "this machine" if placement.device == "cpu" else "the card" if has_one_place else "the fullest card"
     found = (
         f"{footprint.weights_bytes(dtype) / GIB:.2f} GiB of weights in {dtype}"

@@ -92,7 +92,7 @@ def settle(options: FleetOptions, need: Need, context: int, *, served: int | Non
         up,
         num_solvers=options.solvers,
         solver_gpus=options.solver_gpus,
-        token_budget=options.token_budget,
+        table_positions=options.table_positions,
         is_fixed=not is_cluster,
         num_cpu_solvers=room_on_processors(up, most_a_node),
     )

@@ -26,7 +26,7 @@ class FleetOptions:
         address: of a Ray cluster; None is Ray in this process.
         solvers: solver actors; None is one a GPU, or what the command takes on processors.
         solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
-        token_budget: read positions in a solver's table; None is chosen by device.
+        table_positions: read positions in a solver's table; None is chosen by device.
         dtype: solver's numerics; None is float32 on a CPU and bfloat16 on a GPU.
         engine: who verifies.
         engine_dtype: verifier's numerics; None is the solver's.
@@ -37,7 +37,7 @@ class FleetOptions:
     address: str | None = None
     solvers: int | None = None
     solver_gpus: float | None = None
-    token_budget: int | None = None
+    table_positions: int | None = None
     dtype: str | None = None
     engine: str = "vllm"
     engine_dtype: str | None = None

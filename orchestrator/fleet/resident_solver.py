@@ -78,9 +78,9 @@ class Advance:
         attempts: those that ended.
         num_slots: slots still in the table.
         num_steps: passes over the table.
-        num_tokens: positions passed forward and backward.
+        num_positions: positions passed forward and backward.
         seconds: wall time inside the call.
-        token_budget: read positions of the table from here on.
+        table_positions: read positions of the table from here on.
         spent: positions that each attempt still under way has taken, by job key.
         checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
         given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
@@ -92,9 +92,9 @@ class Advance:
     attempts: list[Attempt]
     num_slots: int
     num_steps: int
-    num_tokens: float
+    num_positions: float
     seconds: float
-    token_budget: int
+    table_positions: int
     spent: dict[str, float] = field(default_factory=dict)
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     given_back: tuple[str, ...] = ()
@@ -126,19 +126,19 @@ class ResidentSolver:
                 bound_this_process(room.num_bytes)
             self._lm = FrozenLM.load(self._source, device=device, dtype=dtype, served_length=room.served_length)
             self._stepped_s = 0.0
-            self._solver = Solver(self._lm, token_budget=room.token_budget)
+            self._solver = Solver(self._lm, table_positions=room.table_positions)
             self._followed = Followed()
             self._solver.on_measured = self._followed.measured
-            self._table = TableSize(room.token_budget, room.token_budget)
+            self._table = TableSize(room.table_positions, room.table_positions)
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
             self._calibration: Calibration | None = None
             self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
 
     @property
-    def num_tokens(self) -> float:
+    def num_positions(self) -> float:
         """Positions passed forward and backward so far."""
-        return self._solver.num_tokens
+        return self._solver.num_positions
 
     def describe(self) -> SolverInfo:
         """What is resident here."""
@@ -197,7 +197,7 @@ class ResidentSolver:
             else:
                 self._solver.submit(job)
         started = time.monotonic()
-        steps, tokens = self._solver.num_steps, self._solver.num_tokens
+        steps, positions = self._solver.num_steps, self._solver.num_positions
         attempts: list[Attempt] = []
         shortage = None
         while shortage is None and not self._solver.is_idle and time.monotonic() - started < seconds:
@@ -214,9 +214,9 @@ class ResidentSolver:
             attempts,
             num_slots=len(self._solver.active),
             num_steps=self._solver.num_steps - steps,
-            num_tokens=self._solver.num_tokens - tokens,
+            num_positions=self._solver.num_positions - positions,
             seconds=time.monotonic() - started,
-            token_budget=self._solver.token_budget,
+            table_positions=self._solver.table_positions,
             spent=self._solver.spent(),
             checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
             given_back=tuple(c.job.key for c in let_go),
@@ -238,7 +238,7 @@ class ResidentSolver:
             attempts = self._solver.step()
             self._table.step()
             self._measure()
-            self._solver.token_budget = self._table.positions
+            self._solver.table_positions = self._table.positions
             return attempts, None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -247,7 +247,7 @@ class ResidentSolver:
         jobs = [slot.job for slot in self._solver.active] or [self._solver.waiting[0].job]
         if not self._table.halve([(job.key, job.num_positions) for job in jobs]):
             return [], Shortage(too_large=jobs[0].key)
-        self._solver.token_budget = self._table.positions
+        self._solver.table_positions = self._table.positions
         return [], Shortage(too_large=None)
 
     def _measure(self) -> None:

@@ -50,7 +50,7 @@ def in_words(counts: Mapping[State, int], num_slots: int, rate: float, longest: 
         rate: positions a second.
     """
     num_failed = sum(counts.get(state, 0) for state in TERMINAL if state is not State.VERIFIED)
-    line = f"{num_slots} under way, {counts.get(State.CANDIDATE, 0)} being judged, {rate:,.0f} tokens/s"
+    line = f"{num_slots} under way, {counts.get(State.CANDIDATE, 0)} being judged, {rate:,.0f} positions/s"
     if num_failed:
         line = f"{num_failed} not exact, {line}"
     return "\n".join([line, *map(str, nlargest(MOST, longest, key=lambda each: each.steps))])

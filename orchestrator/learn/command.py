@@ -123,10 +123,10 @@ def learn(options: LearnOptions, say: Callable[[str], None]) -> None:
 
 
 def _read(options: LearnOptions, lm: FrozenLM) -> Texts:
-    if options.longest >= lm.tokens.context:
-        raise UserError(f"--longest {options.longest}: the model's context is {lm.tokens.context} tokens")
+    if options.longest >= lm.token_rule.context:
+        raise UserError(f"--longest {options.longest}: the model's context is {lm.token_rule.context} tokens")
     held_out = None if options.held_out is None else open_corpus(options.held_out, options.reading)
-    return read_texts(open_corpus(options.corpus, options.reading), held_out, lm.tokens, options.longest)
+    return read_texts(open_corpus(options.corpus, options.reading), held_out, lm.token_rule, options.longest)
 
 
 def _begin(options: LearnOptions, trainer: Trainer) -> str:

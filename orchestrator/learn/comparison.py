@@ -80,7 +80,7 @@ def compare(
         for t in chosen
         for name, recipe in (("learned", learned), ("plain", plain))
     ]
-    ended = _solve(Solver(lm, token_budget=TABLE), jobs, seconds, tell)
+    ended = _solve(Solver(lm, table_positions=TABLE), jobs, seconds, tell)
     pairs = [
         (ended["learned", t.id], ended["plain", t.id])
         for t in chosen
@@ -102,7 +102,7 @@ def _solve(
 
 
 def _worth(pairs: list[tuple[Attempt, Attempt]]) -> Worth:
-    work = [(a.tokens, b.tokens) for a, b in pairs]
+    work = [(a.positions, b.positions) for a, b in pairs]
     low, high = interval(work)
     return Worth(
         texts=len(pairs),

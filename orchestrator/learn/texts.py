@@ -46,7 +46,7 @@ class Texts:
         return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
 
 
-def read_texts(corpus: Corpus, held_out: Corpus | None, tokens: TokenRule, longest: int) -> Texts:
+def read_texts(corpus: Corpus, held_out: Corpus | None, token_rule: TokenRule, longest: int) -> Texts:
     """Pieces of one corpus, and of another one or of its own to measure on.
 
     Args:
@@ -54,13 +54,13 @@ def read_texts(corpus: Corpus, held_out: Corpus | None, tokens: TokenRule, longe
     Raises:
         UserError: there are too few.
     """
-    pieces = list(islice(_pieces(corpus, tokens, longest), MOST_PIECES))
+    pieces = list(islice(_pieces(corpus, token_rule, longest), MOST_PIECES))
     if held_out is None:
         is_out = [_draw(piece.id) % HELD_OUT_IN == 0 for piece in pieces]
         measured = [piece for piece, out in zip(pieces, is_out, strict=True) if out]
         pieces = [piece for piece, out in zip(pieces, is_out, strict=True) if not out]
     else:
-        measured = list(islice(_pieces(held_out, tokens, longest), MOST_PIECES))
+        measured = list(islice(_pieces(held_out, token_rule, longest), MOST_PIECES))
     chosen = measured[:: max(1, len(measured) // NUM_HELD_OUT)][:NUM_HELD_OUT]
     if not pieces or not chosen:
         raise UserError(
@@ -70,20 +70,20 @@ def read_texts(corpus: Corpus, held_out: Corpus | None, tokens: TokenRule, longe
     return Texts(pieces, chosen, (str(corpus.path), str((held_out or corpus).path)))
 
 
-def _pieces(corpus: Corpus, tokens: TokenRule, longest: int) -> Iterator[Target]:
+def _pieces(corpus: Corpus, token_rule: TokenRule, longest: int) -> Iterator[Target]:
     """Consecutive pieces of every text; their lengths vary, but are the same each time."""
-    ends = tokens.end_id is not None
+    ends = token_rule.end_id is not None
     for row in corpus.rows():
         if not isinstance(row.text, str):
             continue
-        ids, number = [token for token in tokens.speller.plain(row.text) if token < tokens.num_embeddings], 0
+        ids, number = [token for token in token_rule.speller.plain(row.text) if token < token_rule.num_embeddings], 0
         while len(ids) + ends >= SHORTEST:
             name = f"{row.row}-{number}"
             size = min(len(ids), SHORTEST + _draw(f"length {name}") % (longest - SHORTEST + 1) - ends)
             piece, ids, number = ids[:size], ids[size:], number + 1
             if len(piece) + ends >= SHORTEST:
-                closed = (*piece, tokens.end_id) if tokens.end_id is not None else tuple(piece)
-                yield Target(name, decode(tokens, list(piece)), closed, ends=ends)
+                closed = (*piece, token_rule.end_id) if token_rule.end_id is not None else tuple(piece)
+                yield Target(name, decode(token_rule, list(piece)), closed, ends=ends)
 
 
 def _draw(name: str) -> int:

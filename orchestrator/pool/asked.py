@@ -63,8 +63,8 @@ def outcome_of(item: Item, text: PoolText) -> Outcome:
     return Outcome(
         id=item.target.id,
         exact=exact,
-        cost=text.cost(item.tokens) if exact else text.num_passes,
-        positions=item.tokens,
+        cost=text.cost(item.positions) if exact else text.num_passes,
+        positions=item.positions,
         steps=item.steps,
         attempts=item.num_attempts,
         min_margin=certificate.min_margin if certificate else None,

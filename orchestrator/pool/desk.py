@@ -159,7 +159,7 @@ class Desk:
     def retry(self, job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
         """What a run would try next, with what is left of the budget."""
         again = make_retry(self._served_length, job.recipe.num_vectors == "auto")(job, attempt, verdict)
-        return replace(again, budget=max(0.0, job.budget - attempt.tokens))
+        return replace(again, budget=max(0.0, job.budget - attempt.positions))
 
     # Its sink.
 
@@ -170,7 +170,7 @@ class Desk:
                 self._asked[key].spent = spent
             for attempt in advance.attempts:
                 asked = self._asked[attempt.job.key]
-                asked.ended, asked.spent = asked.ended + attempt.tokens, 0.0
+                asked.ended, asked.spent = asked.ended + attempt.positions, 0.0
 
     def keep(self, checkpoints: Mapping[int, bytes]) -> None:
         """Nothing: the queue's memory of them is enough for texts that start over when the pool ends."""
@@ -202,7 +202,7 @@ class Desk:
 
     def _settle(self, item: Item) -> None:
         outcome = outcome_of(item, self._texts[item.target.id])
-        if item.tokens:  # else no solver could take it, here and now
+        if item.positions:  # else no solver could take it, here and now
             self._kept.append(item.id.partition("/")[0], outcome)
         asked = self._asked.pop(item.id)
         self._known[item.id] = asked.outcome = outcome

@@ -113,7 +113,7 @@ class SlotPool:
 
     async def slots(self) -> int:
         """Texts that the solvers' tables hold at present; those that are still loading are not counted."""
-        positions = self._dispatcher.table_positions if self._dispatcher is not None else 0
+        positions = self._dispatcher.all_positions if self._dispatcher is not None else 0
         return int(positions / self._mean_positions)
 
     async def fault(self) -> Exception | None:
@@ -156,7 +156,7 @@ class SlotPool:
                     roster=roster,
                     watch=watch,
                     say=self._say,
-                    token_budget=crew.placement.token_budget,
+                    table_positions=crew.placement.table_positions,
                     tempo=TEMPO,
                     lease_s=crew.lease_s,
                 )

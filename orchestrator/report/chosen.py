@@ -76,7 +76,7 @@ class Window:
         return None if values is None else list(values)[self.start : self.end]
 
 
-SAME = ("id", "row", "num_vectors", "steps", "tokens", "attempts", "first_mismatch")
+SAME = ("id", "row", "num_vectors", "steps", "positions", "attempts", "first_mismatch")
 ROUNDED = ("min_margin", "log_prob", "beam_slack", "teacher_forced_nats", "token_accuracy", "seconds")
 NAMED = ("status", "reason", "diagnosis", "engine", "engine_dtype", "proof", "rung", "spelling")
 """Few values, many rows: a list of the values, and for each row its place in it."""

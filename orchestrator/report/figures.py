@@ -44,7 +44,7 @@ class Figures:
         if row["num_vectors"] is None:
             return
         self.attempts[row["attempts"]] += 1
-        self.work.append(row["tokens"])
+        self.work.append(row["positions"])
         if row["exact"]:
             self.steps.append(row["steps"])
         if row["min_margin"] is not None and math.isfinite(row["min_margin"]):

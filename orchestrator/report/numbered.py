@@ -48,13 +48,13 @@ def _renamed(value: Any, numbers: dict[int, int]) -> Any:
 def _texts(ids: list[int], source: ModelSource) -> list[str | None] | None:
     """The end-of-text token's is empty; None where the tokenizer cannot be had."""
     try:
-        tokens = TokenRule.load(source)
+        token_rule = TokenRule.load(source)
     except (ModelError, OSError):
         return None
 
     def text(id: int) -> str | None:
-        if not 0 <= id < tokens.num_embeddings:
+        if not 0 <= id < token_rule.num_embeddings:
             return None
-        return "" if id == tokens.end_id else tokens.speller.decode([id])
+        return "" if id == token_rule.end_id else token_rule.speller.decode([id])
 
     return [text(id) for id in ids]

@@ -39,7 +39,7 @@ MOST_HISTORY = 400_000
 """Bytes of steps on a page, those of texts that are not exact first. Encoded they take a third more."""
 
 COLUMNS = [
-    "id", "row", "text", "token_ids", "generated_ids", "exact", "num_vectors", "steps", "tokens", "attempts",
+    "id", "row", "text", "token_ids", "generated_ids", "exact", "num_vectors", "steps", "positions", "attempts",
     "first_mismatch", *NAMED, *ROUNDED,
 ]  # fmt: skip
 

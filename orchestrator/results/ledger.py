@@ -24,7 +24,7 @@ from orchestrator.storage.digest_set import DigestSet
 from orchestrator.storage.location import Location
 from orchestrator.storage.protocol import RESULTS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCHEMA = pa.schema(
     [
@@ -63,7 +63,7 @@ SCHEMA = pa.schema(
         ("seq_rep_4", pa.float32()),  # share of repeated 4-grams in the same text
         ("diagnosis", pa.string()),  # engine.monitors.Diagnosis of the same text
         ("steps", pa.int64()),  # optimisation steps of all attempts
-        ("tokens", pa.int64()),  # positions passed forward and backward, all attempts and siblings
+        ("positions", pa.int64()),  # positions passed forward and backward, all attempts and siblings
         ("attempts", pa.int32()),  # attempts that ended
         ("recipe_hash", pa.string()),
         ("model_fingerprint", pa.string()),
@@ -72,6 +72,11 @@ SCHEMA = pa.schema(
     ],
     metadata={"verbatim_schema_version": str(SCHEMA_VERSION)},
 )
+
+EARLIER = {"positions": "tokens"}
+"""What a column was called before version 5."""
+
+PRESENT = {earlier: name for name, earlier in EARLIER.items()}
 
 Row = dict[str, Any]
 
@@ -157,9 +162,11 @@ class Ledger:
         try:
             with self._storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 _require_ours(file.schema_arrow)
+                asked = columns or SCHEMA.names
+                table = file.read([*asked, *(EARLIER[name] for name in asked if name in EARLIER)])
                 # A part of an earlier version lacks the columns that came later.
-                none: Row = dict.fromkeys(columns or SCHEMA.names)
-                return [none | row for row in file.read(columns).to_pylist()]
+                none: Row = dict.fromkeys(asked)
+                return [none | row for row in in_present_names(table).to_pylist()]
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
@@ -177,10 +184,16 @@ def _entry(line: bytes) -> dict[str, Any]:
     raise ValueError(f"{line[:60]!r} names no part of a run")
 
 
+def in_present_names(table: pa.Table) -> pa.Table:
+    """A part's columns under the names that they have now."""
+    return table.rename_columns([PRESENT.get(name, name) for name in table.column_names])
+
+
 def _require_ours(schema: pa.Schema) -> None:
     """No types but those that were written: reading another one may run what the file says."""
     for field in schema:
-        if field.name not in SCHEMA.names or field.type != SCHEMA.field(field.name).type:
+        name = PRESENT.get(field.name, field.name)
+        if name not in SCHEMA.names or field.type != SCHEMA.field(name).type:
             raise ValueError(f"column {field.name} is none of a run's results")
 
 

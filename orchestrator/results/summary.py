@@ -22,7 +22,7 @@ from orchestrator.results.ledger import Ledger, Row
 from orchestrator.results.run_record import RunRecord
 
 COLUMNS = ["id", "row", "text", "token_ids", "generated_ids", "status", "reason", "exact", "proof", "engine",
-           "engine_dtype", "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "tokens", "attempts",
+           "engine_dtype", "num_vectors", "min_margin", "log_prob", "beam_slack", "steps", "positions", "attempts",
            "first_mismatch", "teacher_forced_nats", "token_accuracy", "diagnosis", "spelling"]  # fmt: skip
 
 WIDEST_ID = 20

@@ -91,7 +91,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     sink = LedgerSink(
         prepared.ledger,
         InFlight(prepared.options.out),
-        RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.tokens)),
+        RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.token_rule)),
         reporter,
         on_commit=lambda dispatcher: touch(record, dispatcher, prepared, "running"),
         num_done=len(prepared.committed),
@@ -111,7 +111,7 @@ def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: Ledg
         roster=hired.roster,
         watch=watch,
         say=say,
-        token_budget=hired.crew.placement.token_budget,
+        table_positions=hired.crew.placement.table_positions,
         tempo=TEMPO,
         lease_s=options.lease_s,
     )

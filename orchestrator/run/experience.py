@@ -23,7 +23,7 @@ MOST_FOLDERS = 50
 MOST_ROWS = 10_000
 """Rows of each that are read."""
 
-COLUMNS = ["token_ids", "num_vectors", "tokens"]
+COLUMNS = ["token_ids", "num_vectors", "positions"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _of(folder: Location, source: ModelSource, recipe: Recipe) -> Experience | N
     except (UserError, OSError):
         return None
     positions = sum(len(row["token_ids"]) + row["num_vectors"] for row in rows if row["num_vectors"])
-    passed = sum(row["tokens"] or 0 for row in rows)
+    passed = sum(row["positions"] or 0 for row in rows)
     if not (positions and passed and record.seconds > 0):
         return None
     return Experience(

@@ -153,18 +153,21 @@ def foretell(prepared: Prepared, reporter: Reporter) -> Forecast:
 def _given(prepared: Prepared) -> Given:
     options = prepared.options
     placement = place(
-        [node_here()], num_solvers=options.solvers, solver_gpus=options.solver_gpus, token_budget=options.token_budget
+        [node_here()],
+        num_solvers=options.solvers,
+        solver_gpus=options.solver_gpus,
+        table_positions=options.table_positions,
     )
     dtype = options.dtype or placement.dtype
     engine_dtype = options.engine_dtype or dtype
     served = prepared.record.model.was_served if prepared.record else None
-    footprint = Footprint.of(options.source, prepared.tokens.context)
+    footprint = Footprint.of(options.source, prepared.token_rule.context)
     need = need_of_corpus(prepared.intake.taken(), options.recipe)
     least = min(memories_here(), key=lambda memory: memory.free)
     room = room_in(least, Tenancy(options.source, placement, dtype, engine_dtype, served), 1, need, footprint)
     return Given(
         placement.device, placement.num_solvers, dtype, engine_dtype, least.free, least.total,
-        footprint.weights_bytes(dtype), room.placement.token_budget, room.served_length,
+        footprint.weights_bytes(dtype), room.placement.table_positions, room.served_length,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def hire(prepared: Prepared, reporter: Reporter) -> Hired:
     """
     options, earlier = prepared.options, prepared.record
     need = need_of_corpus(prepared.intake.taken(), options.recipe)
-    crew = settle(options, need, prepared.tokens.context, served=earlier.model.was_served if earlier else None)
+    crew = settle(options, need, prepared.token_rule.context, served=earlier.model.was_served if earlier else None)
     # Two runs may share a cluster and a folder name, hence the process id.
     name = f"{name_of(options.out)}-{os.getpid()}"
     reporter.stage(f"loading models: {crew.line}")

@@ -86,5 +86,5 @@ class LedgerSink:
 def _detail(dispatcher: Dispatcher) -> str:
     """What is under way; texts that ended are in the count."""
     longest = [each for solver in dispatcher.roster.solvers for each in solver.longest]
-    rate = dispatcher.num_tokens / max(dispatcher.seconds, 1e-9)
+    rate = dispatcher.num_positions / max(dispatcher.seconds, 1e-9)
     return in_words(dispatcher.queue.counts, sum(dispatcher.num_slots.values()), rate, longest)

@@ -69,7 +69,7 @@ class Prepared:
 
     options: RunOptions
     corpus: Corpus
-    tokens: TokenRule
+    token_rule: TokenRule
     ledger: Ledger
     record: RunRecord | None
     committed: DigestSet = field(default_factory=DigestSet)
@@ -96,7 +96,7 @@ class Prepared:
     def intake(self) -> Intake:
         """The rows to come, without a vector plan and a served length."""
         options = self.options
-        return Intake(self.corpus, self.tokens, options.recipe, skip=self.committed, selection=options.selection)
+        return Intake(self.corpus, self.token_rule, options.recipe, skip=self.committed, selection=options.selection)
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -110,16 +110,16 @@ def prepare(options: RunOptions) -> Prepared:
         raise UserError(f"--log-level {options.log_level}: must be one of {', '.join(LEVELS)}")
     record = run_record.read_record(options.out)
     corpus = options.open_corpus()
-    tokens = TokenRule.load(options.source)
+    token_rule = TokenRule.load(options.source)
     require_whole_files(options.source)
     require_start(options.recipe.start)
     if record is not None:
         _require_same_run(record, options, corpus)
-    _require_room(options.recipe, tokens)
+    _require_room(options.recipe, token_rule)
     ledger = Ledger(options.out)
     # Counted in the rows: a call that was killed may have committed more than it wrote down. Also, damage is found now.
     counts = Counter(row["status"] for row in ledger.read(["status"]))
-    prepared = Prepared(options, corpus, tokens, ledger, record, ledger.committed_ids(), counts)
+    prepared = Prepared(options, corpus, token_rule, ledger, record, ledger.committed_ids(), counts)
     if options.selection.is_everything:
         prepared.num_to_come = max(0, corpus.num_rows - len(prepared.committed))
     else:
@@ -167,10 +167,11 @@ def _begins_with_the_same(corpus: Corpus, record: RunRecord) -> bool:
     return corpus.digest(record.corpus_rows) == record.rows_digest
 
 
-def _require_room(recipe: Recipe, tokens: TokenRule) -> None:
-    if recipe.num_vectors != "auto" and recipe.num_vectors >= tokens.context:
+def _require_room(recipe: Recipe, token_rule: TokenRule) -> None:
+    if recipe.num_vectors != "auto" and recipe.num_vectors >= token_rule.context:
         raise UserError(
-            f"num_vectors = {recipe.num_vectors}: leaves no room for a text in a context of {tokens.context}; lower it"
+            f"num_vectors = {recipe.num_vectors}: leaves no room for a text in a context of {token_rule.context}; "
+            "lower it"
         )
-    if recipe.end_of_text and tokens.end_id is None:
+    if recipe.end_of_text and token_rule.end_id is None:
         raise UserError("end_of_text = true: this model has no end-of-text token; give --set end_of_text=false")

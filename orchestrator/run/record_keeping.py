@@ -40,7 +40,7 @@ def new_record(
             revision=options.source.revision,
             fingerprint=info.fingerprint,
             hidden_size=info.hidden_size,
-            context=prepared.tokens.context,
+            context=prepared.token_rule.context,
             served_length=spec.context,
             solver_dtype=info.dtype,
             device=info.device_name,

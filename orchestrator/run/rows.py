@@ -77,7 +77,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "seq_rep_4": seen.seq_rep_4 if seen else None,
         "diagnosis": str(seen.diagnosis) if seen else None,
         "steps": item.steps,
-        "tokens": item.tokens,
+        "positions": item.positions,
         "attempts": item.num_attempts,
         "recipe_hash": context.recipe_hash,
         "model_fingerprint": context.model_fingerprint,

@@ -26,7 +26,7 @@ def tell(summary: Summary, prepared: Prepared, console: Console, *, as_json: boo
     if as_json:
         say_json(to_json(summary, folder, seconds))
         return
-    says = partial(decode, prepared.tokens)
+    says = partial(decode, prepared.token_rule)
     if len(summary.rows) <= SMALL_TABLE:
         print_table(summary.rows, console, says)
     print_summary(summary, console, says)

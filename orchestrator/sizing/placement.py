@@ -27,7 +27,7 @@ class Placement:
         solver_gpus: GPUs of each solver, fractions allowed.
         verifier_gpus: GPUs of the verifier.
         solver_threads: torch threads of the first solver; on a CPU each has those of its seat.
-        token_budget: read positions in each solver's table; 0 until its memory has been looked at.
+        table_positions: read positions in each solver's table; 0 until its memory has been looked at.
         verifier_threads: threads of a verifier on the CPU.
         is_budget_fixed: whether the table's size was asked for, so that it is not to be found by measuring.
         solver_bytes: what each solver may take of its card; 0 until it has been looked at.
@@ -40,7 +40,7 @@ class Placement:
     solver_gpus: float
     verifier_gpus: float
     solver_threads: int
-    token_budget: int = 0
+    table_positions: int = 0
     verifier_threads: int = 1
     is_budget_fixed: bool = False
     solver_bytes: int = 0
@@ -52,7 +52,7 @@ class Placement:
         """What each solver is told of all this."""
         num_bytes = self.solver_bytes if self.device == "cuda" else 0
         most = KINDS[self.device].most_positions
-        return SolverRoom(self.token_budget, most, self.served_length, num_bytes, self.is_budget_fixed)
+        return SolverRoom(self.table_positions, most, self.served_length, num_bytes, self.is_budget_fixed)
 
     def company(self, num_nodes: int) -> list[tuple[int, bool]]:
         """Who shares a card, or a machine without: (solvers, whether the verifier is there), for every kind of card."""
@@ -76,7 +76,7 @@ def place(
     *,
     num_solvers: int | None = None,
     solver_gpus: float | None = None,
-    token_budget: int | None = None,
+    table_positions: int | None = None,
     is_fixed: bool = True,
     num_cpu_solvers: int = 1,
 ) -> Placement:
@@ -88,7 +88,7 @@ def place(
         nodes: of the cluster.
         num_solvers: asked for, or None.
         solver_gpus: GPUs of each solver, asked for, or None.
-        token_budget: asked for, or None.
+        table_positions: asked for, or None.
         is_fixed: whether the cluster is all there will ever be; others may grow until all solvers have room.
         num_cpu_solvers: how many there are without GPUs, unless asked for.
     Raises:
@@ -102,12 +102,12 @@ def place(
     num_gpus = sum(node.num_gpus for node in nodes)
     if solver_gpus == 0 or (num_gpus == 0 and solver_gpus is None):
         solvers = num_solvers or max(1, num_cpu_solvers)
-        return Placement(solvers, "cpu", 0, 0, seat(0, solvers, nodes).num_threads, token_budget or 0)
+        return Placement(solvers, "cpu", 0, 0, seat(0, solvers, nodes).num_threads, table_positions or 0)
     if solver_gpus is None:
         solver_gpus = 0.6 if num_gpus == 1 else 1.0
     verifier_gpus = 0.4 if num_gpus == 1 else 1.0
     threads = os.cpu_count() or 1
-    placement = Placement(1, "cuda", solver_gpus, verifier_gpus, threads, token_budget or 0)
+    placement = Placement(1, "cuda", solver_gpus, verifier_gpus, threads, table_positions or 0)
     solvers = num_solvers or max(1, room_for_solvers(nodes, placement))
     if is_fixed and solvers > room_for_solvers(nodes, placement):
         raise UserError(

@@ -143,7 +143,7 @@ def room_in(memory: Memory, tenancy: Tenancy, num_nodes: int, need: Need, footpr
             num_solvers,
             tenancy.dtype,
             tenancy.engine_dtype if with_verifier else None,
-            placement.token_budget or None,
+            placement.table_positions or None,
         )
         sharings.append((tenants, share(memory, placement.device, footprint, need, tenants)))
     solvers = [sharing for tenants, sharing in sharings if tenants.num_solvers]
@@ -153,9 +153,9 @@ def room_in(memory: Memory, tenancy: Tenancy, num_nodes: int, need: Need, footpr
         placement=replace(
             placement,
             served_length=_served(verifier.cache, need, footprint, tenancy),
-            token_budget=min((sharing.token_budget for sharing in solvers), default=0),
+            table_positions=min((sharing.table_positions for sharing in solvers), default=0),
             solver_bytes=min((sharing.solver_bytes for sharing in solvers), default=0),
-            is_budget_fixed=placement.token_budget > 0,
+            is_budget_fixed=placement.table_positions > 0,
         ),
         cache=verifier.cache,
         memory_frac=verifier.engine_frac,

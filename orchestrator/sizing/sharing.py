@@ -106,14 +106,14 @@ class Sharing:
     """What one card or machine gives to those on it.
 
     Attributes:
-        token_budget: read positions of each solver's table.
+        table_positions: read positions of each solver's table.
         solver_bytes: what each solver may take, its context aside; 0 where there is none.
         cache: of the verifier; None where there is none.
         verifier_bytes: all that the verifier takes.
         engine_frac: share of all memory that the verifier takes once it has the device.
     """
 
-    token_budget: int
+    table_positions: int
     solver_bytes: int
     cache: Cache | None
     verifier_bytes: int
@@ -128,14 +128,14 @@ class Tenants:
         model: its name, for a refusal.
         dtype: of the solvers.
         engine_dtype: of the verifier; None where it is not here.
-        token_budget: asked for, or None.
+        table_positions: asked for, or None.
     """
 
     model: str
     num_solvers: int
     dtype: str
     engine_dtype: str | None
-    token_budget: int | None = None
+    table_positions: int | None = None
 
 
 def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants: Tenants) -> Sharing:
@@ -165,7 +165,7 @@ def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants
     left = (free - solvers - verifier) // max(1, tenants.num_solvers)
     table = LEAST_POSITIONS + (left + solver - footprint.weights_bytes(tenants.dtype) - passing) // position
     return Sharing(
-        token_budget=tenants.token_budget or min(kind.most_positions, table),
+        table_positions=tenants.table_positions or min(kind.most_positions, table),
         solver_bytes=solver + left if tenants.num_solvers else 0,
         cache=cache,
         verifier_bytes=verifier,

@@ -21,14 +21,14 @@ class SolverRoom:
     """What a solver is told of its room.
 
     Attributes:
-        token_budget: read positions of its table at the start.
+        table_positions: read positions of its table at the start.
         most_positions: that a table found by measuring may have.
         served_length: positions that the verifier reads at most; None is the model's context.
         num_bytes: what it may take of its card; 0 is as much as it gets.
         is_budget_fixed: whether the table stays as it is asked for.
     """
 
-    token_budget: int
+    table_positions: int
     most_positions: int = 0
     served_length: int | None = None
     num_bytes: int = 0

@@ -57,7 +57,7 @@ class Item:
     num_attempts: int = 0
     num_lost: int = 0
     steps: int = 0
-    tokens: int = 0
+    positions: int = 0
     seconds: float = 0.0
 
     @property
@@ -73,7 +73,7 @@ class Item:
     @property
     def is_spent(self) -> bool:
         """Whether no attempt follows the last one."""
-        spent = self.attempt is not None and self.attempt.tokens >= self.due.budget
+        spent = self.attempt is not None and self.attempt.positions >= self.due.budget
         return spent or self.num_attempts >= self.due.recipe.attempts
 
     def count(self, attempt: Attempt) -> None:
@@ -83,7 +83,7 @@ class Item:
         self.attempt = attempt
         self.num_attempts += 1
         self.steps += attempt.steps
-        self.tokens += attempt.tokens
+        self.positions += attempt.positions
         self.seconds += attempt.seconds
         self.verdict = None  # it was given on another prompt
 

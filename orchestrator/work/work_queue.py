@@ -140,9 +140,9 @@ class WorkQueue:
             held[id].checkpoint = checkpoints[id]
         return {held[id].row: checkpoints[id] for id in checkpoints.keys() & held.keys()}
 
-    def tokens(self, id: str) -> int:
+    def positions(self, id: str) -> int:
         """Positions that a text's ended attempts took."""
-        return self._item(id).tokens
+        return self._item(id).positions
 
     def held(self, worker: str) -> KeysView[str]:
         """Ids of all jobs a worker holds."""

@@ -11,15 +11,15 @@ ROW = {"ratio": 2.0, "tokens": 6, "vectors": 3, "is_done": True}
 
 
 def test_a_cut_is_the_beginning_of_its_sentence_with_exactly_so_many_tokens(tiny_llama):
-    target = cut(tiny_llama.tokens, "a bc def", 5, "one")
+    target = cut(tiny_llama.token_rule, "a bc def", 5, "one")
     assert target is not None and target.text == "a bc" and len(target.token_ids) == 5
-    assert cut(tiny_llama.tokens, "a bc def", 6, "one") is None
-    assert cut(tiny_llama.tokens, "a bc def", 60, "one") is None
+    assert cut(tiny_llama.token_rule, "a bc def", 6, "one") is None
+    assert cut(tiny_llama.token_rule, "a bc def", 60, "one") is None
 
 
 def test_waves_take_every_sentence_once_and_then_end(tiny_llama, monkeypatch):
     monkeypatch.setattr(beam_certificate, "sentences", lambda: ["a bc", "b cd", "long ones", "c de"])
-    told = [[target.text for target in wave] for wave in waves(tiny_llama.tokens, [2, 5], 2)]
+    told = [[target.text for target in wave] for wave in waves(tiny_llama.token_rule, [2, 5], 2)]
     assert told == [["a", "b", "a bc", "b cd"], ["c", "long", "c de"]]
 
 

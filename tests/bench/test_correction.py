@@ -24,7 +24,7 @@ def test_a_prompt_is_stretched_evenly():
 
 
 def test_a_vectors_features_are_its_own_tokens(tiny_llama):
-    (target, *_) = sample_targets(tiny_llama.tokens, 8)
+    (target, *_) = sample_targets(tiny_llama.token_rule, 8)
     rows = features(tiny_llama, target, 2)
     own = tiny_llama.embed(torch.tensor(target.token_ids)).reshape(2, -1) / tiny_llama.embed_rms
     torch.testing.assert_close(rows, torch.cat([own, torch.ones(2, 1)], 1))
@@ -32,7 +32,7 @@ def test_a_vectors_features_are_its_own_tokens(tiny_llama):
 
 def test_every_start_of_solved_prompts_fits_a_text_of_another_length(tiny_llama):
     bank = list(solve(tiny_llama, job_of(tiny_llama, "Ada!"), job_of(tiny_llama, "ab")).values())
-    (target, *_) = sample_targets(tiny_llama.tokens, 8)
+    (target, *_) = sample_targets(tiny_llama.token_rule, 8)
     for start in solved_arms(tiny_llama, bank).values():
         assert start(target, 3).shape == (3, tiny_llama.hidden_size)
 
@@ -41,6 +41,6 @@ def test_every_start_of_solved_prompts_fits_a_text_of_another_length(tiny_llama)
 def test_retried_attempts_are_charged_together(rule, tiny_llama):
     job = replace(job_of(tiny_llama, "Ada!", f"after_failure={rule}", *NEVER, "max_steps=3"), owner="arm")
     (attempt,) = _retried(tiny_llama, [job], attempts=2)
-    assert attempt.steps == 6 and attempt.tokens == 2 * 4 * job.num_positions
+    assert attempt.steps == 6 and attempt.positions == 2 * 4 * job.num_positions
     (row,) = rows_of([attempt], "arm")
-    assert (row["solved"], row["mean_steps"], row["mean_positions"], row["ratio"]) == (0, 6, attempt.tokens, 1)
+    assert (row["solved"], row["mean_steps"], row["mean_positions"], row["ratio"]) == (0, 6, attempt.positions, 1)

@@ -27,12 +27,12 @@ NEVER = ("stop_margin=100", "loss.margin=100")
 def job_of(lm: FrozenLM, text: str, *overrides: str, num_vectors: int = K, **fields) -> Job:
     """One attempt at a text, which is its own id."""
     recipe = load_recipe(None, [*PINNED, *overrides])
-    return Job(make_target(lm.tokens, text, text), recipe, num_vectors, **fields)
+    return Job(make_target(lm.token_rule, text, text), recipe, num_vectors, **fields)
 
 
-def solve(lm: FrozenLM, *jobs: Job, token_budget: int = 2048) -> dict[str, Attempt]:
+def solve(lm: FrozenLM, *jobs: Job, table_positions: int = 2048) -> dict[str, Attempt]:
     """Attempts by text."""
-    return {attempt.job.target.id: attempt for attempt in Solver(lm, token_budget=token_budget).solve(list(jobs))}
+    return {attempt.job.target.id: attempt for attempt in Solver(lm, table_positions=table_positions).solve(list(jobs))}
 
 
 def slots_after(lm: FrozenLM, num_steps: int, *jobs: Job) -> list[Slot]:

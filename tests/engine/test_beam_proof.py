@@ -60,7 +60,8 @@ def test_transformers_beams_say_what_is_proved(proved, tiny_folder):
         for width, alpha, early_stopping in ((4, 1.0, False), (4, 0.0, "never"), (16, 1.0, "never")):
             how = GenerationConfig(
                 num_beams=width, length_penalty=alpha, early_stopping=early_stopping, do_sample=False,
-                max_new_tokens=len(target) + job.overrun, eos_token_id=lm.tokens.end_id, pad_token_id=lm.tokens.end_id,
+                max_new_tokens=len(target) + job.overrun, eos_token_id=lm.token_rule.end_id,
+                pad_token_id=lm.token_rule.end_id,
             )  # fmt: skip
             said = model.generate(inputs_embeds=attempt.prompt_KD[None], generation_config=how)[0].tolist()
             assert said == target
@@ -68,7 +69,9 @@ def test_transformers_beams_say_what_is_proved(proved, tiny_folder):
 
 def test_a_text_that_does_not_end_is_said_by_beams_of_its_length(tiny_llama):
     jobs = [job_of(tiny_llama, text, "proof=beam") for text in TEXTS[:3]]
-    jobs = [replace(job, target=make_target(tiny_llama.tokens, job.key, job.key, end_of_text=False)) for job in jobs]
+    jobs = [
+        replace(job, target=make_target(tiny_llama.token_rule, job.key, job.key, end_of_text=False)) for job in jobs
+    ]
     attempts = solve(tiny_llama, *jobs)
     targets = [attempt.job.target.token_ids for attempt in attempts.values()]
     assert all(attempt.is_candidate and attempt.job.overrun == 0 for attempt in attempts.values())

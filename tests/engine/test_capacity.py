@@ -72,13 +72,13 @@ def test_a_calibration_finds_sizes_that_solve_every_sample(tiny_llama, samples_o
     plan = calibrate(solver, RECIPE, math.inf)
     assert [length for length, _ in plan.points] == [2, 5] and not plan.undecided and solver.is_idle
     for length, num_vectors in plan.points:
-        targets = samples.sample_targets(tiny_llama.tokens, length)
+        targets = samples.sample_targets(tiny_llama.token_rule, length)
         alone = Solver(tiny_llama).solve([Job(target, RECIPE, num_vectors) for target in targets])
         assert len(alone) == samples.NUM_SAMPLES[length] and all(attempt.is_candidate for attempt in alone)
 
 
 def test_samples_hold_no_token_that_the_model_lacks(tiny_llama):
-    few = replace(tiny_llama.tokens, num_embeddings=50)
+    few = replace(tiny_llama.token_rule, num_embeddings=50)
     (target, *_) = samples.sample_targets(few, 32)
     assert len(target.token_ids) == 32 and max(target.token_ids) < 50
 

@@ -67,7 +67,7 @@ def test_slots_of_unlike_methods_walk_as_they_do_alone(float64_lm):
     for name, job, slot in zip(METHODS, jobs, slots_after(lm, 3, *jobs), strict=True):
         (alone,) = slots_after(lm, 3, job)
         assert torch.equal(slot.generator.get_state(), alone.generator.get_state()), name
-        assert slot.tokens == alone.tokens and slot.lesson == alone.lesson, name
+        assert slot.positions == alone.positions and slot.lesson == alone.lesson, name
         assert_same_path(slot.prompt_KD, alone.prompt_KD, lm)
 
 
@@ -111,7 +111,7 @@ def test_a_finished_slot_never_moves_again(tiny_llama):
 
 def test_nothing_of_a_slots_first_occupant_is_left_to_its_second(tiny_llama):
     first, second = (job_of(tiny_llama, text, "max_steps=11", *NEVER) for text in ("verbatim", "verbally"))
-    refilled = solve(tiny_llama, first, second, token_budget=first.num_positions)["verbally"]
+    refilled = solve(tiny_llama, first, second, table_positions=first.num_positions)["verbally"]
     (alone,) = solve(tiny_llama, second).values()
     assert torch.equal(refilled.prompt_KD, alone.prompt_KD)
     assert refilled.certificate == alone.certificate and refilled.steps == alone.steps == 11
@@ -119,11 +119,11 @@ def test_nothing_of_a_slots_first_occupant_is_left_to_its_second(tiny_llama):
 
 def test_a_free_place_is_filled_in_the_next_step(tiny_llama):
     jobs = [job_of(tiny_llama, text, "max_steps=3", *NEVER) for text in ("ab", "cd", "ef")]
-    solver = Solver(tiny_llama, token_budget=jobs[0].num_positions)
+    solver = Solver(tiny_llama, table_positions=jobs[0].num_positions)
     attempts = solver.solve(jobs)
     assert [attempt.job.target.id for attempt in attempts] == ["ab", "cd", "ef"]
     assert solver.num_steps == 3 * (3 + 1)  # the last step is measured too
-    assert solver.num_tokens == sum(attempt.tokens for attempt in attempts)
+    assert solver.num_tokens == sum(attempt.positions for attempt in attempts)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -152,7 +152,7 @@ def test_a_slot_that_never_measures_anything_finite_is_given_up(tiny_folder):
     (attempt,) = solve(lm, job).values()
     assert attempt.certificate is None and not attempt.is_candidate
     assert attempt.non_finite == MAX_NON_FINITE + 1
-    assert attempt.tokens == (MAX_NON_FINITE + 1) * job.num_positions
+    assert attempt.positions == (MAX_NON_FINITE + 1) * job.num_positions
 
 
 def test_one_certified_sibling_frees_the_places_of_all(tiny_llama):
@@ -166,7 +166,11 @@ def test_one_certified_sibling_frees_the_places_of_all(tiny_llama):
     assert sum(slot.is_certified for slot in slots) in (1, 2), "not all were done"
     winner = max(slots, key=lambda slot: slot.best.certificate.min_margin)
     assert winner.is_certified and torch.equal(attempt.prompt_KD, winner.prompt_KD)
-    assert attempt.tokens == sum(slot.tokens for slot in slots) == 3 * (attempt.steps + 1) * attempt.job.num_positions
+    assert (
+        attempt.positions
+        == sum(slot.positions for slot in slots)
+        == 3 * (attempt.steps + 1) * attempt.job.num_positions
+    )
 
 
 def test_siblings_out_of_steps_end_together_with_the_best_of_them(tiny_llama):
@@ -189,7 +193,7 @@ def test_the_table_and_every_pass_keep_to_the_token_budget(tiny_llama, monkeypat
 
     monkeypatch.setattr(tiny_llama, "read_rows", noting)
     jobs = [job_of(tiny_llama, text, "max_steps=5", *NEVER) for text in (*TEXTS, LONG, "Bob?", "cd")]
-    solver = Solver(tiny_llama, token_budget=31)
+    solver = Solver(tiny_llama, table_positions=31)
     for job in jobs:
         solver.submit(job)
     ended, tables = [], []

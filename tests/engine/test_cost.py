@@ -52,13 +52,13 @@ def test_a_step_costs_the_positions_that_the_model_passes(step, tiny_llama):
         (slot,) = slots_after(tiny_llama, 1, job_of(tiny_llama, TEXT, *overrides, *NEVER))
     finally:
         hook.remove()
-    assert slot.tokens == counted == pytest.approx(passes * ONE_PASS)
+    assert slot.positions == counted == pytest.approx(passes * ONE_PASS)
 
 
 def test_a_term_costs_only_where_it_is_due(tiny_llama):
     overrides = ("terms.autoregressive=0.5", "knobs.autoregressive_every=3")
     slots = [slots_after(tiny_llama, n, job_of(tiny_llama, TEXT, *overrides, *NEVER))[0] for n in (1, 2, 3, 4)]
-    costs = [slot.tokens / ONE_PASS for slot in slots]
+    costs = [slot.positions / ONE_PASS for slot in slots]
     assert costs == [2.5, 3.5, 4.5, 7.0]
 
 
@@ -79,13 +79,13 @@ def test_an_attempt_ends_when_its_positions_are_spent(overrides, passes, tiny_ll
     bound = 10 * ONE_PASS
     job = job_of(tiny_llama, TEXT, *overrides, f"max_positions={bound}", *NEVER)
     attempt = solve(tiny_llama, job)[TEXT]
-    assert attempt.tokens == bound
+    assert attempt.positions == bound
     assert attempt.steps == 10 / passes - 1, "the last pass measures and is not followed by a step"
 
 
 def test_the_fewer_of_steps_and_positions_bound_an_attempt(tiny_llama):
     attempt = solve(tiny_llama, job_of(tiny_llama, TEXT, f"max_positions={10 * ONE_PASS}", "max_steps=3", *NEVER))[TEXT]
-    assert (attempt.steps, attempt.tokens) == (3, 4 * ONE_PASS)
+    assert (attempt.steps, attempt.positions) == (3, 4 * ONE_PASS)
 
 
 def test_the_clock_runs_on_positions_so_schedules_end_with_them(tiny_llama):
@@ -101,4 +101,4 @@ def test_the_clock_runs_on_positions_so_schedules_end_with_them(tiny_llama):
 def test_positions_bound_each_sibling_by_itself_and_are_counted_together(tiny_llama):
     job = job_of(tiny_llama, TEXT, f"max_positions={4 * ONE_PASS}", "siblings=3", *NEVER)
     attempt = solve(tiny_llama, job)[TEXT]
-    assert attempt.tokens == 3 * 4 * ONE_PASS and attempt.steps == 3
+    assert attempt.positions == 3 * 4 * ONE_PASS and attempt.steps == 3

@@ -78,7 +78,7 @@ def test_a_pass_makes_the_host_wait_once(stage, device_lm, monkeypatch):
     monkeypatch.setattr(device_lm, "packs_up_to", CONTEXT)
     norm = ("loss.name=violation_norm",)
     told = {"likelihood": [()] * 3, "norm": [norm] * 3, "both": [(), norm, ()]}[stage]
-    solver = Solver(device_lm, token_budget=2048)
+    solver = Solver(device_lm, table_positions=2048)
     for text, overrides in zip(("Ada!", "Bob?", "Eve."), told, strict=True):
         solver.submit(job_of(device_lm, text, *NEVER, *overrides))
     solver.step()

@@ -13,7 +13,7 @@ TEXTS = ("a", "ab", "verbatim", "a b c", "x" * 13)
 
 @pytest.fixture
 def targets(tiny_llama):
-    return [make_target(tiny_llama.tokens, text, text, end_of_text=False) for text in TEXTS]
+    return [make_target(tiny_llama.token_rule, text, text, end_of_text=False) for text in TEXTS]
 
 
 def test_length_counts_tokens(tiny_llama, targets):

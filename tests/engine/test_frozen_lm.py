@@ -124,7 +124,7 @@ class DoublesItsLogits(LlamaForCausalLM):
 def test_an_output_rule_that_is_not_known_is_refused(tiny_folder, tiny_llama):
     model = DoublesItsLogits.from_pretrained(tiny_folder("llama"))
     with pytest.raises(ModelError, match="DoublesItsLogits: its embedding or output rule is unknown"):
-        FrozenLM(model, tiny_llama.tokens.tokenizer)
+        FrozenLM(model, tiny_llama.token_rule.tokenizer)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -133,7 +133,12 @@ def test_a_model_is_loaded_in_the_dtype_asked_for_and_takes_no_gradient(dtype, t
     assert {weight.dtype for weight in lm.model.parameters()} == {DTYPES[dtype]}
     assert not any(weight.requires_grad for weight in lm.model.parameters())
     assert not lm.model.training
-    assert (lm.vocab_size, lm.hidden_size, lm.tokens.context, lm.tokens.end_id) == (VOCAB_SIZE, HIDDEN_SIZE, CONTEXT, 0)
+    assert (lm.vocab_size, lm.hidden_size, lm.token_rule.context, lm.token_rule.end_id) == (
+        VOCAB_SIZE,
+        HIDDEN_SIZE,
+        CONTEXT,
+        0,
+    )
     prompts, targets = draw_texts(lm)
     lm.score_targets(prompts, targets).margin.sum().backward()
     assert all(prompt_KD.grad.dtype == torch.float32 and prompt_KD.grad.any() for prompt_KD in prompts)
@@ -195,7 +200,7 @@ def test_one_bit_of_one_weight_changes_the_fingerprint(tiny_folder):
 def test_the_token_rule_knows_the_rows_of_the_embedding_without_the_weights(tiny_folder, tiny_lm):
     for family in FAMILIES:
         rule = TokenRule.load(ModelSource(str(tiny_folder(family))))
-        assert rule.num_embeddings == tiny_lm(family).tokens.num_embeddings == VOCAB_SIZE
+        assert rule.num_embeddings == tiny_lm(family).token_rule.num_embeddings == VOCAB_SIZE
 
 
 def test_an_end_of_text_token_beyond_the_embedding_is_refused_with_both_numbers(tmp_path, tiny_folder):

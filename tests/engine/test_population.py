@@ -37,7 +37,7 @@ def test_siblings_are_halved_at_every_look_and_only_what_they_did_is_charged(tin
         ended = solver.step()
         running.append(sum(not slot.has_ended for slot in solver.active))
     assert running == [4, 2, 2, 1, 1, 1, 1, 1, 1, 0]
-    assert ended[0].tokens == (2 * 4 + 2 * 2 + 6) * job.num_positions
+    assert ended[0].positions == (2 * 4 + 2 * 2 + 6) * job.num_positions
 
 
 def test_the_smaller_margin_is_culled_whoever_has_measured_more_of_the_text_stays(tiny_llama):
@@ -57,7 +57,7 @@ def test_a_sibling_without_finite_numbers_is_behind_all(tiny_llama):
 
 def test_places_of_the_culled_are_free_for_other_texts(tiny_llama):
     first, second = job_of(tiny_llama, "Ada!", *HALVING, *NEVER), job_of(tiny_llama, "Bob?", *HALVING, *NEVER)
-    solver = Solver(tiny_llama, token_budget=6 * first.num_positions)
+    solver = Solver(tiny_llama, table_positions=6 * first.num_positions)
     for job in (first, second):
         solver.submit(job)
     solver.step()
@@ -120,7 +120,7 @@ def test_a_population_goes_the_same_way_alone_and_in_company(renewal, float64_lm
         alone = slots_after(lm, 8, job)
         assert [slot.has_ended for slot in family] == [slot.has_ended for slot in alone]
         for ours, theirs in zip(family, alone, strict=True):
-            assert (ours.step, ours.began, ours.tokens) == (theirs.step, theirs.began, theirs.tokens)
+            assert (ours.step, ours.began, ours.positions) == (theirs.step, theirs.began, theirs.positions)
             assert_same_path(ours.prompt_KD, theirs.prompt_KD, lm)
 
 
@@ -133,7 +133,7 @@ def test_another_seed_is_another_population(tiny_llama):
 def test_a_budget_ends_what_is_left_of_a_population(tiny_llama):
     job = job_of(tiny_llama, "Ada!", *HALVING, *NEVER)
     (attempt,) = Solver(tiny_llama).solve([replace(job, budget=float(11 * job.num_positions))])
-    assert attempt.tokens == (2 * 4 + 2 * 2) * job.num_positions, "the pass that reaches it is the last"
+    assert attempt.positions == (2 * 4 + 2 * 2) * job.num_positions, "the pass that reaches it is the last"
 
 
 def test_siblings_take_the_members_of_a_portfolio_in_turn(tiny_llama):

@@ -53,7 +53,7 @@ def test_the_earliest_way_about_as_cheap_as_the_cheapest_wins(tiny_llama, arms, 
 def test_an_exact_text_without_its_margin_is_not_solved():
     almost = arm(1, ALL, 10.0)
     almost.ended = [
-        Attempt(a.job, a.prompt_KD, Certificate(0.1, 3, 3), a.steps, a.tokens, a.seconds) for a in almost.ended
+        Attempt(a.job, a.prompt_KD, Certificate(0.1, 3, 3), a.steps, a.positions, a.seconds) for a in almost.ended
     ]
     assert all(attempt.is_candidate for attempt in almost.ended) and not almost.is_solved
 
@@ -77,10 +77,10 @@ def test_a_race_finds_what_running_all_ways_to_their_end_finds_and_costs_less(ti
     race = Race(raced, ways)
     finish(race)
     in_full = {size: Solver(tiny_llama).solve(mine) for size, mine in ways.items()}
-    cost = {size: sum(a.tokens for a in mine) for size, mine in in_full.items() if all(a.is_candidate for a in mine)}
+    cost = {size: sum(a.positions for a in mine) for size, mine in in_full.items() if all(a.is_candidate for a in mine)}
     assert cost[race.winner.value] <= TOLERANCE * min(cost.values())
     assert raced.is_idle and raced.num_tokens == sum(arm.spent for arm in race.arms)
-    assert raced.num_tokens < sum(a.tokens for mine in in_full.values() for a in mine)
+    assert raced.num_tokens < sum(a.positions for mine in in_full.values() for a in mine)
 
 
 def test_a_way_that_cannot_win_any_more_is_dropped_at_once(tiny_llama):
@@ -110,7 +110,7 @@ def test_a_way_with_far_fewer_tokens_right_than_the_leader_is_dropped_at_a_look(
 
 
 def test_a_table_too_small_for_all_ways_at_once_still_ends(tiny_llama):
-    solver = Solver(tiny_llama, token_budget=12)
+    solver = Solver(tiny_llama, table_positions=12)
     race = Race(solver, {size: jobs(tiny_llama, size) for size in (5, 8)})
     finish(race)
     assert solver.is_idle and race.winner.is_solved

@@ -18,7 +18,7 @@ EVERY_RECIPE = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.st
 def test_two_steps_by_a_recipe_leave_finite_prompts(path, tiny_llama):
     solver, recipe = Solver(tiny_llama), load_recipe(path)
     for text in TEXTS:
-        solver.submit(Job(make_target(tiny_llama.tokens, text, text), recipe, K))
+        solver.submit(Job(make_target(tiny_llama.token_rule, text, text), recipe, K))
     for num_steps in (1, 2):
         assert solver.step() == []
         assert [slot.step for slot in solver.active] == [num_steps] * len(TEXTS)
@@ -30,7 +30,7 @@ def test_two_steps_by_a_recipe_leave_finite_prompts(path, tiny_llama):
 def test_a_short_attempt_passes_through_every_stage_of_a_recipe(path, tiny_llama):
     recipe = load_recipe(path, ["max_steps=10", "stop_margin=100", "loss.margin=100"])
     solver = Solver(tiny_llama)
-    solver.submit(Job(make_target(tiny_llama.tokens, "a", "Ada!"), recipe, K))
+    solver.submit(Job(make_target(tiny_llama.token_rule, "a", "Ada!"), recipe, K))
     stages = set()
     while not solver.is_idle:
         attempts = solver.step()

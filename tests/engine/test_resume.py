@@ -85,7 +85,7 @@ def test_a_state_holds_everything_that_a_slot_changes(tiny_llama):
     job = job_of(tiny_llama, "Ada!", STAGED, *NEVER)
     (fresh,), (later,) = slots_after(tiny_llama, 1, job), slots_after(tiny_llama, 9, job)
     changed = {name for name in vars(fresh) if not same(vars(fresh)[name], vars(later)[name])}
-    assert {"prompt_KD", "lesson", "step", "tokens", "trained", "began"} <= changed
+    assert {"prompt_KD", "lesson", "step", "positions", "trained", "began"} <= changed
     assert changed - later.state_dict().keys() == {"admitted"}, "wall time alone is not carried over"
 
 
@@ -94,9 +94,9 @@ def test_a_resumed_attempt_ends_as_the_uninterrupted_one(tiny_llama):
     straight = solve(tiny_llama, job)["Ada!"]
     (attempt,) = resumed(tiny_llama, job, slots_after(tiny_llama, 3, job)).solve([])
     assert torch.equal(attempt.prompt_KD, straight.prompt_KD) and attempt.certificate == straight.certificate
-    assert (attempt.steps, attempt.tokens, attempt.exact_steps) == (
+    assert (attempt.steps, attempt.positions, attempt.exact_steps) == (
         straight.steps,
-        straight.tokens,
+        straight.positions,
         straight.exact_steps,
     )
 
@@ -109,7 +109,7 @@ def test_a_slot_that_had_ended_has_ended_after_it_is_resumed(tiny_llama):
     (slot,) = solver.active
     (attempt,) = solver.solve([])
     (again,) = resumed(tiny_llama, job, [slot]).step()
-    assert slot.has_ended and torch.equal(again.prompt_KD, attempt.prompt_KD) and again.tokens == attempt.tokens
+    assert slot.has_ended and torch.equal(again.prompt_KD, attempt.prompt_KD) and again.positions == attempt.positions
 
 
 def test_a_state_does_not_move_with_its_slot(tiny_llama):
@@ -151,7 +151,7 @@ def test_a_solver_gives_a_checkpoint_of_every_attempt_in_its_table(tiny_llama):
 def test_an_attempt_that_goes_on_waits_for_room_like_any_other(tiny_llama):
     jobs = [job_of(tiny_llama, text, *NEVER) for text in ("Ada!", "Bob?")]
     states = [[slot.state_dict() for slot in slots_after(tiny_llama, 1, job)] for job in jobs]
-    solver = Solver(tiny_llama, token_budget=jobs[0].num_positions)
+    solver = Solver(tiny_llama, table_positions=jobs[0].num_positions)
     for job, state in zip(jobs, states, strict=True):
         solver.restore(job, state)
     solver.step()
@@ -160,7 +160,7 @@ def test_an_attempt_that_goes_on_waits_for_room_like_any_other(tiny_llama):
 
 def test_withdrawn_attempts_go_on_elsewhere_and_the_others_stay(tiny_llama):
     jobs = [job_of(tiny_llama, text, *NEVER) for text in ("Ada!", "Bob?", "Cleo")]
-    solver = Solver(tiny_llama, token_budget=sum(job.num_positions for job in jobs[:2]))
+    solver = Solver(tiny_llama, table_positions=sum(job.num_positions for job in jobs[:2]))
     for job in jobs:
         solver.submit(job)
     solver.step()

@@ -34,14 +34,14 @@ sizes = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 200)), max_size=40
 
 
 @given(sizes, st.integers(1, 500))
-def test_every_slot_is_in_one_pack_and_no_pack_overruns_the_budget_but_a_slot_alone(sizes, token_budget):
+def test_every_slot_is_in_one_pack_and_no_pack_overruns_the_budget_but_a_slot_alone(sizes, table_positions):
     slots = [slot_of(num_vectors, num_tokens) for num_vectors, num_tokens in sizes]
-    groups = packs(slots, token_budget)
+    groups = packs(slots, table_positions)
     assert sorted(map(id, slots)) == sorted(id(slot) for group in groups for slot in group)
     for group in groups:
         lengths = [slot.job.num_positions for slot in group]
         padded = max(lengths) * len(group)
-        assert len(group) == 1 or padded <= token_budget
+        assert len(group) == 1 or padded <= table_positions
         assert padded - sum(lengths) <= PADDING_FRAC * padded
 
 
@@ -70,20 +70,20 @@ def test_a_slot_remembers_the_best_measurement_with_the_prompt_it_was_made_on():
         slot.observe(certify(torch.tensor([9.0, margin, 9.0])), torch.full((2, D), margin))
     assert slot.best.certificate.min_margin == 0.25
     assert (slot.best.prompt_KD == 0.25).all()
-    assert slot.attempt(tokens=0.0).is_candidate and not slot.is_certified
+    assert slot.attempt(positions=0.0).is_candidate and not slot.is_certified
 
 
 def test_a_slot_that_measured_nothing_finite_has_no_candidate():
     slot = slot_of()
     slot.observe(certify(torch.tensor([float("nan")])), slot.prompt_KD)
-    attempt = slot.attempt(tokens=0.0)
+    attempt = slot.attempt(positions=0.0)
     assert attempt.certificate is None and not attempt.is_candidate
 
 
 def test_an_attempt_is_the_same_in_another_process():
     slot = slot_of()
     slot.observe(certify(torch.tensor([2.0, 1.5, 1.0]), torch.ones(3)), torch.rand(2, D))
-    made = slot.attempt(tokens=7.0)
+    made = slot.attempt(positions=7.0)
     copy = pickle.loads(pickle.dumps(made))
     assert copy.prompt_KD.equal(made.prompt_KD) and copy.prompt_KD.dtype == torch.float32
     assert replace(copy, prompt_KD=made.prompt_KD) == made
@@ -103,7 +103,7 @@ def test_no_window_shorter_than_the_text_is_certified():
     for window in (1, 2, 3):
         slot = slot_of(num_tokens=3, window=window)
         slot.observe(certify(torch.full((window,), 7.0), num_tokens=3), slot.prompt_KD)
-        assert slot.is_certified == slot.attempt(tokens=0.0).is_candidate == (window == 3)
+        assert slot.is_certified == slot.attempt(positions=0.0).is_candidate == (window == 3)
 
 
 def test_with_a_proof_for_beams_the_lead_over_whole_texts_counts_before_the_margin():
@@ -117,16 +117,16 @@ def test_with_a_proof_for_beams_the_lead_over_whole_texts_counts_before_the_marg
     assert best.slack == pytest.approx(-math.log(1 - math.exp(-0.01)) - 0.03, abs=0.01)
     slot.best = None
     slot.observe(certify(torch.full((3,), 9.0), torch.full((3,), 1.0)), slot.prompt_KD)
-    attempt = slot.attempt(tokens=0.0)
+    attempt = slot.attempt(positions=0.0)
     assert attempt.is_greedy and not attempt.is_candidate and not slot.is_certified
 
 
 def test_a_slot_remembers_when_it_was_first_exact():
     slot = slot_of()
     for step, margin in enumerate((-1.0, 0.25, -1.0, 0.75)):
-        slot.step, slot.tokens = step, 7.5 * step
+        slot.step, slot.positions = step, 7.5 * step
         slot.observe(certify(torch.tensor([9.0, margin, 9.0])), slot.prompt_KD)
-    assert (slot.exact_steps, slot.exact_tokens, slot.prefix_tokens) == (1, 8, 3)
+    assert (slot.exact_steps, slot.exact_positions, slot.prefix_tokens) == (1, 8, 3)
 
 
 def test_training_something_else_forgets_the_optimiser_and_keeps_the_best():
@@ -143,22 +143,22 @@ def test_training_something_else_forgets_the_optimiser_and_keeps_the_best():
 def test_progress_is_the_larger_share_of_steps_and_positions():
     slot = slot_of()
     slot.job = replace(slot.job, recipe=Recipe(max_steps=10, max_positions=100))
-    slot.step, slot.tokens = 2, 45.0
+    slot.step, slot.positions = 2, 45.0
     assert (slot.progress, slot.clock, slot.is_exhausted) == (0.45, 4.5, False)
-    slot.step, slot.tokens = 7, 50.0
+    slot.step, slot.positions = 7, 50.0
     assert (slot.progress, slot.clock, slot.is_exhausted) == (0.7, 7.0, False)
-    slot.tokens = 101.0
+    slot.positions = 101.0
     assert (slot.progress, slot.clock, slot.is_exhausted) == (1.0, 10.0, True)
 
 
 def test_without_a_bound_on_positions_the_clock_is_the_step():
     slot = slot_of()
-    slot.step, slot.tokens = 7, 1e9
+    slot.step, slot.positions = 7, 1e9
     assert slot.clock == 7 and slot.progress == 7 / Recipe().max_steps
 
 
 def test_the_record_of_a_slot_does_not_share_its_memory():
     slot = slot_of()
-    attempt = slot.attempt(tokens=0.0)
+    attempt = slot.attempt(positions=0.0)
     slot.prompt_KD.fill_(7.0)
     assert not attempt.prompt_KD.any()

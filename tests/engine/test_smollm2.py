@@ -108,7 +108,7 @@ def test_it_is_made_once_and_then_taken_from_the_cache_without_the_package(smoll
 @pytest.mark.smollm2
 @pytest.mark.slow
 def test_it_says_what_the_published_model_says(smollm2_lm):
-    tokens = smollm2_lm.tokens
+    tokens = smollm2_lm.token_rule
     prompt_T = torch.tensor(tokens.tokenizer("The capital of France is")["input_ids"])
     said = greedy(smollm2_lm, smollm2_lm.embed(prompt_T)[None], max_tokens=1)[0]
     assert tokens.tokenizer.decode(said) == " Paris"
@@ -120,7 +120,7 @@ def test_it_says_what_the_published_model_says(smollm2_lm):
 def test_two_sentences_are_inverted_and_exact_for_transformers(smollm2_folder, smollm2_lm):
     recipe = load_recipe(None, ["optim.lr=0.2", "optim.beta1=0.5", "loss.name=cross_entropy", "max_steps=80"])
     texts = ("The old man opened the door and looked out.", "Prices rose by 12.5 % in May.")
-    targets = [make_target(smollm2_lm.tokens, text, text) for text in texts]
+    targets = [make_target(smollm2_lm.token_rule, text, text) for text in texts]
     attempts = Solver(smollm2_lm).solve([Job(t, recipe, 8) for t in targets if isinstance(t, Target)])
     assert [attempt.is_candidate for attempt in attempts] == [True, True]
     verifier = make_verifier(EngineSpec("hf", str(smollm2_folder), None, "float32", context=64))

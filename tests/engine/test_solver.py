@@ -33,7 +33,7 @@ def test_every_text_is_solved_and_greedy_decoding_says_it(tiny_llama):
     for text, attempt in attempts.items():
         (said,) = greedy(tiny_llama, attempt.prompt_KD[None], max_tokens=13)
         assert tuple(said) == attempt.job.target.token_ids
-        assert tiny_llama.tokens.tokenizer.decode(said[:-1]) == text
+        assert tiny_llama.token_rule.tokenizer.decode(said[:-1]) == text
 
 
 @pytest.mark.parametrize("margin", [0.25, 2.0])
@@ -42,13 +42,13 @@ def test_an_attempt_stops_as_soon_as_it_has_its_margin(margin, tiny_llama):
     attempts = solve(tiny_llama, *(job_of(tiny_llama, text, *overrides) for text in TEXTS)).values()
     assert all(attempt.is_candidate and attempt.certificate.min_margin >= margin for attempt in attempts)
     assert min(attempt.certificate.min_margin for attempt in attempts) < 2 * margin
-    assert all(attempt.tokens == (attempt.steps + 1) * attempt.job.num_positions for attempt in attempts)
+    assert all(attempt.positions == (attempt.steps + 1) * attempt.job.num_positions for attempt in attempts)
 
 
 def test_an_attempt_takes_no_more_steps_than_it_may(tiny_llama):
     (attempt,) = solve(tiny_llama, job_of(tiny_llama, "Ada!", "max_steps=7", *NEVER)).values()
     assert attempt.steps == 7 and attempt.certificate.min_margin < 100
-    assert attempt.tokens == (7 + 1) * attempt.job.num_positions  # the last step is measured too
+    assert attempt.positions == (7 + 1) * attempt.job.num_positions  # the last step is measured too
 
 
 @pytest.mark.parametrize("loss", POSITION_TERMS)
@@ -168,8 +168,8 @@ def test_solving_leaves_every_weight_as_it_was(family, tiny_lm):
 
 
 def test_a_budget_below_one_is_refused(tiny_llama):
-    with pytest.raises(ValueError, match="token_budget = 0"):
-        Solver(tiny_llama, token_budget=0)
+    with pytest.raises(ValueError, match="table_positions = 0"):
+        Solver(tiny_llama, table_positions=0)
 
 
 def test_a_budget_cuts_an_attempt_short_and_leaves_its_way_unchanged(float64_lm):

@@ -27,7 +27,7 @@ def staged_job(lm: FrozenLM, stages: str, *overrides: str) -> Job:
     """Any prefix may be solved; the whole text never is."""
     stages = " ".join(stages.split())
     recipe = load_recipe(None, [*PINNED, f"max_steps={MAX_STEPS}", "optim.lr=0.5", stages, *NEVER, *overrides])
-    return Job(make_target(lm.tokens, TEXT, TEXT), recipe, K)
+    return Job(make_target(lm.token_rule, TEXT, TEXT), recipe, K)
 
 
 def walk(lm: FrozenLM, job: Job):
@@ -48,7 +48,7 @@ def test_every_stage_has_its_window_its_tensors_and_its_cost(tiny_llama):
         assert slot.target_T.shape == (T,) and slot.num_positions == K + slot.lesson.window - 1
         assert slot.prompt_KD.shape == (K, tiny_llama.hidden_size) and slot.prompt_KD.isfinite().all()
         seen.append((slot.step, slot.lesson.stage, slot.lesson.window, tuple(slot.trained)))
-        costs.append(slot.tokens)
+        costs.append(slot.positions)
     network, direct = ("input", "w1", "b1", "w2", "b2", "log_temperature"), ("prompt", "log_temperature")
     expected = []
     for step in range(1, MAX_STEPS + 1):
@@ -114,7 +114,7 @@ def test_a_growing_prefix_ends_certified(growth, tiny_llama):
 def test_a_shorter_window_never_certifies(tiny_llama):
     stages = "stages=[{until=0.999, length_frac=0.25}, {until=1.0}]"
     recipe = load_recipe(None, [*PINNED, "max_steps=60", stages])
-    slots = list(walk(tiny_llama, Job(make_target(tiny_llama.tokens, TEXT, TEXT), recipe, K)))
+    slots = list(walk(tiny_llama, Job(make_target(tiny_llama.token_rule, TEXT, TEXT), recipe, K)))
     assert len(slots) == 60, "it ran to its end"
     slot = slots[-1]
     assert slot.prefix_tokens >= 3, "though all that was trained is exact"
@@ -133,7 +133,7 @@ def test_one_token_at_a_time_opens_a_window_once_the_last_is_exact(tiny_llama):
 def test_a_gate_ends_a_stage_before_its_time(tiny_llama):
     stages = "stages=[{until=0.9, length_frac=0.25, gate='exact'}, {until=1.0}]"
     recipe = load_recipe(None, [*PINNED, stages])
-    (attempt,) = Solver(tiny_llama).solve([Job(make_target(tiny_llama.tokens, TEXT, TEXT), recipe, K)])
+    (attempt,) = Solver(tiny_llama).solve([Job(make_target(tiny_llama.token_rule, TEXT, TEXT), recipe, K)])
     assert attempt.is_candidate and attempt.steps < 0.9 * recipe.max_steps
 
 

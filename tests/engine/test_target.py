@@ -63,14 +63,14 @@ def test_what_is_no_text_is_refused_with_its_reason(id, text, reason, tokens):
 
 def test_a_text_fits_if_its_prompt_and_its_end_fit_beside_it(tiny_llama):
     fitting = "x" * (CONTEXT - 1 - 3)
-    assert isinstance(make_target(tiny_llama.tokens, "a", fitting, num_vectors=3), Target)
-    assert make_target(tiny_llama.tokens, "a", fitting, num_vectors=4) == Refusal(Invalid.TOO_LONG)
-    assert make_target(tiny_llama.tokens, "a", fitting + "x", num_vectors=3) == Refusal(Invalid.TOO_LONG)
-    assert isinstance(make_target(tiny_llama.tokens, "a", fitting + "x", num_vectors=3, end_of_text=False), Target)
+    assert isinstance(make_target(tiny_llama.token_rule, "a", fitting, num_vectors=3), Target)
+    assert make_target(tiny_llama.token_rule, "a", fitting, num_vectors=4) == Refusal(Invalid.TOO_LONG)
+    assert make_target(tiny_llama.token_rule, "a", fitting + "x", num_vectors=3) == Refusal(Invalid.TOO_LONG)
+    assert isinstance(make_target(tiny_llama.token_rule, "a", fitting + "x", num_vectors=3, end_of_text=False), Target)
 
 
 def test_end_of_text_without_such_a_token_is_an_error(tiny_llama):
-    tokens = replace(tiny_llama.tokens, end_id=None)
+    tokens = replace(tiny_llama.token_rule, end_id=None)
     with pytest.raises(ValueError, match="end_of_text=false"):
         make_target(tokens, "a", "Ada!")
     assert isinstance(make_target(tokens, "a", "Ada!", end_of_text=False), Target)

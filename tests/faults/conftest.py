@@ -36,7 +36,7 @@ TEXTS = {f"text-{number}": " ".join(words) for number, words in enumerate(iterto
 
 # Slow on purpose, and whatever the defaults are: a run that ends too soon cannot be killed.
 SETTINGS = [
-    *("--engine", "hf", "--no-dashboard", "--token-budget", "160", "--log-level", "debug"),
+    *("--engine", "hf", "--no-dashboard", "--table-positions", "160", "--log-level", "debug"),
     *("--set", "num_vectors=8", "--set", "max_steps=300", "--set", "start.name=random", "--set", "optim.lr=0.3"),
     *("--set", "optim.name=adam", "--set", "optim.beta2=0.9", "--set", "loss.name=violation_mix"),
 ]

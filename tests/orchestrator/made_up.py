@@ -33,7 +33,7 @@ def attempt(job: Job, *, is_solved: bool = True, slack: float = -1.5) -> Attempt
     solved = Certificate(0.75, T, T, 0.125, 1.0, -0.625, slack)
     unsolved = Certificate(-0.25, 1, T, 2.5, 0.6, -12.5, -13.0)
     certificate = solved if is_solved else unsolved
-    return Attempt(job, prompt_KD, certificate, steps=11, tokens=13, seconds=0.5)
+    return Attempt(job, prompt_KD, certificate, steps=11, positions=13, seconds=0.5)
 
 
 def verdict(id: str, *, exact: bool = True, first_mismatch: int = 2, refusal: str | None = None) -> Verdict:

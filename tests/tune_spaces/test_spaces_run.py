@@ -17,7 +17,7 @@ def test_two_steps_by_any_draw_leave_finite_prompts(name, tiny_llama):
     """All in one table, as trials share it."""
     solver = Solver(tiny_llama)
     for number, (recipe, _) in enumerate(drawn(name, NUM_DRAWS)):
-        solver.submit(Job(make_target(tiny_llama.tokens, str(number), "verbatim"), recipe, K))
+        solver.submit(Job(make_target(tiny_llama.token_rule, str(number), "verbatim"), recipe, K))
     for _ in range(2):
         assert solver.step() == []
     assert len({slot.job.key for slot in solver.active}) == NUM_DRAWS

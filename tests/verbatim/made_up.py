@@ -27,12 +27,15 @@ def made_row(number: int, *, status: str = "verified", num_vectors: int = 4, hid
     text = told.pop("text", " ".join(draw.choices(WORDS, k=4 + number % 29)))
     common = NO_ROW | {
         "id": f"row-{number}", "row": number, "text": text, "status": status, "steps": 5 + len(text) // 3,
-        "tokens": 10 * len(text), "attempts": 1, "recipe_hash": "r", "model_fingerprint": "f",
+        "positions": 10 * len(text), "attempts": 1, "recipe_hash": "r", "model_fingerprint": "f",
         "solver_dtype": "float32", "seconds": 0.5,
     }  # fmt: skip
     if status == "invalid":
         return (
-            dict.fromkeys(OF_AN_ATTEMPT) | common | {"reason": "empty", "attempts": 0, "steps": 0, "tokens": 0} | told
+            dict.fromkeys(OF_AN_ATTEMPT)
+            | common
+            | {"reason": "empty", "attempts": 0, "steps": 0, "positions": 0}
+            | told
         )
     is_exact = status == "verified"
     ids = [draw.randrange(1, 250) for _ in text.split()] + [0]

@@ -73,7 +73,7 @@ def test_on_step_is_told_of_every_step_and_of_the_end(results, steps):
     assert len(steps) - 1 >= most
     last = steps[-1]
     assert (last.num_texts, last.num_done, last.num_exact, last.num_under_way) == (3, 3, 2, 0)
-    assert last.positions == sum(result.tokens for result in results)
+    assert last.positions == sum(result.positions for result in results)
 
 
 def test_proving_again_counts_what_holds_and_what_claims_nothing(results):
@@ -160,7 +160,7 @@ MISTAKES = {
     "the nearest valid key is optim.lr": {"set": {"optim.lrr": 1}},
     "set = 'a=b': must be a dict": {"set": "a=b"},
     "context = 1: must be from 2 to the model's 1024": {"context": 1},
-    "token_budget = 0: must be at least 1": {"token_budget": 0},
+    "table_positions = 0: must be at least 1": {"table_positions": 0},
     "model = '/nowhere': no such folder": {"model": "/nowhere"},
 }
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 import verbatim
-from orchestrator.results.ledger import Ledger
+from orchestrator.results.ledger import SCHEMA_VERSION, Ledger
 from tests.verbatim.made_up import made_row, make_run
 
 K, D = 3, 5
@@ -44,6 +45,18 @@ def test_prompts_come_by_vectors_and_only_where_asked_for(folder):
 def test_a_filter_is_answered_from_the_files(folder):
     table = verbatim.load_results(folder).to_arrow(["id"], filter=pc.field("status") == "invalid")
     assert table["id"].to_pylist() == ["row-5"]
+
+
+def test_a_folder_that_an_earlier_version_began_has_todays_columns(folder):
+    part = folder / "results" / "part-00000.parquet"
+    table = pq.read_table(part)
+    earlier = ["tokens" if name == "positions" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(earlier), part, write_page_checksum=True)
+    record = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(record.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 4'))
+    stored = verbatim.load_results(folder)
+    told = stored.to_arrow(["positions", "id"])["positions"].to_pylist()
+    assert told == [made_row(n)["positions"] for n in range(5)] + [0] == [result.positions for result in stored]
 
 
 def test_a_row_is_found_by_its_id(folder):

@@ -72,7 +72,7 @@
   function work(t) {
     const attempts = `${t.attempts} ${t.attempts === 1 ? "attempt" : "attempts"}`;
     const seconds = `${V.number(t.seconds, 1)} s in the table`;
-    return `${V.whole(t.steps)} steps, ${V.whole(t.tokens)} positions, ${attempts}, ${seconds}`;
+    return `${V.whole(t.steps)} steps, ${V.whole(t.positions)} positions, ${attempts}, ${seconds}`;
   }
 
   // What the row holds, in words; nothing of what it does not hold.

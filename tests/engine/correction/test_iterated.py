@@ -16,7 +16,7 @@ def failed(lm, first_mismatch=2, **values):
     job = job_of(lm, "verbatim", "after_failure=correct", *NEVER)
     prompt_KD = torch.full((K, lm.hidden_size), 0.5)
     certificate = Certificate(-1.0, first_mismatch, len(job.target.token_ids))
-    return Attempt(job, prompt_KD, certificate, steps=3, tokens=9, seconds=0.1, **values)
+    return Attempt(job, prompt_KD, certificate, steps=3, positions=9, seconds=0.1, **values)
 
 
 def test_it_goes_on_from_the_best_prompt_weighed_where_decoding_breaks_off(tiny_llama):

@@ -40,7 +40,7 @@ def test_a_slot_starts_where_the_hypothesiser_says_alone_and_in_company(folder, 
         (proposed_KD,) = made.first(tiny_llama, [slot.target_T], [K])
         assert torch.equal(slot.prompt_KD, proposed_KD)
         assert torch.equal(slot.prompt_KD, first_slots(tiny_llama, job)[0].prompt_KD)
-        assert slot.tokens == 0
+        assert slot.positions == 0
 
 
 def test_a_start_is_corrected_as_often_as_asked_and_every_look_is_counted(folder, tiny_llama):
@@ -51,7 +51,7 @@ def test_a_start_is_corrected_as_often_as_asked_and_every_look_is_counted(folder
     found = made.iterate(tiny_llama, [plain.prompt_KD], [plain.target_T], 3)
     assert torch.equal(corrected.prompt_KD, found[3][0].prompt_KD)
     assert not torch.equal(corrected.prompt_KD, plain.prompt_KD)
-    assert corrected.tokens == 3 * plain.job.num_positions
+    assert corrected.positions == 3 * plain.job.num_positions
 
 
 def test_a_second_attempt_begins_elsewhere_and_the_third_elsewhere_again(folder, tiny_llama):
@@ -71,7 +71,7 @@ def test_a_prompt_to_go_on_from_is_corrected_but_never_made_worse(folder, tiny_l
     made = load_correction(folder, tiny_llama)
     found = [situation for (situation,) in made.iterate(tiny_llama, [given_KD], [corrected.target_T], 2)]
     assert torch.equal(corrected.prompt_KD, max(found, key=lambda situation: situation.rank).prompt_KD)
-    assert as_given.tokens == 0 and corrected.tokens == 3 * corrected.job.num_positions
+    assert as_given.positions == 0 and corrected.positions == 3 * corrected.job.num_positions
 
 
 def test_texts_are_solved_from_a_learned_start(folder, tiny_llama):
@@ -87,7 +87,7 @@ def test_a_slot_goes_on_from_a_checkpoint_without_its_start(folder, tiny_llama):
     solver.restore(job, [half.state_dict()])
     for _ in range(2):
         solver.step()
-    assert torch.equal(solver.active[0].prompt_KD, whole.prompt_KD) and solver.active[0].tokens == whole.tokens
+    assert torch.equal(solver.active[0].prompt_KD, whole.prompt_KD) and solver.active[0].positions == whole.positions
 
 
 def test_another_models_folder_is_refused_before_and_in_the_solver(folder, tiny_lm):

@@ -34,13 +34,13 @@ def test_beam_search_is_that_of_transformers(family, width, length_penalty, earl
             num_beams=max(width, 2) if width > 1 else 1,
             length_penalty=length_penalty,
             early_stopping=early_stopping,
-            pad_token_id=lm.tokens.end_id,
+            pad_token_id=lm.token_rule.end_id,
             return_dict_in_generate=True,
             output_scores=True,
         )
         ids = theirs.sequences[0].tolist()
         assert said.token_ids == ids[: len(said.token_ids)]
-        assert all(token == lm.tokens.end_id for token in ids[len(said.token_ids) :])
+        assert all(token == lm.token_rule.end_id for token in ids[len(said.token_ids) :])
         if width > 1:
             assert said.score == pytest.approx(theirs.sequences_scores[0].item(), rel=1e-5, abs=2e-5)
         else:
@@ -67,7 +67,7 @@ def test_beam_with_penalties_is_that_of_transformers(tiny_llama):
                 num_beams=beams,
                 repetition_penalty=1.3,
                 no_repeat_ngram_size=2,
-                pad_token_id=tiny_llama.tokens.end_id,
+                pad_token_id=tiny_llama.token_rule.end_id,
             )[0].tolist()
             assert said.token_ids == ids[: len(said.token_ids)]
 

@@ -61,7 +61,7 @@ def test_what_can_be_met_is_met_and_what_cannot_is_refused_with_the_least_length
     for _ in range(15):
         clauses = draw_clauses(rng)
         strategy = Constrained(width=rng.choice((1, 2, 5)), clauses=clauses)
-        automaton = strategy.compile(lm.tokens)
+        automaton = strategy.compile(lm.token_rule)
         least = automaton.distance(automaton.start)
         if least == float("inf"):
             with pytest.raises(DecodingError, match=r"clauses.*contradict one another: drop a clause"):
@@ -74,8 +74,8 @@ def test_what_can_be_met_is_met_and_what_cannot_is_refused_with_the_least_length
         limits = [max(1, least), least + 1, least + 2, least + 5, least + 9]
         for said, limit in zip(strategy.decode(lm, draw_prompts(lm), limits), limits, strict=True):
             assert 1 <= len(said.token_ids) <= limit
-            assert holds_of(clauses, decode(lm.tokens, said.token_ids)), clauses
-            assert len(said.token_ids) == limit or said.token_ids[-1] == lm.tokens.end_id
+            assert holds_of(clauses, decode(lm.token_rule, said.token_ids)), clauses
+            assert len(said.token_ids) == limit or said.token_ids[-1] == lm.token_rule.end_id
         met += 1
     assert met > 5, (met, refused)
 
@@ -83,7 +83,7 @@ def test_what_can_be_met_is_met_and_what_cannot_is_refused_with_the_least_length
 def test_overlapping_phrases_share_their_tokens_where_the_length_is_tight(tiny_llama):
     strategy = Constrained(clauses=(("ab",), ("bc",)))
     for said in strategy.decode(tiny_llama, draw_prompts(tiny_llama), [3] * B):
-        assert decode(tiny_llama.tokens, said.token_ids) == "abc"
+        assert decode(tiny_llama.token_rule, said.token_ids) == "abc"
     with pytest.raises(DecodingError, match=r"constrained.clauses = .*'bc'.* in 2 tokens; needs at least 3: raise"):
         strategy.decode(tiny_llama, draw_prompts(tiny_llama), [2] * B)
 
@@ -92,10 +92,10 @@ def test_what_greedy_says_can_be_forbidden(tiny_llama):
     prompts = draw_prompts(tiny_llama)
     greedy = Greedy().decode(tiny_llama, prompts, [12] * B)
     forbidden = sorted({token for said in greedy for token in said.token_ids if 0x21 < token < 0x5E})
-    letters = [decode(tiny_llama.tokens, [token]) for token in forbidden[:6]]
+    letters = [decode(tiny_llama.token_rule, [token]) for token in forbidden[:6]]
     assert letters
     said = Constrained(clauses=tuple((f"!{letter}",) for letter in letters)).decode(tiny_llama, prompts, [12] * B)
-    assert not any(letter in decode(tiny_llama.tokens, text.token_ids) for text in said for letter in letters)
+    assert not any(letter in decode(tiny_llama.token_rule, text.token_ids) for text in said for letter in letters)
 
 
 def test_a_score_is_the_mean_log_probability_of_the_tokens(tiny_llama):
@@ -145,7 +145,7 @@ def log_probs(lm, prompt_KD, texts):
 @pytest.fixture(scope="module")
 def every_text(letters_lm):
     """For each prompt all texts of at most SHORT tokens with their log-probabilities."""
-    end, letters = letters_lm.tokens.end_id, range(1, 5)
+    end, letters = letters_lm.token_rule.end_id, range(1, 5)
     shapes = [[[*ids, end] for ids in product(letters, repeat=length)] for length in range(SHORT)]
     shapes.append([list(ids) for ids in product(letters, repeat=SHORT)])
     return [
@@ -172,7 +172,7 @@ def test_with_room_for_all_it_finds_the_likeliest_text_of_which_the_formula_hold
     prompts = draw_prompts(letters_lm)
     strategy = Constrained(width=256, length_penalty=0.0, clauses=clauses, partial_weight=partial_weight)
     for said, texts in zip(strategy.decode(letters_lm, prompts, [SHORT] * B), every_text, strict=True):
-        held = [(log_p, ids) for ids, log_p in texts if holds_of(clauses, decode(letters_lm.tokens, ids))]
+        held = [(log_p, ids) for ids, log_p in texts if holds_of(clauses, decode(letters_lm.token_rule, ids))]
         best, ids = max(held)
         assert said.score == pytest.approx(best, abs=1e-4)
         assert said.token_ids == ids
@@ -201,8 +201,8 @@ def test_clauses_without_meaning_are_refused(tiny_llama):
             Constrained(clauses=clauses)
     with pytest.raises(DecodingError, match="constrained.clauses: '!' names no text"):
         Constrained(clauses=(("a",), ("!",))).decode(tiny_llama, draw_prompts(tiny_llama), [5] * B)
-    few = replace(tiny_llama.tokens, num_embeddings=50)
+    few = replace(tiny_llama.token_rule, num_embeddings=50)
     with pytest.raises(DecodingError, match=r"constrained.clauses: 'a' needs token \d+, the model has 50 tokens"):
         Constrained(clauses=(("a",),)).compile(few)
     with pytest.raises(DecodingError, match="constrained.clauses: 15 distinct phrases"):
-        Constrained(clauses=tuple((letter,) for letter in "abcdefghijklmno")).compile(tiny_llama.tokens)
+        Constrained(clauses=tuple((letter,) for letter in "abcdefghijklmno")).compile(tiny_llama.token_rule)

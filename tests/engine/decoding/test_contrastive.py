@@ -13,7 +13,7 @@ TOP_K, ALPHA = 5, 0.6
 
 def slow_contrastive(lm, prompt_KD, limit, top_k=TOP_K, alpha=ALPHA):
     read_SD, token_ids, log_prob = prompt_KD, [], 0.0
-    while len(token_ids) < limit and lm.tokens.end_id not in token_ids:
+    while len(token_ids) < limit and lm.token_rule.end_id not in token_ids:
         past_SD = lm.hidden(read_SD[None])[0]
         p_V = lm.head.logits(past_SD[-1:])[0].softmax(0)
         values = {}

@@ -18,7 +18,7 @@ def draw_prompts(lm):
 def slow_soft(lm, prompt_KD, limit, temperature, top_k):
     """Tokens said, their log-probabilities added up, and the shares of all tokens at each step."""
     read_SD, said, score, all_shares = prompt_KD, [], 0.0, []
-    while len(said) < limit and lm.tokens.end_id not in said:
+    while len(said) < limit and lm.token_rule.end_id not in said:
         logits_V = lm.head.logits(lm.hidden(read_SD[None])[0, -1:])[0]
         kept = logits_V.argsort(descending=True).tolist()[: top_k or lm.vocab_size]
         raised = {v: (logits_V[v].item() / temperature) for v in kept}

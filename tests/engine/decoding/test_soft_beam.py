@@ -23,7 +23,7 @@ def slow_soft_beam(lm, prompt_KD, limit, width, temperature, length_penalty, *, 
         grown.sort(key=lambda hypothesis: -hypothesis[1])
 
         def ends(hypothesis, t=t):
-            return t == limit or hypothesis[0][-1] == lm.tokens.end_id
+            return t == limit or hypothesis[0][-1] == lm.token_rule.end_id
 
         finished += [(ids, score / t**length_penalty) for ids, score in grown[:width] if ends((ids, score))]
         finished = sorted(finished, key=lambda hypothesis: -hypothesis[1])[:width]
@@ -60,7 +60,7 @@ def test_without_length_penalty_a_search_that_stops_early_misses_nothing(float64
     texts = SoftBeam(width=3, length_penalty=0.0).decode(lm, prompts, limits)
     for text, prompt_KD in zip(texts, prompts, strict=True):
         assert text.token_ids == slow_soft_beam(lm, prompt_KD, 7, 3, 1.0, 0.0, stops=False)[0]
-        ended += text.token_ids[-1] == lm.tokens.end_id
+        ended += text.token_ids[-1] == lm.token_rule.end_id
     assert 0 < ended < 61
 
 
@@ -81,5 +81,5 @@ def test_a_cold_mixture_says_the_greedy_text_unless_another_ended_on_the_way(fam
     cold = SoftBeam(width=4, temperature=1e-4).decode(lm, prompts, LIMITS)
     for text, greedy in zip(cold, Greedy().decode(lm, prompts, LIMITS), strict=True):
         num_greedy += text.token_ids == greedy.token_ids
-        assert text.token_ids == greedy.token_ids or text.token_ids[-1] == lm.tokens.end_id
+        assert text.token_ids == greedy.token_ids or text.token_ids[-1] == lm.token_rule.end_id
     assert num_greedy > 0

@@ -36,7 +36,7 @@ def test_every_strategy_has_its_plain_settings():
 def test_texts_keep_to_their_limits_and_stop_at_the_end_of_text(name, tiny_llama, prompts):
     texts = STRATEGIES[name]().decode(tiny_llama, prompts, LIMITS)
     assert len(texts) == len(prompts)
-    end = tiny_llama.tokens.end_id
+    end = tiny_llama.token_rule.end_id
     for text, limit in zip(texts, LIMITS, strict=True):
         assert 1 <= len(text.token_ids) <= limit
         assert end not in text.token_ids[:-1]

@@ -181,7 +181,7 @@ def test_a_prompts_mean_estimate_is_the_gradient_of_minus_its_expected_prefix_re
 def with_end(lm: FrozenLM, end_id: int) -> FrozenLM:
     """The same model, another token ending its texts."""
     other = copy(lm)
-    other.tokens = replace(lm.tokens, end_id=end_id)
+    other.tokens = replace(lm.token_rule, end_id=end_id)
     return other
 
 
@@ -189,7 +189,7 @@ def ending_early(lm: FrozenLM) -> tuple[FrozenLM, Text]:
     """A model and a text about a third of whose samples end at once, the others later or never."""
     text = text_of(lm, seed=1, num_vectors=3, length=5)
     lm = with_end(lm, int(slow_log_p(lm, text.prompt_KD, [0]).argmax()))
-    target_T = torch.tensor([3, 4, 5, 3, lm.tokens.end_id])
+    target_T = torch.tensor([3, 4, 5, 3, lm.token_rule.end_id])
     knobs = KNOBS.model_copy(update={"samples": 31, "sample_temperature": 0.8, "reward": "edit"})
     return lm, replace(text, target_T=target_T, knobs=knobs)
 
@@ -199,8 +199,8 @@ def test_a_sample_is_scored_and_rewarded_up_to_its_end(tiny_llama):
     (samples,) = view_of(lm, text).samples()
     lengths = set()
     for tokens, log_p, reward in zip(samples.token_nT.tolist(), samples.log_p_n, samples.reward_n, strict=True):
-        kept = cut(tokens, lm.tokens.end_id)
-        assert set(tokens[len(kept) :]) <= {lm.tokens.end_id}
+        kept = cut(tokens, lm.token_rule.end_id)
+        assert set(tokens[len(kept) :]) <= {lm.token_rule.end_id}
         log_p_TV = slow_log_p(lm, text.prompt_KD, kept)
         torch.testing.assert_close(log_p, sum(log_p_TV[t, token] for t, token in enumerate(kept)), rtol=0, atol=1e-3)
         assert reward.item() == pytest.approx(edit_reward(kept, text.tokens))
@@ -215,7 +215,7 @@ def test_samples_alike_up_to_their_end_are_one_and_the_same(tiny_llama):
     (samples,) = view.samples()
     unlike: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
     for tokens, log_p, reward in zip(samples.token_nT.tolist(), samples.log_p_n, samples.reward_n, strict=True):
-        unlike[tuple(cut(tokens, lm.tokens.end_id))] = log_p, reward
+        unlike[tuple(cut(tokens, lm.token_rule.end_id))] = log_p, reward
     assert len(unlike) < text.knobs.samples - 3
     q = {kept: (log_p * text.knobs.risk_sharpness).exp() for kept, (log_p, _) in unlike.items()}
     expected = sum(q[kept] / sum(q.values()) * (1 - reward) for kept, (_, reward) in unlike.items())
@@ -229,7 +229,7 @@ def test_samples_begin_with_the_tokens_that_are_given_and_are_not_scored_on_them
     assert (partly.token_nT[:, :2] == torch.tensor([3, 4])).all()
     assert (partly.reward_n >= 2 / 5).all()
     for tokens, log_p in zip(partly.token_nT.tolist(), partly.log_p_n, strict=True):
-        kept = cut(tokens, tiny_llama.tokens.end_id)
+        kept = cut(tokens, tiny_llama.token_rule.end_id)
         log_p_TV = slow_log_p(tiny_llama, text.prompt_KD, kept)
         own = sum(log_p_TV[t, token] for t, token in enumerate(kept) if t >= 2)
         torch.testing.assert_close(log_p, own, rtol=0, atol=1e-3)

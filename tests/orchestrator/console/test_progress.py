@@ -67,11 +67,11 @@ def test_the_bar_keeps_count_elapsed_and_time_left_at_80_columns(passing):
     course = Course(1_000_000)
     course.count(0, "")
     passing(4000.0)
-    course.count(250_000, "96 under way, 12 being judged, 11,204 tokens/s\nrow-17: step 412, 33 of 34 tokens right")
+    course.count(250_000, "96 under way, 12 being judged, 11,204 positions/s\nrow-17: step 412, 33 of 34 tokens right")
     bar, *details = count_lines(course, 79)
     assert len(bar) == 79 and bar.startswith("250,000 of 1,000,000 texts ===")
     assert bar.endswith("--- 1:06:40, 3:20:00 left")
-    assert details == ["96 under way, 12 being judged, 11,204 tokens/s", "row-17: step 412, 33 of 34 tokens right"]
+    assert details == ["96 under way, 12 being judged, 11,204 positions/s", "row-17: step 412, 33 of 34 tokens right"]
     assert plain_line(course) == "250,000 of 1,000,000 texts, 1:06:40, 3:20:00 left; " + "; ".join(details)
 
 

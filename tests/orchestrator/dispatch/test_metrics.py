@@ -175,8 +175,8 @@ def test_histograms_hold_what_the_rows_say(scraped):
 @on_ray
 def test_work_is_counted_by_worker_and_gauges_move(scraped):
     rows = [row for row in Ledger(scraped.folder).read() if row["token_ids"]]
-    tokens = scraped.last("verbatim_solver_tokens_total", worker="solver-0")
-    assert tokens == sum(row["tokens"] for row in rows)
+    positions = scraped.last("verbatim_solver_positions_total", worker="solver-0")
+    assert positions == sum(row["positions"] for row in rows)
     assert scraped.last("verbatim_verifier_tokens_total") == sum(len(row["token_ids"]) for row in rows if row["exact"])
     assert scraped.last("verbatim_solver_busy_seconds_total", worker="solver-0") > 0
     assert scraped.last("verbatim_verifier_busy_seconds_total") > 0

@@ -118,7 +118,7 @@ def test_who_dies_while_loading_is_started_again_and_so_is_who_could_load_before
     roster.replace(roster.solvers[0], TimeoutError("made up"))
     roster.first_ready()
     assert said[1] == "solver-0 died (made up); starting it anew (3 of 4)"
-    assert "died while loading (--model pocket: cannot be loaded" in said[2] and "token_budget = 0" in said[2]
+    assert "died while loading (--model pocket: cannot be loaded" in said[2] and "table_positions = 0" in said[2]
     assert said[2].endswith("starting it anew (4 of 4)") and len(said) == 3
 
 

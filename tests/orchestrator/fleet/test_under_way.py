@@ -40,7 +40,7 @@ def test_a_slot_that_was_never_measured_has_none_right():
 
 def test_the_line_counts_failures_only_where_there_are_some():
     counts = {State.CANDIDATE: 2, State.VERIFIED: 9}
-    assert in_words(counts, 5, 1234.5, []) == "5 under way, 2 being judged, 1,234 tokens/s"
+    assert in_words(counts, 5, 1234.5, []) == "5 under way, 2 being judged, 1,234 positions/s"
     counts |= {State.INVALID: 1, State.UNSOLVED: 2}
     lines = in_words(counts, 5, 1.0, [UnderWay("a", 40, 1, 2), UnderWay("b", 50, 1, 2)]).splitlines()
     assert lines[0].startswith("3 not exact, 5 under way")

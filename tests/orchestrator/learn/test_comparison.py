@@ -13,7 +13,7 @@ WORTH = Worth(8, 0.5, 0.4, 0.6, solved=(8, 8), steps=(5, 10), positions=(100, 20
 
 
 def test_a_recipe_against_itself_is_worth_one(tiny_llama):
-    recipe, targets = load_recipe(None, [*PINNED, "max_steps=20"]), sample_targets(tiny_llama.tokens, 8)
+    recipe, targets = load_recipe(None, [*PINNED, "max_steps=20"]), sample_targets(tiny_llama.token_rule, 8)
     told = []
     worth = compare(
         tiny_llama, targets, recipe, recipe, tokens_per_vector=2.0, tell=lambda *counts: told.append(counts)
@@ -26,7 +26,7 @@ def test_a_recipe_against_itself_is_worth_one(tiny_llama):
 def test_fewer_steps_of_the_same_texts_are_a_ratio_below_one(tiny_llama):
     never = [*PINNED, "stop_margin=100", "loss.margin=100"]
     short, long = (load_recipe(None, [*never, f"max_steps={steps}"]) for steps in (3, 7))
-    worth = compare(tiny_llama, sample_targets(tiny_llama.tokens, 8), short, long, tokens_per_vector=4.0)
+    worth = compare(tiny_llama, sample_targets(tiny_llama.token_rule, 8), short, long, tokens_per_vector=4.0)
     assert worth is not None and worth.steps == (3, 7) and worth.solved == (0, 0)
     assert worth.ratio == pytest.approx(4 / 8, abs=1e-4), "a step more is measured than is taken"
     assert worth.low == worth.high == worth.ratio, "every text saves the same share"
@@ -34,7 +34,7 @@ def test_fewer_steps_of_the_same_texts_are_a_ratio_below_one(tiny_llama):
 
 def test_texts_that_do_not_end_in_time_are_left_out(tiny_llama):
     recipe = load_recipe(None, [*PINNED])
-    targets = sample_targets(tiny_llama.tokens, 8)
+    targets = sample_targets(tiny_llama.token_rule, 8)
     assert compare(tiny_llama, targets, recipe, recipe, tokens_per_vector=2.0, seconds=0) is None
 
 

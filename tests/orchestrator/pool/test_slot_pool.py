@@ -35,7 +35,7 @@ def start(tmp_path_factory, tokens: TokenRule):
     workers.connect(None, dashboard=False)
     recipe = load_recipe(None, [f"num_vectors={NUM_VECTORS}"])
     jobs = [Job(make_target(tokens, f"text {i}", text), recipe, NUM_VECTORS) for i, text in enumerate(TEXTS)]
-    placement = Placement(1, "cpu", 0, 0, solver_threads=1, token_budget=1536)
+    placement = Placement(1, "cpu", 0, 0, solver_threads=1, table_positions=1536)
     engine = EngineSpec("hf", ModelSource().path, None, "float32", tokens.context)
     crew = Crew(ModelSource(), placement, "float32", engine, lease_s=120)
 

@@ -74,6 +74,16 @@ def test_a_part_of_an_earlier_version_reads_as_if_it_had_the_later_columns_empty
     assert Ledger(ledger.folder).read_id("a")["spelling"] is None
 
 
+def test_a_column_of_an_earlier_version_is_read_under_its_present_name(ledger):
+    part = ledger.folder / "results" / "part-00000.parquet"
+    table = pq.read_table(part)
+    earlier = ["tokens" if name == "positions" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(earlier), part, write_page_checksum=True)
+    rows = list(Ledger(ledger.folder).read())
+    assert [stored["positions"] for stored in rows] == [row("a")["positions"]] * 4 and set(rows[0]) == set(SCHEMA.names)
+    assert [stored["positions"] for stored in Ledger(ledger.folder).read(["positions"])] == [row("a")["positions"]] * 4
+
+
 def test_an_id_without_a_row_is_refused(ledger):
     with pytest.raises(UserError, match="--id x: .* has no such row"):
         ledger.read_id("x")

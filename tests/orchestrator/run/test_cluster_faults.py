@@ -79,12 +79,12 @@ def cluster():
     cluster.shutdown()
 
 
-def solver(index, *, model="pocket", dtype="float32", token_budget=1536):
+def solver(index, *, model="pocket", dtype="float32", table_positions=1536):
     """A solver that takes a seat, asked for."""
 
     def start(name):
         return SolverActor.options(name=name, num_cpus=0, resources={"seat": 1}).remote(
-            ModelSource(model), SolverRoom(token_budget), dtype=dtype, device="cpu", num_threads=1
+            ModelSource(model), SolverRoom(table_positions), dtype=dtype, device="cpu", num_threads=1
         )
 
     return Worker(f"solver-{index}", start, f"run-{time.monotonic_ns()}")
@@ -110,7 +110,7 @@ class Story:
         self.said.append(message)
 
     def update(self, done, detail):
-        if self.plot and self.dispatcher.num_tokens > 0 and self.plot[0][0]():
+        if self.plot and self.dispatcher.num_positions > 0 and self.plot[0][0]():
             self.plot.pop(0)[1]()
 
     def close(self):
@@ -163,7 +163,7 @@ def play(story, tokens, tmp_path):
                 roster=roster,
                 watch=watch,
                 say=story.say,
-                token_budget=1536,
+                table_positions=1536,
                 tempo=MANY_TURNS,
                 lease_s=lease_s,
             )

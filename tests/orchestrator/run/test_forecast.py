@@ -46,7 +46,7 @@ def foretold(place, verbatim, contents):
 def earlier_run(folder, **changes):
     """A made-up finished run of one text, which took 700 positions in 5 seconds, over T tokens and K vectors."""
     run_record(state="finished", counts={"verified": 1}, **{"num_rows": 1} | changes).write(folder)
-    Ledger(folder).commit([result_row(verified_item("row-0"), ROW_CONTEXT) | {"tokens": 700}])
+    Ledger(folder).commit([result_row(verified_item("row-0"), ROW_CONTEXT) | {"positions": 700}])
 
 
 def test_targets_are_counted_and_invalid_rows_named_by_reason(foretold, tokens):
@@ -61,7 +61,7 @@ def test_targets_are_counted_and_invalid_rows_named_by_reason(foretold, tokens):
 
 
 def test_the_room_is_what_a_run_here_would_be_given(foretold):
-    given = foretold("--token-budget", 300, "--solvers", 2)["given"]
+    given = foretold("--table-positions", 300, "--solvers", 2)["given"]
     assert (given["table"], given["num_solvers"], given["dtype"], given["engine_dtype"]) == (300, 2) + ("float32",) * 2
     assert 0 < given["weights"] < given["free"] <= given["total"] and 128 <= given["served"] <= 1024
     assert foretold("--address", "10.1.1.1:6379")["given"] is None, "a cluster's memory is its nodes' to tell"

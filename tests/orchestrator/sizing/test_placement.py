@@ -67,7 +67,7 @@ def test_a_judge_has_its_card_for_itself():
 
 
 def test_what_a_solver_is_told_of_its_room_has_a_bound_on_a_card_alone():
-    found = {"token_budget": 1000, "solver_bytes": 10**9, "served_length": 256}
+    found = {"table_positions": 1000, "solver_bytes": 10**9, "served_length": 256}
     assert replace(place(cluster(1)), **found).solver_room.num_bytes == 10**9
     assert replace(place(cluster(0)), **found).solver_room.num_bytes == 0
     assert replace(place(cluster(0)), **found).solver_room.served_length == 256

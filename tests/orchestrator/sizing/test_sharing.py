@@ -38,14 +38,14 @@ def test_solver_and_verifier_of_a_shared_card_take_no_more_than_is_free_and_hold
     assert sharing.cache.positions >= 16 * SENTENCES.longest
     assert sharing.cache.num_bytes >= sharing.cache.positions * footprint.kv_bytes_a_position("bfloat16")
     assert 8 <= sharing.cache.num_texts < 256
-    assert sharing.token_budget >= 2048
-    table = sharing.token_budget * footprint.training_bytes_a_position("bfloat16")
+    assert sharing.table_positions >= 2048
+    table = sharing.table_positions * footprint.training_bytes_a_position("bfloat16")
     assert sharing.solver_bytes >= footprint.weights_bytes("bfloat16") + table
 
 
 def test_a_larger_card_has_a_larger_table():
     small, large = (share(card(gib), "cuda", LLAMA_8B, SENTENCES, TENANTS) for gib in (47.5, 79.6))
-    assert small.token_budget < large.token_budget
+    assert small.table_positions < large.table_positions
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_cannot_fit_is_refused_with_both_numbers_and_what_to_do(gib, footpr
 
 
 def test_a_card_that_somebody_else_fills_is_as_good_as_a_small_one():
-    assert share(card(79.6, free=22), "cuda", QWEN3_06B, SENTENCES, TENANTS).token_budget > 0
+    assert share(card(79.6, free=22), "cuda", QWEN3_06B, SENTENCES, TENANTS).table_positions > 0
     with pytest.raises(UserError, match=r"and 22\.0 of 79\.6 GiB are free"):
         share(card(79.6, free=22), "cuda", LLAMA_8B, SENTENCES, TENANTS)
 
@@ -75,7 +75,7 @@ def test_a_card_that_somebody_else_fills_is_as_good_as_a_small_one():
 def test_on_cards_of_their_own_the_solver_has_no_cache_and_the_verifier_no_table():
     solver = share(card(23.5), "cuda", LLAMA_8B, SENTENCES, replace(TENANTS, engine_dtype=None))
     verifier = share(card(23.5), "cuda", LLAMA_8B, SENTENCES, replace(TENANTS, num_solvers=0))
-    assert solver.cache is None and solver.verifier_bytes == 0 and solver.token_budget > 512
+    assert solver.cache is None and solver.verifier_bytes == 0 and solver.table_positions > 512
     assert verifier.cache is not None and verifier.solver_bytes == 0
     assert verifier.verifier_bytes <= card(23.5).free
 
@@ -94,15 +94,15 @@ def test_nobody_is_given_a_cache_for_more_than_the_model_reads():
 
 
 def test_a_table_that_was_asked_for_is_given():
-    assert share(card(79.6), "cuda", LLAMA_8B, SENTENCES, replace(TENANTS, token_budget=64)).token_budget == 64
+    assert share(card(79.6), "cuda", LLAMA_8B, SENTENCES, replace(TENANTS, table_positions=64)).table_positions == 64
 
 
 def test_processors_keep_the_table_near_their_caches_and_shrink_it_where_memory_is_short():
     small = replace(TENANTS, dtype="float32", engine_dtype="float32")
     plenty = share(Memory(64 * GIB, 60 * GIB), "cpu", QWEN3_06B, SENTENCES, small)
-    assert plenty.token_budget == 1536 and plenty.cache.num_bytes <= 1.1 * GIB
+    assert plenty.table_positions == 1536 and plenty.cache.num_bytes <= 1.1 * GIB
     short = share(Memory(16 * GIB, 10 * GIB), "cpu", QWEN3_06B, SENTENCES, small)
-    assert LEAST_POSITIONS <= short.token_budget < 1536
+    assert LEAST_POSITIONS <= short.table_positions < 1536
     # Its weights twice, two processes, a table and a cache for sentences: not a cache for 40,960 positions.
     with pytest.raises(UserError, match="take a machine with more memory"):
         share(Memory(16 * GIB, 7 * GIB), "cpu", QWEN3_06B, SENTENCES, small)
@@ -113,7 +113,7 @@ def test_solvers_that_share_a_card_share_what_is_left():
         share(card(79.6), "cuda", QWEN3_06B, SENTENCES, replace(TENANTS, num_solvers=number)) for number in (1, 3)
     )
     assert 3 * (CUDA.solver_process + three.solver_bytes) + three.verifier_bytes <= card(79.6).free
-    assert three.token_budget <= one.token_budget
+    assert three.table_positions <= one.table_positions
 
 
 def vllms_view(total: int, solver_before: int, solver_during: int, weights: int, workspace: int, frac: float):

@@ -31,10 +31,10 @@ def candidates(lm):
     """The first tokens of real sentences as soft prompts, blurred, so that no hypothesis leads by far."""
     rows = pq.read_table("corpora/english_1k.parquet").to_pylist()[:NUM_TEXTS]
     generator = torch.Generator().manual_seed(5)
-    starts = [lm.embed(torch.tensor(encode(lm.tokens, row["text"])[:K])) for row in rows]
+    starts = [lm.embed(torch.tensor(encode(lm.token_rule, row["text"])[:K])) for row in rows]
     blurred = [start + 0.3 * lm.embed_rms * torch.randn(start.shape, generator=generator) for start in starts]
     # A target that ends with end-of-text: what follows it is part of the verdict.
-    target = (*range(1, MAX_TOKENS - 8), lm.tokens.end_id)
+    target = (*range(1, MAX_TOKENS - 8), lm.token_rule.end_id)
     return [Candidate(row["id"], p.numpy(), target) for row, p in zip(rows, blurred, strict=True)]
 
 
@@ -93,7 +93,7 @@ def test_decoded_tokens_grow_with_width_times_length(width, tiny_llama):
 
     limits = [13, 7, 11]
     with torch.no_grad():
-        ours = search_beams(likely, limits, width=width, end_id=tiny_llama.tokens.end_id)
+        ours = search_beams(likely, limits, width=width, end_id=tiny_llama.token_rule.end_id)
     direct = Beam(width=width).decode(tiny_llama, prompts, limits)
     assert [text.token_ids for text in ours] == [text.token_ids for text in direct]
     assert asked[0] == len(prompts)

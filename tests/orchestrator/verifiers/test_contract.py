@@ -70,7 +70,7 @@ def solved(pocket_lm):
     """Candidates that the solver certified, one a text, by margins alone: likelihoods make some of them beams' too."""
     margins = ["loss.name=violation_mix", "loss.p=3", "optim.name=adam", "optim.lr=0.7", "optim.beta2=0.9"]
     recipe = load_recipe(None, [f"num_vectors={K}", "max_steps=300", *margins])
-    targets = [make_target(pocket_lm.tokens, text, text) for text in TEXTS]
+    targets = [make_target(pocket_lm.token_rule, text, text) for text in TEXTS]
     jobs = [Job(target, recipe, K) for target in targets if isinstance(target, Target)]
     attempts = Solver(pocket_lm).solve(jobs)
     assert all(attempt.is_candidate for attempt in attempts)
@@ -81,7 +81,7 @@ def solved(pocket_lm):
 def proved(pocket_lm):
     """Candidates that the solver certified for beam search, and that claim it."""
     recipe = Recipe(num_vectors=K, max_steps=300, proof="beam")
-    targets = [make_target(pocket_lm.tokens, text, text) for text in TEXTS]
+    targets = [make_target(pocket_lm.token_rule, text, text) for text in TEXTS]
     jobs = [Job(target, recipe, K) for target in targets if isinstance(target, Target)]
     attempts = Solver(pocket_lm).solve(jobs)
     assert all(attempt.is_candidate for attempt in attempts)

@@ -239,10 +239,10 @@ def test_a_text_that_nobody_wants_any_more_leaves_if_nobody_works_on_it(queue):
 
 def test_positions_of_ended_attempts_are_told(queue):
     (leased, *_) = queue.lease("w", ALL)
-    assert queue.tokens("a") == 0
+    assert queue.positions("a") == 0
     done = attempt(leased, is_solved=False)
     queue.finish("w", done)
-    assert queue.tokens("a") == done.tokens > 0
+    assert queue.positions("a") == done.positions > 0
 
 
 def test_suspects_are_not_spared(queue):

@@ -4,22 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.contexts import (
-    POLICIES,
-    Setting,
-    Texts,
-    guide,
-    gumbel_noise,
-    num_given,
-    scheduled_sampling,
-    setting_at,
-)
+from engine.contexts import POLICIES, Setting, Texts, setting_at
+from engine.contexts.chosen import scheduled_sampling
+from engine.contexts.soft import guide, gumbel_noise
 from engine.decoding.likely import likely
 from engine.decoding.trajectory import sample
 from engine.recipe import load_recipe
 from engine.recipe.sections import ContextRecipe
+from tests.engine.contexts.texts import PLAIN, draw_texts
 from tests.engine.slow import draw_prompt, seeded
-from tests.engine.texts import PLAIN, draw_texts
 
 # Probabilities.
 
@@ -139,7 +132,7 @@ def test_drawn_tokens_have_the_models_own_frequencies(name, drawing, tiny_llama)
             # The state after the first token tells which one was read.
             every_VTD = lm.embed(torch.arange(lm.vocab_size))[:, None].repeat(1, 2, 1)
             after_VD = lm.read([prompt_KD] * lm.vocab_size, list(every_VTD))[1::2]
-            distance_nV = torch.cdist(POLICIES[name](lm, texts)[1::2], after_VD)
+            distance_nV = torch.cdist(POLICIES[name].read(lm, texts)[1::2], after_VD)
             assert distance_nV.amin(1).max() < 0.05 < torch.pdist(after_VD).min()
             token_n = distance_nV.argmin(1)
     assert_frequencies(token_n, p_V)
@@ -159,7 +152,7 @@ def test_eps_is_the_share_of_the_ground_truth(name, eps, tiny_llama):
     )  # fmt: skip
     with torch.no_grad():
         truth_D, own_D = lm.read([prompt_KD] * 2, [lm.embed(truth_T), lm.embed(own_T)])[1::2]
-        distance_n2 = torch.cdist(POLICIES[name](lm, texts)[1::2], torch.stack([truth_D, own_D]))
+        distance_n2 = torch.cdist(POLICIES[name].read(lm, texts)[1::2], torch.stack([truth_D, own_D]))
     assert distance_n2.amin(1).max() < 0.05 < (truth_D - own_D).norm()
     share = (distance_n2.argmin(1) == 0).float().mean().item()
     assert share == pytest.approx(eps, abs=4 * (eps * (1 - eps) / n) ** 0.5)
@@ -194,8 +187,8 @@ def test_a_setting_is_the_recipes_schedules_at_a_slots_clock():
 @pytest.mark.parametrize(("forced_frac", "given"), [(0.0, 0), (0.01, 1), (0.5, 4), (1.0, 7), (1.5, 7), (-1.0, 0)])
 def test_mixer_gives_the_leading_share_of_a_text_rounded_up(forced_frac, given):
     setting = PLAIN._replace(forced_frac=forced_frac)
-    assert num_given("mixer", setting, 7) == given
-    assert all(num_given(name, setting, 7) == 7 for name in POLICIES if name != "mixer")
+    assert POLICIES["mixer"].num_given(setting, 7) == given
+    assert all(POLICIES[name].num_given(setting, 7) == 7 for name in POLICIES if name != "mixer")
 
 
 # What scheduled sampling optimises.

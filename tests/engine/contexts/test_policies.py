@@ -6,19 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.contexts import (
-    POLICIES,
-    SOFT,
-    Setting,
-    Texts,
-    free_running,
-    two_pass,
-)
+from engine.contexts import POLICIES, Setting, Texts
+from engine.contexts.chosen import free_running, two_pass
 from engine.decoding import greedy
 from engine.frozen_lm import FrozenLM
 from engine.recipe.sections import ContextRecipe
+from tests.engine.contexts.texts import PLAIN, T, draw_texts
 from tests.engine.slow import assert_near, projected_gradients, seeded, slow_walk
-from tests.engine.texts import PLAIN, T, draw_texts
 
 STATES, GRADIENTS = 1e-3, 1e-2
 """Tolerances, shares of the largest entry: logits and mixtures are float32, and rounding grows with every soft step."""
@@ -57,6 +51,7 @@ VARIANTS: dict[str, tuple[str, list[Setting]]] = {
     "gumbel, guided": ("gumbel_softmax", settings(guidance_alpha=ALPHA, clamps=CLAMPS)),
 }
 ALL_VARIANTS = pytest.mark.parametrize("variant", VARIANTS)
+SOFT = [name for name, policy in POLICIES.items() if policy.is_soft]
 SOFT_VARIANTS = [variant for variant, (policy, _) in VARIANTS.items() if policy in SOFT]
 
 
@@ -78,11 +73,11 @@ def test_a_policy_gives_one_finite_state_a_position_and_a_finite_gradient(varian
     lm = tiny_lm(family)
     name, chosen = VARIANTS[variant]
     texts = draw_texts(lm, chosen, is_learned=name in SOFT)
-    states_ND = POLICIES[name](lm, texts)
+    states_ND = POLICIES[name].read(lm, texts)
     assert states_ND.shape == (sum(T), lm.hidden_size) and states_ND.isfinite().all()
     for grad_KD in projected_gradients(states_ND, texts.prompts):
         assert grad_KD.isfinite().all() and (grad_KD.abs().sum(1) > 0).all()
-    assert all(grad.isfinite().all() for grad in projected_gradients(POLICIES[name](lm, texts), leaves_of(texts)))
+    assert all(grad.isfinite().all() for grad in projected_gradients(POLICIES[name].read(lm, texts), leaves_of(texts)))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
@@ -91,12 +86,12 @@ def test_a_text_reads_the_same_alone_and_in_company(variant, family, float64_lm)
     lm = float64_lm(family)
     name, chosen = VARIANTS[variant]
     texts = draw_texts(lm, chosen)
-    states_ND = POLICIES[name](lm, texts)
+    states_ND = POLICIES[name].read(lm, texts)
     grads = projected_gradients(states_ND, texts.prompts)
     weights = torch.randn(states_ND.shape, generator=seeded(3)).to(states_ND.dtype).split(T)
     for b, (states_TD, grad_KD, weight_TD) in enumerate(zip(states_ND.split(T), grads, weights, strict=True)):
         alone = draw_texts(lm, chosen, rows=(b,))
-        alone_TD = POLICIES[name](lm, alone)
+        alone_TD = POLICIES[name].read(lm, alone)
         assert_near(alone_TD, states_TD, STATES)
         (alone_KD,) = torch.autograd.grad((alone_TD * weight_TD).sum(), alone.prompts)
         assert_near(alone_KD, grad_KD, GRADIENTS)
@@ -113,7 +108,7 @@ def test_a_policy_follows_the_texts_own_streams_and_never_touches_the_global_one
             torch.manual_seed(seed)
             before = torch.random.get_rng_state()
             texts = draw_texts(tiny_llama, chosen)
-            states.append(POLICIES[name](tiny_llama, texts))
+            states.append(POLICIES[name].read(tiny_llama, texts))
             projected_gradients(states[-1], texts.prompts)
             assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(*states)
@@ -140,7 +135,7 @@ def test_a_policy_that_is_forced_throughout_is_teacher_forcing(name, forcing, fa
     lm = float64_lm(family)
     texts = draw_texts(lm, [PLAIN._replace(**forcing)] * 3)
     forced = draw_texts(lm, [PLAIN] * 3)
-    states_ND, forced_ND = POLICIES[name](lm, texts), POLICIES["teacher_forcing"](lm, forced)
+    states_ND, forced_ND = POLICIES[name].read(lm, texts), POLICIES["teacher_forcing"].read(lm, forced)
     assert_near(states_ND, forced_ND, STATES)
     grads = zip(
         projected_gradients(states_ND, texts.prompts), projected_gradients(forced_ND, forced.prompts), strict=True
@@ -151,7 +146,7 @@ def test_a_policy_that_is_forced_throughout_is_teacher_forcing(name, forcing, fa
 
 def test_teacher_forcing_is_what_the_model_is_measured_on(tiny_llama):
     texts = draw_texts(tiny_llama, [PLAIN] * 3, is_noisy=False)
-    states_ND = POLICIES["teacher_forcing"](tiny_llama, texts)
+    states_ND = POLICIES["teacher_forcing"].read(tiny_llama, texts)
     scores_N = tiny_llama.head.score(states_ND, torch.cat(texts.targets))
     assert torch.equal(scores_N.margin, tiny_llama.score_targets(texts.prompts, texts.targets).margin)
 
@@ -166,7 +161,7 @@ def test_read_noise_of_zero_is_none_and_other_noise_is_read(variant, tiny_llama)
             for b, num_tokens in enumerate(T):
                 noise_TD = torch.randn(num_tokens, tiny_llama.hidden_size, generator=seeded(b)) * factor
                 texts.read_noise[b] = noise_TD * tiny_llama.embed_rms
-        states.append(POLICIES[name](tiny_llama, texts))
+        states.append(POLICIES[name].read(tiny_llama, texts))
     without_ND, zero_ND, noisy_ND = states
     torch.testing.assert_close(zero_ND, without_ND, rtol=0, atol=1e-5)
     # The first token of a text is predicted by its prompt alone; every later one meets the noise.
@@ -275,7 +270,7 @@ def test_a_policy_is_its_formula_with_everything_read_again(variant, family, flo
     lm = float64_lm(family)
     name, chosen = VARIANTS[variant]
     texts, again = (draw_texts(lm, chosen, is_learned=name in SOFT) for _ in range(2))
-    states_ND = POLICIES[name](lm, texts)
+    states_ND = POLICIES[name].read(lm, texts)
     slow_ND = torch.cat([slow_policy(lm, name, again, b)[0] for b in range(len(T))])
     assert_near(states_ND, slow_ND, STATES)
     grads = projected_gradients(states_ND, leaves_of(texts))
@@ -287,9 +282,9 @@ def test_a_policy_is_its_formula_with_everything_read_again(variant, family, flo
 def test_the_variants_read_something_else_than_the_ground_truth(float64_lm):
     lm = float64_lm("llama")
     truth = draw_texts(lm, [PLAIN] * 3)
-    truth_TD = POLICIES["teacher_forcing"](lm, truth)[: T[0]]
+    truth_TD = POLICIES["teacher_forcing"].read(lm, truth)[: T[0]]
     for variant, (name, chosen) in VARIANTS.items():
-        states_TD = POLICIES[name](lm, draw_texts(lm, chosen))[: T[0]]
+        states_TD = POLICIES[name].read(lm, draw_texts(lm, chosen))[: T[0]]
         is_same = torch.allclose(states_TD, truth_TD, atol=1e-3)
         assert is_same == (name in ("teacher_forcing", "mixer")), variant
 
@@ -321,7 +316,7 @@ def test_the_last_token_reaches_the_prompt_through_soft_contexts_and_through_no_
     name, chosen = VARIANTS[variant]
     texts, again = (draw_texts(lm, chosen, rows=(0,)) for _ in range(2))
     weight_D = torch.randn(lm.hidden_size, generator=seeded(3)).to(lm.dtype)
-    (whole_KD,) = torch.autograd.grad(POLICIES[name](lm, texts)[-1] @ weight_D, texts.prompts)
+    (whole_KD,) = torch.autograd.grad(POLICIES[name].read(lm, texts)[-1] @ weight_D, texts.prompts)
     # The same contexts as constants: what is left is the way over the prompt itself. The difference is the way over
     # the contexts.
     _, reads = slow_policy(lm, name, again, 0)
@@ -337,7 +332,7 @@ def test_the_last_token_reaches_the_prompt_through_soft_contexts_and_through_no_
 def test_a_learned_temperature_gets_a_gradient(variant, tiny_llama):
     name, chosen = VARIANTS[variant]
     texts = draw_texts(tiny_llama, chosen, is_learned=True)
-    first, second, only_token = projected_gradients(POLICIES[name](tiny_llama, texts), texts.log_temperatures)
+    first, second, only_token = projected_gradients(POLICIES[name].read(tiny_llama, texts), texts.log_temperatures)
     assert first.isfinite().all() and second.isfinite().all()
     assert (first != 0).all() and (second != 0).all()
     assert only_token == 0, "a single token is predicted by the prompt alone, and nothing soft is read"
@@ -350,7 +345,7 @@ def test_a_learned_temperature_is_a_factor_on_the_given_one(name, tiny_llama):
         texts.settings[b] = PLAIN._replace(temperature=PLAIN.temperature / factor)
         texts.log_temperatures[b] = torch.tensor([math.log(factor)])
     plain = draw_texts(tiny_llama, [PLAIN] * 3)
-    assert_near(POLICIES[name](tiny_llama, texts), POLICIES[name](tiny_llama, plain), 1e-4)
+    assert_near(POLICIES[name].read(tiny_llama, texts), POLICIES[name].read(tiny_llama, plain), 1e-4)
 
 
 @pytest.mark.parametrize("name", SOFT)
@@ -358,7 +353,7 @@ def test_a_learned_temperature_is_a_factor_on_the_given_one(name, tiny_llama):
 def test_extreme_temperatures_stay_finite(name, temperature, tiny_llama):
     chosen = settings(temperature=(temperature,) * 3, top_k=(0, 5, 0), straight_through=(False, True, False))
     texts = draw_texts(tiny_llama, chosen, is_learned=True)
-    states_ND = POLICIES[name](tiny_llama, texts)
+    states_ND = POLICIES[name].read(tiny_llama, texts)
     assert states_ND.isfinite().all()
     assert all(grad.isfinite().all() for grad in projected_gradients(states_ND, leaves_of(texts)))
 
@@ -366,4 +361,4 @@ def test_extreme_temperatures_stay_finite(name, temperature, tiny_llama):
 def test_cold_soft_decoding_is_free_running(float64_lm):
     lm = float64_lm("llama")
     cold = draw_texts(lm, [PLAIN._replace(temperature=1e-4)] * 3)
-    assert_near(POLICIES["soft_decoding"](lm, cold), free_running(lm, draw_texts(lm, [PLAIN] * 3)), STATES)
+    assert_near(POLICIES["soft_decoding"].read(lm, cold), free_running(lm, draw_texts(lm, [PLAIN] * 3)), STATES)
