@@ -38,7 +38,7 @@ def test_what_follows_an_attempt_has_another_stream_other_members_and_what_is_le
     follower = case.follow(attempt)
     assert isinstance(follower, Job)
     assert (follower.attempt, follower.member, follower.budget, follower.num_vectors) == (1, 2, 500.0, job.num_vectors)
-    assert case.follow(replace(attempt, job=follower, tokens=495)) is None and not case.is_solved
+    assert case.follow(replace(attempt, job=follower, positions=495)) is None and not case.is_solved
 
 
 def test_texts_count_up_to_the_first_that_some_way_left_unfinished(tiny_llama):
