@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     lm = FrozenLM.load(ModelSource(args.model), device=args.device)
-    recipe, solver = load_recipe(None, [f"max_steps={args.max_steps}"]), Solver(lm, token_budget=args.table)
-    watched, texts = Watched(solver), targets(lm.tokens, tuple(args.lengths), args.texts)
+    recipe, solver = load_recipe(None, [f"max_steps={args.max_steps}"]), Solver(lm, table_positions=args.table)
+    watched, texts = Watched(solver), targets(lm.token_rule, tuple(args.lengths), args.texts)
     jobs = [
         Job(text, recipe, num_vectors, attempt, owner=f"{num_vectors}/{attempt}")
         for text in texts
