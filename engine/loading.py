@@ -186,13 +186,17 @@ def require_trainable(config: Any, *, is_on_its_device: bool = True) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers tells in tables what is told here in one line."""
+    """transformers tells in tables, and the hub in a line a retry, what is told here in one line."""
     verbosity = transformers.logging.get_verbosity()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
     transformers.logging.set_verbosity(logging.CRITICAL)
+    hub.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
+        hub.setLevel(hub_level)
 
 
 @contextmanager
@@ -216,6 +220,8 @@ def _reason(error: Exception) -> str:
 def _remedy(error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return ": it needs code of its own, which is never run; give a model of a class that transformers has"
+    if "couldn't connect to" in str(error):
+        return ": the hub cannot be reached from here; give a folder, or --model smollm2, which needs no hub"
     if isinstance(error, ImportError):
         return ": install what it names, or give the model in its unquantised form"
     if isinstance(error, AttributeError):

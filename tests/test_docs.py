@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -10,12 +11,22 @@ from types import ModuleType
 import pytest
 import typer
 
+from engine.recipe import Recipe
 from orchestrator.app import ORDER
 from tune_spaces.cli import app
+from tune_spaces.spaces.files import load_space
 
 ROOT = Path(__file__).parent.parent
+USAGE = re.compile(r"\.\.\.|\[[A-Z]")
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 NEEDED = re.compile(r"^import (\w+)$", flags=re.MULTILINE)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("decisions/*.md"))]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @pytest.mark.vllm
@@ -32,6 +43,45 @@ def test_the_page_on_python_runs_from_top_to_bottom(capsys):
     assert "Results(2 of 2 exact)" in said
     assert "Proof(2 of 2 exact on vllm " in said
     assert "recipe key optim.learning_rate: unknown; the nearest valid key is optim.lr" in said
+
+
+OTHER_BLOCKS = [
+    page for page in PAGES if BLOCK.search(page.read_text()) and page.name not in ("README.md", "python.md")
+]
+
+
+@pytest.mark.parametrize("page", OTHER_BLOCKS, ids=name_of)
+def test_the_python_of_other_pages_runs(page, capsys):
+    names: dict = {}
+    for block in BLOCK.findall(page.read_text()):
+        exec(compile(block, page.name, "exec"), names)
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```toml\n" in page.read_text()], ids=name_of)
+def test_the_recipes_and_spaces_of_a_page_are_taken(page, tmp_path):
+    for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        values = tomllib.loads(block)
+        if "parameters" in values:
+            (tmp_path / "mine.toml").write_text(block)
+            load_space(tmp_path / "mine.toml")
+        elif set(values) <= set(Recipe.model_fields):
+            Recipe.model_validate(values)
+        else:
+            assert len(values) == 1, "a fragment of a recipe is one value"
+
+
+MODULE = re.compile(r"python -m (bench[\w.]*)([^`\n#]*)")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if MODULE.search(page.read_text())], ids=name_of)
+def test_the_benchmarks_that_a_page_names_exist_with_their_flags(page):
+    for module, arguments in MODULE.findall(page.read_text()):
+        spec = find_spec(module)
+        assert spec and spec.origin, module
+        source = Path(spec.origin).read_text()
+        missing = [flag for flag in re.findall(r"--[a-z][\w-]*", arguments) if f'"{flag}"' not in source]
+        assert not missing, (module, missing)
 
 
 def test_only_what_is_not_installed_is_left_out_of_the_page():
@@ -51,18 +101,26 @@ def test_the_notebook_runs_from_top_to_bottom(capsys):
     assert "8 verified" in capsys.readouterr().out
 
 
+def told_commands(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands in a page's code blocks that run `verbatim`, and what the page has them say.
+
+    A usage line is none: it holds an omission, or brackets around what may be left out.
+    """
+    told: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        is_listening = False
+        for line in block.replace("\\\n", "").splitlines():
+            command = line.strip().removeprefix("$ ")
+            if command.startswith("verbatim "):
+                is_listening = not USAGE.search(command)
+                told += [(command, [])] * is_listening
+            elif is_listening:
+                told[-1][1].append(line)
+    return told
+
+
 def commands(page: Path) -> list[str]:
-    """The lines of a page's code blocks that run `verbatim`, those with an omission left out."""
-    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("verbatim ") and "..." not in line and "[" not in line]
-
-
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("decisions/*.md"))]
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
+    return [line for line, _ in told_commands(page)]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "LOG.md"], ids=name_of)

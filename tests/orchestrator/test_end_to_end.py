@@ -98,7 +98,7 @@ def test_the_same_command_again_does_nothing_and_says_so(finished, corpus, verba
     assert contents(folder) == before
 
 
-def test_an_interrupted_run_goes_on_without_touching_what_it_has(finished, corpus, verbatim, contents, tmp_path):
+def test_an_interrupted_run_goes_on_without_touching_what_it_has(finished, corpus, verbatim, contents, tmp_path, capfd):
     folder = tmp_path / "interrupted"
     rows = list(Ledger(finished[0]).read())
     Ledger(folder).commit(rows[:4])
@@ -107,6 +107,7 @@ def test_an_interrupted_run_goes_on_without_touching_what_it_has(finished, corpu
     before = contents(folder)
     outcome = verbatim("run", corpus, "--out", folder, *SMALL)
     assert outcome.code == 3, outcome
+    assert (outcome.err, *capfd.readouterr()) == ("", "", ""), "a line of Ray's, transformers' or of an actor's"
     after = contents(folder)
     assert after["results/part-00000.parquet"] == before["results/part-00000.parquet"]
     assert after["manifest.jsonl"].startswith(before["manifest.jsonl"])

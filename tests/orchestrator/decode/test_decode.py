@@ -138,7 +138,7 @@ class TestOnARun:
     def test_every_strategy_shows_its_text_beside_the_target(self, sayings, verbatim, contents):
         before = contents(sayings)
         outcome = verbatim("decode", sayings, "--id", "door", "--strategy", "all")
-        assert outcome.code == 0, outcome
+        assert (outcome.code, outcome.err) == (0, ""), outcome
         lines = outcome.out.splitlines()
         assert lines[0].split(maxsplit=1) == ["target", SAYINGS["door"]]
         labels = [line.split()[0] for line in lines if line[:1].isalpha()]
