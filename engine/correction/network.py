@@ -7,7 +7,7 @@ Owns: which tokens a vector stands for, attention over them, the read-out. Must 
 Vectors share the text out evenly, whatever K and T: vector k stands for the tokens from k * T / K on. One network
 serves every K and every length. Its last layers start at zero, so that an untrained network changes nothing.
 
-B texts, K soft-prompt vectors, T target tokens, D hidden size, W width of the encoder.
+B texts, K soft-prompt vectors, T target tokens, N numbers of one, D hidden size, W width of the encoder, P parts.
 """
 
 import math
@@ -15,7 +15,7 @@ import math
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from engine.strict import Strict
 
@@ -63,43 +63,40 @@ class PromptNetwork(nn.Module):
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
-    def forward(self, tokens: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
-        """Changes of B texts' vectors.
+    def forward(self, token_BTN: Tensor, vector_BKN: Tensor) -> Tensor:
+        """Changes of the vectors of B texts of one size.
 
         Args:
-            tokens: B tensors (T_b, token_numbers).
-            vectors: B tensors (K_b, vector_numbers).
+            token_BTN: (B, T, token_numbers).
+            vector_BKN: (B, K, vector_numbers).
         Returns:
-            B tensors (K_b, D).
+            (B, K, D).
         """
-        parts = [_parts(len(t), len(v), self.shape.parts).to(t.device) for t, v in zip(tokens, vectors, strict=True)]
-        places = [_places(len(v), len(t) / len(v), v) for t, v in zip(tokens, vectors, strict=True)]
-        own = [t[p].flatten(1) for t, p in zip(tokens, parts, strict=True)]
-        change_ND = self.linear(torch.cat([torch.cat(row, 1) for row in zip(own, vectors, places, strict=True)]))
+        num_tokens, num_vectors = token_BTN.shape[1], vector_BKN.shape[1]
+        at_KP = _parts(num_tokens, num_vectors, self.shape.parts, token_BTN.device)
+        places_KN = _places(num_vectors, num_tokens / num_vectors, token_BTN)
+        places_BKN = places_KN.expand(len(token_BTN), *places_KN.shape)
+        change_BKD = self.linear(torch.cat([token_BTN[:, at_KP].flatten(2), vector_BKN, places_BKN], 2))
         if self.shape.layers:
-            states = self._encode(tokens, vectors)
-            read = [torch.cat([s[p].flatten(1), at], 1) for s, p, at in zip(states, parts, places, strict=True)]
-            change_ND = change_ND + self.out(gelu(self.inner(torch.cat(read))))
-        return list(change_ND.split([len(v) for v in vectors]))
+            state_BTW = self._encode(token_BTN, vector_BKN)
+            read_BKW = torch.cat([state_BTW[:, at_KP].flatten(2), places_BKN], 2)
+            change_BKD = change_BKD + self.out(gelu(self.inner(read_BKW)))
+        return change_BKD
 
-    def _encode(self, tokens: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
-        """States of every token, (T_b, W), that know the whole text."""
-        longest = max(map(len, tokens))
-        rows = []
-        for token, vector in zip(tokens, vectors, strict=True):
-            num_tokens, num_vectors = len(token), len(vector)
-            of_token = torch.arange(num_tokens, device=token.device) * num_vectors // num_tokens
-            row = torch.cat([token, vector[of_token], _places(num_tokens, num_tokens / num_vectors, token)], 1)
-            rows.append(pad(row, (0, 0, 0, longest - num_tokens)))
-        state = self.into(torch.stack(rows))
-        is_real = torch.stack([torch.arange(longest, device=state.device) < len(token) for token in tokens])
+    def _encode(self, token_BTN: Tensor, vector_BKN: Tensor) -> Tensor:
+        """States of every token, (B, T, W), that know the whole text."""
+        num_tokens, num_vectors = token_BTN.shape[1], vector_BKN.shape[1]
+        of_token_T = torch.arange(num_tokens, device=token_BTN.device) * num_vectors // num_tokens
+        places_TN = _places(num_tokens, num_tokens / num_vectors, token_BTN)
+        places_BTN = places_TN.expand(len(token_BTN), *places_TN.shape)
+        state_BTW = self.into(torch.cat([token_BTN, vector_BKN[:, of_token_T], places_BTN], 2))
         for block in self.blocks:
-            state = block(state, is_real)
-        return [row[: len(token)] for row, token in zip(self.norm(state), tokens, strict=True)]
+            state_BTW = block(state_BTW)
+        return self.norm(state_BTW)
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, normed before; every token sees every real one."""
+    """Attention and a feed-forward layer, normed before; every token sees every other."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -108,18 +105,18 @@ class Block(nn.Module):
         self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 3 * width), nn.Linear(3 * width, width)
 
-    def forward(self, state: Tensor, is_real: Tensor) -> Tensor:
+    def forward(self, state: Tensor) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm1(state)).chunk(3, -1)
         )
-        seen = scaled_dot_product_attention(q, k, v, attn_mask=is_real[:, None, None, :])
+        seen = scaled_dot_product_attention(q, k, v)
         state = state + self.mix(seen.transpose(1, 2).flatten(2))
         return state + self.down(gelu(self.up(self.norm2(state))))
 
 
-def _parts(num_tokens: int, num_vectors: int, parts: int) -> Tensor:
+def _parts(num_tokens: int, num_vectors: int, parts: int, device: torch.device) -> Tensor:
     """(K, parts) places in the text: the middles of equal parts of each vector's share."""
-    middles = (torch.arange(num_vectors * parts) + 0.5) * num_tokens / (num_vectors * parts)
+    middles = (torch.arange(num_vectors * parts, device=device) + 0.5) * num_tokens / (num_vectors * parts)
     return middles.long().clamp_max(num_tokens - 1).reshape(num_vectors, parts)
 
 

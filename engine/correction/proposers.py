@@ -61,31 +61,41 @@ class Proposer(nn.Module, ABC):
         return 0
 
     def propose(self, lm: FrozenLM, situations: list[Situation]) -> list[Tensor]:
-        """The next prompt of B texts, (K_b, D), in the network's dtype and differentiable in its parameters."""
-        tokens = [self.of_tokens(lm, situation) for situation in situations]
-        vectors = [self.of_vectors(lm, situation) for situation in situations]
-        changes = self.network(tokens, vectors)
-        return [self.base(lm, s) + lm.embed_rms * change for s, change in zip(situations, changes, strict=True)]
+        """The next prompt of B texts, (K_b, D), in the network's dtype and differentiable in its parameters.
+
+        Texts of one size go through the network together.
+        """
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, situation in enumerate(situations):
+            alike.setdefault((len(situation.target_T), situation.num_vectors), []).append(number)
+        proposed: dict[int, Tensor] = {}
+        for numbers in alike.values():
+            together = Situation.stacked([situations[number] for number in numbers])
+            change_BKD = self.network(self.of_tokens(lm, together), self.of_vectors(lm, together))
+            prompt_BKD = self.base(lm, together) + lm.embed_rms * change_BKD
+            proposed.update(zip(numbers, prompt_BKD.unbind(), strict=True))
+        return [proposed[number] for number in range(len(situations))]
 
     def of_tokens(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        """(T, token_numbers), about 1 in size."""
+        """(B, T, token_numbers), about 1 in size."""
         return self._embedded(lm, situation.target_T)
 
     def of_vectors(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        """(K, vector_numbers), about 1 in size."""
-        return torch.zeros(situation.num_vectors, 0, device=situation.target_T.device, dtype=self.dtype)
+        """(B, K, vector_numbers), about 1 in size."""
+        target_BT = situation.target_T
+        return torch.zeros(len(target_BT), situation.num_vectors, 0, device=target_BT.device, dtype=self.dtype)
 
     @abstractmethod
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        """(K, D): what the change is added to."""
+        """(B, K, D): what the change is added to."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
         return self.network.linear.weight.dtype
 
-    def _embedded(self, lm: FrozenLM, token_T: Tensor) -> Tensor:
-        return lm.embed(token_T).to(self.dtype) / lm.embed_rms
+    def _embedded(self, lm: FrozenLM, token_BT: Tensor) -> Tensor:
+        return lm.embed(token_BT).to(self.dtype) / lm.embed_rms
 
 
 class Hypothesiser(Proposer):
@@ -94,9 +104,9 @@ class Hypothesiser(Proposer):
     kind = "hypothesiser"
 
     def base(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        target_T = situation.target_T
-        spaced_K = torch.linspace(0, len(target_T) - 1, situation.num_vectors).round().long()
-        return BASE_SCALE * lm.embed(target_T[spaced_K.to(target_T.device)]).to(self.dtype)
+        target_BT = situation.target_T
+        spaced_K = torch.linspace(0, target_BT.shape[1] - 1, situation.num_vectors).round().long()
+        return BASE_SCALE * lm.embed(target_BT[:, spaced_K.to(target_BT.device)]).to(self.dtype)
 
 
 class Corrector(Proposer):
@@ -114,11 +124,11 @@ class Corrector(Proposer):
         return hidden_size
 
     def of_tokens(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        said_T, margin_T = situation.said_T, situation.margin_T
-        assert said_T is not None and margin_T is not None, "a corrector looks at a measured prompt"
-        bounded_T = (margin_T / MARGIN_UNIT).clamp(-2, 2)
-        numbers_T2 = torch.stack([bounded_T, (margin_T > 0).float()], 1).to(self.dtype)
-        return torch.cat([super().of_tokens(lm, situation), self._embedded(lm, said_T), numbers_T2], 1)
+        said_BT, margin_BT = situation.said_T, situation.margin_T
+        assert said_BT is not None and margin_BT is not None, "a corrector looks at a measured prompt"
+        bounded_BT = (margin_BT / MARGIN_UNIT).clamp(-2, 2)
+        numbers_BT2 = torch.stack([bounded_BT, (margin_BT > 0).float()], -1).to(self.dtype)
+        return torch.cat([super().of_tokens(lm, situation), self._embedded(lm, said_BT), numbers_BT2], -1)
 
     def of_vectors(self, lm: FrozenLM, situation: Situation) -> Tensor:
         return self.base(lm, situation) / lm.embed_rms
@@ -139,10 +149,10 @@ class LearnedStep(Corrector):
         return 2 * hidden_size
 
     def of_vectors(self, lm: FrozenLM, situation: Situation) -> Tensor:
-        gradient_KD = situation.gradient_KD
-        assert gradient_KD is not None, "a learned step looks at the gradient"
-        size = gradient_KD.square().mean().sqrt().clamp_min(1e-30)
-        return torch.cat([super().of_vectors(lm, situation), (gradient_KD / size).to(self.dtype)], 1)
+        gradient_BKD = situation.gradient_KD
+        assert gradient_BKD is not None, "a learned step looks at the gradient"
+        size_B11 = gradient_BKD.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-30)
+        return torch.cat([super().of_vectors(lm, situation), (gradient_BKD / size_B11).to(self.dtype)], -1)
 
 
 PROPOSERS: dict[str, type[Proposer]] = {kind.kind: kind for kind in (Hypothesiser, Corrector, LearnedStep)}

@@ -5,18 +5,19 @@ Owns: the measurement of prompts for correction. Must not know: networks, traini
 B texts, K soft-prompt vectors, T target tokens, D hidden size.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from engine.frozen_lm import FrozenLM
-from engine.head import Scores
 
 
 @dataclass(frozen=True)
 class Situation:
-    """One text and the prompt it has so far.
+    """One text and the prompt it has so far; or several of one size, with an axis of texts before all others.
 
     Attributes:
         target_T: token ids.
@@ -35,6 +36,17 @@ class Situation:
     margin_T: Tensor | None = None
     gradient_KD: Tensor | None = None
 
+    @classmethod
+    def stacked(cls, situations: "Sequence[Situation]") -> "Situation":
+        """Situations of texts of one T and one K as one; what the first has, all have."""
+        first = situations[0]
+        told = {
+            field.name: torch.stack([getattr(situation, field.name) for situation in situations])
+            for field in fields(cls)
+            if isinstance(getattr(first, field.name), Tensor)
+        }
+        return cls(num_vectors=first.num_vectors, **told)
+
     @property
     def accuracy(self) -> float:
         """Share of positions that are right; of a measured situation."""
@@ -50,27 +62,32 @@ class Situation:
 
 def score(
     lm: FrozenLM, prompts: list[Tensor], targets: list[Tensor], *, temperature: float = 1.0
-) -> tuple[list[Situation], list[Scores]]:
+) -> tuple[list[Situation], Float[Tensor, "B"]]:
     """Read B prompts under teacher forcing, once.
 
     Args:
         prompts: B tensors (K_b, D), float32; gradients flow into them.
         targets: B tensors (T_b,), token ids.
-        temperature: of the softmax that the scores' cross-entropy is read from.
+        temperature: of the softmax that the likelihood is read from.
     Returns:
-        What each prompt says, without gradient, and each text's scores, (T_b,), with one.
+        What each prompt says, without gradient, and each text's mean cross-entropy, nats, with one.
     """
     target_N = torch.cat(targets)
     sharpness_N = None if temperature == 1 else torch.full(target_N.shape, 1 / temperature, device=target_N.device)
     scores_N = lm.head.score(lm.read(prompts, lm.embed_targets(targets)), target_N, sharpness_N)
     lengths = [len(target_T) for target_T in targets]
-    scores = [Scores(*columns) for columns in zip(*(column.split(lengths) for column in scores_N), strict=True)]
-    situations = []
-    for prompt_KD, target_T, scores_T in zip(prompts, targets, scores, strict=True):
-        margin_T = scores_T.margin.detach()
-        said_T = torch.where(margin_T > 0, target_T, scores_T.rival_id)
-        situations.append(Situation(target_T, len(prompt_KD), prompt_KD.detach(), said_T, margin_T))
-    return situations, scores
+    of_text_N = torch.repeat_interleave(torch.tensor(lengths)).to(target_N.device)
+    per_token_N = scores_N.nll / torch.tensor(lengths, device=target_N.device)[of_text_N]
+    nats_B = torch.zeros(len(targets), device=target_N.device).index_add(0, of_text_N, per_token_N)
+    margin_N = scores_N.margin.detach()
+    said_N = torch.where(margin_N > 0, target_N, scores_N.rival_id)
+    situations = [
+        Situation(target_T, len(prompt_KD), prompt_KD.detach(), said_T, margin_T)
+        for prompt_KD, target_T, said_T, margin_T in zip(
+            prompts, targets, said_N.split(lengths), margin_N.split(lengths), strict=True
+        )
+    ]
+    return situations, nats_B
 
 
 def look(
@@ -82,6 +99,6 @@ def look(
             return score(lm, prompts, targets)[0]
     with torch.enable_grad():
         leaves = [prompt_KD.detach().requires_grad_() for prompt_KD in prompts]
-        situations, scores = score(lm, leaves, targets, temperature=temperature)
-        gradients = torch.autograd.grad(torch.stack([s.nll.mean() for s in scores]).sum(), leaves)
+        situations, nats_B = score(lm, leaves, targets, temperature=temperature)
+        gradients = torch.autograd.grad(nats_B.sum(), leaves)
     return [replace(s, gradient_KD=g) for s, g in zip(situations, gradients, strict=True)]

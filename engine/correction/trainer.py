@@ -112,16 +112,15 @@ class Trainer:
         ratios = self.settings.tokens_per_vector
         ratio = ratios[int(torch.randint(len(ratios), (1,), generator=generator))]
         texts = self._targets[first : first + size]
-        return [torch.tensor(ids, device=self.lm.device) for ids in texts], [
-            num_vectors_for(len(ids), ratio) for ids in texts
-        ]
+        ids_N = torch.tensor([id for ids in texts for id in ids]).to(self.lm.device)
+        return list(ids_N.split([len(ids) for ids in texts])), [num_vectors_for(len(ids), ratio) for ids in texts]
 
     def _descend(self, prompts: list[Tensor], targets: list[Tensor]) -> float:
         """Add one round's gradient to the networks', and leave the prompts theirs."""
         for prompt_KD in prompts:
             prompt_KD.retain_grad()
-        self._situations, scores = score(self.lm, prompts, targets, temperature=self.settings.temperature)
-        loss = torch.stack([scores_T.nll.mean() for scores_T in scores]).mean()
+        self._situations, nats_B = score(self.lm, prompts, targets, temperature=self.settings.temperature)
+        loss = nats_B.mean()
         loss.backward()
         return loss.item()
 

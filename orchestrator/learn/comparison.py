@@ -86,7 +86,7 @@ def compare(
         for t in chosen
         if ("learned", t.id) in ended and ("plain", t.id) in ended
     ]
-    return _worth(pairs) if pairs else None
+    return worth_of(pairs) if pairs else None
 
 
 def _solve(
@@ -101,7 +101,8 @@ def _solve(
     return ended
 
 
-def _worth(pairs: list[tuple[Attempt, Attempt]]) -> Worth:
+def worth_of(pairs: list[tuple[Attempt, Attempt]]) -> Worth:
+    """What attempts of a learned start are worth beside others at the same texts, (learned, plain) each."""
     work = [(a.positions, b.positions) for a, b in pairs]
     low, high = interval(work)
     return Worth(
