@@ -2,7 +2,7 @@
 
     python -m bench.gpu.learning --model pocket --corpus train.txt.gz --held-out english_1k.txt --plan step \\
         --minutes 4 --out OUT
-    python -m bench.gpu.learning --plan step --small --device cpu --corpus train.txt.gz --held-out held_out.txt --out OUT
+    python -m bench.gpu.learning --plan step --small --device cpu --corpus train.txt.gz --held-out held.txt --out OUT
 
 Both files are text, a paragraph or a sentence a line, gzipped where the name ends so. Trains on sentences of 4 to 50
 tokens; then solves the held-out lines from the recipe's own start, from the learned one, and after so many corrections,
