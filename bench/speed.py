@@ -2,21 +2,26 @@
 
     python -m bench.speed --model pocket --vectors 4 16
     python -m bench.speed --model smollm2 --texts 3 --vectors 8 --methods ours per_sample plain_loop
+    python -m bench.speed --texts 96 --one-in 12 --device cuda --engine hf
 
 Owns: the peers as plain loops, the clock, the ratios. Must not know: Ray.
 
 Same texts, same K, same model in memory, same threads. Every method ends a text where it would end it; what it found is
 then decoded by the verifier, and only what is exact counts. Ours pays for its proof, the others for none; loading is
-nobody's. The methods take turns `--repeats` times, and a ratio is told with its least and most.
+nobody's. The methods take turns `--repeats` times, and a ratio is told with its least and most. Texts an hour of a
+method that takes one text after the other do not depend on their number: `--one-in N` gives it every N-th text.
 
 - per_sample: one text at a time, AdamW at 0.01, mean cross-entropy, from noise of the embedding's size, until every
   argmax is right (Kuratov et al. 2025, 2502.13063). - progressive: the prefix of every text grows by a token once it is
   exact, all texts in one padded batch, AdamW at 0.1 (Tarasov et al. 2026). - plain_loop: the default recipe's loss and
   steps in one padded batch, full logits, until the slowest text has its margin: what the engine adds to the recipe.
+- peft: prompt tuning of the library PEFT, one text at a time, its optimiser and rate as in its documentation (AdamW,
+0.03), to the first exact step (https://huggingface.co/docs/peft/task_guides/prompt_based_methods).
 """
 
 import argparse
 import datetime
+import importlib
 import json
 import os
 import statistics
@@ -24,6 +29,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +64,7 @@ class Found:
 def ours(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
     """The solver under the default recipe."""
     recipe = Recipe(max_steps=min(max_steps, Recipe().max_steps))
-    solver = Solver(lm, table_positions=1536)
+    solver = Solver(lm, table_positions=1536 if lm.device.type == "cpu" else 16384)
     attempts = solver.solve([Job(target, recipe, num_vectors) for target in targets])
     prompts = {a.job.target.id: a.prompt_KD for a in attempts if a.is_candidate}
     return Found(prompts, [a.steps for a in attempts], sum(a.positions for a in attempts))
@@ -70,7 +76,7 @@ def per_sample(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps:
     for target in targets:
         prompt_KD = noise(lm, num_vectors).requires_grad_()
         adam = torch.optim.AdamW([prompt_KD], lr=0.01, betas=(0.9, 0.9), weight_decay=0.01)
-        ids_T = torch.tensor(target.token_ids)
+        ids_T = torch.tensor(target.token_ids, device=lm.device)
         for step in range(max_steps + 1):
             logits_TV = read(lm, prompt_KD[None], ids_T[None])[0]
             found.positions += num_vectors + len(ids_T) - 1
@@ -88,7 +94,7 @@ def per_sample(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps:
 
 def progressive(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
     """One batch, every text's prefix grown by a token once it is exact."""
-    found, ids_BT, length_B = Found(), *padded(targets)
+    found, ids_BT, length_B = Found(), *padded(lm, targets)
     prompts_BKD = torch.stack([noise(lm, num_vectors) for _ in targets]).requires_grad_()
     adam = torch.optim.AdamW([prompts_BKD], lr=0.1, betas=(0.9, 0.9), weight_decay=0.01)
     window_B, done_B = torch.ones_like(length_B), torch.full_like(length_B, max_steps)
@@ -96,7 +102,7 @@ def progressive(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps
         longest = int(window_B.max())
         logits_BTV = read(lm, prompts_BKD, ids_BT[:, :longest])
         found.positions += len(targets) * (num_vectors + longest - 1)
-        inside_BT = torch.arange(longest) < window_B[:, None]
+        inside_BT = torch.arange(longest, device=lm.device) < window_B[:, None]
         is_exact_B = ((logits_BTV.argmax(-1) == ids_BT[:, :longest]) | ~inside_BT).all(1)
         for b in (is_exact_B & (window_B == length_B) & (done_B == max_steps)).nonzero().flatten().tolist():
             found.prompts[targets[b].id] = prompts_BKD[b].detach().clone()
@@ -115,11 +121,11 @@ def progressive(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps
 def plain_loop(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
     """The default recipe in one batch, without the engine: the target's tokens, cross-entropy at a half, Polyak."""
     optim, temperature, margin = Recipe().optim, 0.5, Recipe().stop_margin
-    found, ids_BT, length_B = Found(), *padded(targets)
+    found, ids_BT, length_B = Found(), *padded(lm, targets)
     start_BK = [[t.token_ids[i * len(t.token_ids) // num_vectors] for i in range(num_vectors)] for t in targets]
-    prompts_BKD = lm.embed(torch.tensor(start_BK)).float().detach().clone()
+    prompts_BKD = lm.embed(torch.tensor(start_BK, device=lm.device)).float().detach().clone()
     mean_BKD, square_BKD = torch.zeros_like(prompts_BKD), torch.zeros_like(prompts_BKD)
-    inside_BT = torch.arange(ids_BT.shape[1]) < length_B[:, None]
+    inside_BT = torch.arange(ids_BT.shape[1], device=lm.device) < length_B[:, None]
     done_B = torch.full_like(length_B, max_steps)
     for step in range(max_steps + 1):
         leaf_BKD = prompts_BKD.requires_grad_()
@@ -146,19 +152,46 @@ def plain_loop(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps:
     return found
 
 
+def peft(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
+    """PEFT's prompt tuning, one text at a time, to its first exact step."""
+    library: Any = importlib.import_module("peft")  # not one of ours: `pip install --no-deps peft accelerate`
+    found, config = Found(), library.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=num_vectors)
+    for target in targets:
+        model = library.get_peft_model(lm.model, config)
+        adam = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=0.03)
+        ids_1T = torch.tensor(target.token_ids, device=lm.device)[None]
+        for step in range(max_steps + 1):
+            told = model(input_ids=ids_1T, labels=ids_1T)
+            found.positions += num_vectors + ids_1T.shape[1]
+            is_exact = bool((told.logits[:, num_vectors - 1 : -1].argmax(-1) == ids_1T).all())
+            if is_exact:
+                found.prompts[target.id] = model.get_prompt(batch_size=1)[0].detach().float().clone()
+            if is_exact or step == max_steps:
+                found.steps.append(step)
+                break
+            adam.zero_grad()
+            told.loss.backward()
+            adam.step()
+    return found
+
+
 METHODS: dict[str, Callable[[FrozenLM, list[Target], int, int], Found]] = {
-    "ours": ours, "per_sample": per_sample, "progressive": progressive, "plain_loop": plain_loop,
+    "ours": ours, "per_sample": per_sample, "progressive": progressive, "plain_loop": plain_loop, "peft": peft,
 }  # fmt: skip
+
+ONE_BY_ONE = ("per_sample", "peft")
+"""Methods whose time is that of each text after the other."""
 
 
 def noise(lm: FrozenLM, num_vectors: int) -> Tensor:
-    return torch.randn(num_vectors, lm.hidden_size) * lm.embed_rms
+    return torch.randn(num_vectors, lm.hidden_size, device=lm.device) * lm.embed_rms
 
 
-def padded(targets: list[Target]) -> tuple[Tensor, Tensor]:
+def padded(lm: FrozenLM, targets: list[Target]) -> tuple[Tensor, Tensor]:
     """(B, T) ids, zeros behind, and (B,) lengths."""
-    ids = [torch.tensor(target.token_ids) for target in targets]
-    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.tensor([len(i) for i in ids])
+    ids = [torch.tensor(target.token_ids, device=lm.device) for target in targets]
+    lengths = torch.tensor([len(ids_T) for ids_T in ids], device=lm.device)
+    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True), lengths
 
 
 def read(lm: FrozenLM, prompts_BKD: Tensor, ids_BT: Tensor) -> Tensor:
@@ -170,7 +203,7 @@ def read(lm: FrozenLM, prompts_BKD: Tensor, ids_BT: Tensor) -> Tensor:
 def judge(verifier: Verifier, targets: list[Target], found: Found) -> int:
     """How many of the prompts the verifier decodes to their texts."""
     candidates = [
-        Candidate(t.id, found.prompts[t.id].numpy(), t.token_ids) for t in targets if t.id in found.prompts
+        Candidate(t.id, found.prompts[t.id].cpu().numpy(), t.token_ids) for t in targets if t.id in found.prompts
     ]  # fmt: skip
     return sum(verdict.exact for verdict in verifier.judge(candidates)) if candidates else 0
 
@@ -181,16 +214,18 @@ def measure(lm: FrozenLM, verifier: Verifier, targets: list[Target], num_vectors
     for turn in range(args.repeats):
         for method in args.methods:
             torch.manual_seed(turn)
+            given = targets[:: args.one_in] if method in ONE_BY_ONE else targets
             started = time.perf_counter()
-            found = METHODS[method](lm, targets, num_vectors, args.max_steps)
+            found = METHODS[method](lm, given, num_vectors, args.max_steps)
             solved_s = time.perf_counter() - started
-            exact = judge(verifier, targets, found)
+            exact = judge(verifier, given, found)
             seconds = time.perf_counter() - started if method == "ours" else solved_s
             turns[method].append({
-                "seconds": round(seconds, 3), "exact": exact, "steps": statistics.fmean(found.steps),
-                "positions": found.positions, "texts_an_hour": 3600 * exact / seconds,
+                "seconds": round(seconds, 3), "exact": exact, "texts": len(given),
+                "steps": statistics.fmean(found.steps), "positions": found.positions,
+                "texts_an_hour": 3600 * exact / seconds,
             })  # fmt: skip
-            print(f"  K = {num_vectors}, {method:<12} {exact} of {len(targets)} exact, {seconds:6.1f} s, "
+            print(f"  K = {num_vectors}, {method:<12} {exact} of {len(given)} exact, {seconds:6.1f} s, "
                   f"{turns[method][-1]['steps']:6.1f} steps", flush=True)  # fmt: skip
     return turns
 
@@ -209,7 +244,7 @@ def verifier_of(args: argparse.Namespace, source: ModelSource, context: int) -> 
     if args.engine == "hf":
         from orchestrator.verifiers.hf_verifier import HfVerifier
 
-        return HfVerifier(source.path, revision=None, dtype="float32", context=context)
+        return HfVerifier(source.path, revision=None, dtype="float32", context=context, device=args.device)
     from orchestrator.verifiers.vllm_verifier import VllmVerifier
 
     return VllmVerifier(source.path, revision=None, dtype="float32", context=context)
@@ -222,8 +257,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=6)
     parser.add_argument("--lengths", type=int, nargs=2, default=(12, 20), help="fewest and most tokens")
     parser.add_argument("--vectors", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=[m for m in METHODS if m != "peft"])
+    parser.add_argument("--one-in", type=int, default=1, help="methods of one text after the other get every N-th text")
     parser.add_argument("--max-steps", type=int, default=2000)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engine", choices=("vllm", "hf"), default="vllm")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -237,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     torch.set_num_threads(args.threads)
     source = ModelSource(args.model)
-    lm = FrozenLM.load(source)
+    lm = FrozenLM.load(source, device=args.device)
     targets = pick_targets(lm, args.corpus, args.texts, tuple(args.lengths))
     longest = max(len(target.token_ids) for target in targets) + max(args.vectors) + 1 + SLACK_TOKENS
     verifier = verifier_of(args, source, longest)
@@ -251,6 +288,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{args.model}, K = {num_vectors}: ours over {method}: {median:.1f} ({least:.1f} to {most:.1f})")
         records.append({
             "date": datetime.date.today().isoformat(), "model": args.model, "fingerprint": lm.fingerprint,
+            "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device,
             "engine": verifier.engine, "num_vectors": num_vectors, "threads": args.threads, "corpus": args.corpus,
             "tokens": [len(t.token_ids) for t in targets], "turns": turns, "ratios": told, "torch": torch.__version__,
         })  # fmt: skip
