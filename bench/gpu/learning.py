@@ -43,11 +43,11 @@ PLANS: dict[str, TrainSettings] = {
         shape=CorrectionShape(corrector="none", layers=0), rounds=0, batch=1024, lr=3e-3, tokens_per_vector=(3, 4, 5)
     ),
     "encoder": TrainSettings(
-        shape=CorrectionShape(corrector="none", layers=4, width=512), rounds=0, batch=1024, lr=7e-4,
+        shape=CorrectionShape(corrector="none", layers=3, width=320), rounds=0, batch=1024, lr=7e-4,
         tokens_per_vector=(3, 4, 5),
     ),
     "step": TrainSettings(
-        shape=CorrectionShape(corrector="step", layers=2, width=384), rounds=6, batch=384, lr=1e-3,
+        shape=CorrectionShape(corrector="step", layers=2, width=320), rounds=6, batch=384, lr=1e-3,
         tokens_per_vector=(3, 4, 5),
     ),
 }  # fmt: skip
