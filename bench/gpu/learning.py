@@ -157,10 +157,10 @@ def main() -> None:
     held_out = held_out[:: max(1, len(held_out) // args.texts)][: args.texts]
     trainer = Trainer(lm, [target.token_ids for target in learned_from], settings)
     curve = train(trainer, held_out, 0.02 if args.small else args.minutes)
+    exact = FrozenLM.load(ModelSource(args.model), device=args.device, dtype="float32")
     folder = args.out / f"{Path(args.model).name}-{args.plan}"
     folder.mkdir(parents=True, exist_ok=True)
-    save_correction(folder, trainer.averaged, lm)
-    exact = FrozenLM.load(ModelSource(args.model), device=args.device, dtype="float32")
+    save_correction(folder, trainer.averaged, exact)
     rows = compared(exact, arms(exact, trainer.averaged, held_out, args.corrections), 512 if args.small else 16384)
     told = {
         "model": Path(args.model).name, "plan": args.plan, "settings": settings.model_dump(mode="json"),
