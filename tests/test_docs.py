@@ -1,5 +1,6 @@
 """What people copy runs as it stands: the Python blocks of the docs, the notebook's cells, the flags of commands."""
 
+import inspect
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 import typer
 
+import verbatim
 from engine.recipe import Recipe
 from orchestrator.app import ORDER
 from tune_spaces.cli import app
@@ -147,6 +149,20 @@ def test_the_reference_is_what_the_commands_say():
     verbs = typer.main.get_command(app).commands
     assert re.findall(r"^## verbatim (\w+)$", page, flags=re.MULTILINE) == [name for name in ORDER if name in verbs]
     assert set(verbs) <= set(ORDER), "a verb without its place in the help"
+
+
+def test_the_python_reference_has_every_name_and_argument():
+    page = (ROOT / "docs" / "python_reference.md").read_text()
+    parts = {part.split("\n")[0]: part for part in page.split("## verbatim.")[1:]}
+    assert sorted(parts) == sorted(name for name in verbatim.__all__ if not name.startswith("__")), "run make docs"
+    for name, part in parts.items():
+        thing = getattr(verbatim, name)
+        calls = [thing] if inspect.isfunction(thing) or name == "Inverter" else []
+        if isinstance(thing, type) and thing.__module__.startswith("verbatim."):
+            calls += [member for key, member in vars(thing).items() if inspect.isfunction(member) and key[0] != "_"]
+        for call in calls:
+            names = [each for each in inspect.signature(call).parameters if each != "self"]
+            assert all(f"{each}: " in part for each in names), (name, call, "run make docs")
 
 
 def test_the_picture_of_the_ideas_is_what_its_script_draws():
