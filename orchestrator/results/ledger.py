@@ -1,7 +1,7 @@
 """The ledger: results in storage, each row committed exactly once.
 
-Owns: the Parquet schema, what a line of the manifest says. Must not know: Ray, the engine's tensors, the queue, where
-the folder lies.
+Owns: the Parquet schema, reading and writing parts. Must not know: Ray, the engine's tensors, the queue, where the
+folder lies.
 
     DIR/results/part-00000.parquet ...   rows, page checksums written and verified
     DIR/manifest.jsonl                   one line per committed part; readers trust the manifest alone
@@ -9,20 +9,21 @@ the folder lies.
 A part is written first; its line commits it. What both are in an object store: `orchestrator/storage/objects.py`.
 """
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.console.errors import UserError
 from orchestrator.process.fail_points import fail_point
+from orchestrator.results.manifest import Entry, Manifest
 from orchestrator.storage import open_storage
 from orchestrator.storage.digest_set import DigestSet
 from orchestrator.storage.location import Location
-from orchestrator.storage.protocol import RESULTS
+from orchestrator.storage.protocol import RESULTS, Storage
 
 SCHEMA_VERSION = 5
 
@@ -80,8 +81,12 @@ PRESENT = {earlier: name for name, earlier in EARLIER.items()}
 
 Row = dict[str, Any]
 
-PART = re.compile(r"part-\d{5,}(-[0-9a-f]+)?\.parquet")
-"""Names of parts; a manifest that names another file is not one of ours."""
+PROMPT = "prompt"
+BATCH, PROMPT_BATCH = 1024, 64
+"""Rows in memory at a time, without prompts and with them: the prompt of a large model takes a quarter of a MiB."""
+
+BUFFER_BYTES = 1 << 20
+"""Of a column that are read at a time; without a bound Arrow reads all of it that a row group has."""
 
 
 class Ledger:
@@ -94,7 +99,7 @@ class Ledger:
     def __init__(self, folder: Location):
         self.folder = folder
         self._storage = open_storage(folder)
-        self._num_parts: int | None = None
+        self._manifest = Manifest(self._storage)
 
     def commit(self, rows: list[Row]) -> None:
         """Write rows as one part and commit it. Does nothing for no rows.
@@ -104,47 +109,58 @@ class Ledger:
         """
         if not rows:
             return
-        if self._num_parts is None:
-            self._num_parts = sum(1 for _ in self.entries())
+        number = self._manifest.num_lines
+        if number is None:
+            number = self._manifest.count()
         fail_point("ledger.before_write")
-        part = self._storage.write_part(self._num_parts, _parquet(rows))
+        part = self._storage.write_part(number, _parquet(rows))
         fail_point("ledger.after_rename")
-        entry = {"part": part, "rows": len(rows), "ids": [row["id"] for row in rows]}
-        self._storage.commit(self._num_parts, json.dumps(entry).encode())
+        self._manifest.append({"part": part, "rows": len(rows), "ids": [row["id"] for row in rows]})
         fail_point("ledger.after_line")
-        self._num_parts += 1
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Committed parts in order, one at a time: a long run's ids would fill the memory.
+    def entries(self) -> Iterator[Entry]:
+        """Committed parts in order, one at a time.
 
         Raises:
             UserError: a line is damaged.
         """
-        try:
-            yield from map(_entry, self._storage.committed())
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"manifest {self._storage.manifest}: damaged ({error}); restore it from a copy, or delete the run's "
-                "folder and run again"
-            ) from error
+        return Manifest(self._storage).entries()
 
     def committed_ids(self) -> DigestSet:
         """Ids that have their row. Whoever leaves them out commits right after them, or not at all."""
         ids = DigestSet()
-        self._num_parts = 0
-        for entry in self.entries():
+        for entry in self._manifest.entries():
             ids.update(entry["ids"])
-            self._num_parts += 1
         return ids
 
     def read(self, columns: list[str] | None = None) -> Iterator[Row]:
-        """Committed rows, part after part, page checksums verified.
+        """Committed rows, part after part, few in memory at a time, page checksums verified; prompts are arrays.
+
+        Parts that are merged meanwhile are no matter: rows keep their order, and reading goes on behind the last one.
 
         Raises:
             UserError: a committed part is missing or damaged; the message names it.
         """
-        for entry in self.entries():
-            yield from self._read_part(entry["part"], columns)
+        num_read = 0
+        gone: str | None = None
+        while True:
+            to_skip = num_read
+            for entry in self.entries():
+                if entry["rows"] <= to_skip:
+                    to_skip -= entry["rows"]
+                    continue
+                try:
+                    for row in islice(self._read_part(entry["part"], columns), to_skip, None):
+                        num_read += 1
+                        yield row
+                except FileNotFoundError as error:
+                    if entry["part"] == gone:
+                        raise self._damaged(entry["part"], error) from error
+                    gone = entry["part"]
+                    break
+                to_skip = 0
+            else:
+                return
 
     def read_id(self, id: str) -> Row:
         """One row, prompt included.
@@ -152,41 +168,73 @@ class Ledger:
         Raises:
             UserError: no such id, or its part is missing or damaged.
         """
-        for entry in self.entries():
-            if id in entry["ids"]:
-                return next(row for row in self._read_part(entry["part"]) if row["id"] == id)
+        gone: str | None = None
+        while part := next((entry["part"] for entry in self.entries() if id in entry["ids"]), None):
+            try:
+                return next(row for row in self._read_part(part) if row["id"] == id)
+            except FileNotFoundError as error:
+                if part == gone:
+                    raise self._damaged(part, error) from error
+                gone = part
         raise UserError(f"--id {id}: {self.folder} has no such row")
 
-    def _read_part(self, part: str, columns: list[str] | None = None) -> list[Row]:
-        name = f"{RESULTS}/{part}"
+    def _read_part(self, part: str, columns: list[str] | None = None) -> Iterator[Row]:
+        """Rows of a part.
+
+        Raises:
+            FileNotFoundError: it is not there, or not any more.
+            UserError: it is damaged.
+        """
+        none: Row = dict.fromkeys(columns or SCHEMA.names)
         try:
-            with self._storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-                _require_ours(file.schema_arrow)
-                asked = columns or SCHEMA.names
-                table = file.read([*asked, *(EARLIER[name] for name in asked if name in EARLIER)])
-                # A part of an earlier version lacks the columns that came later.
-                none: Row = dict.fromkeys(asked)
-                return [none | row for row in in_present_names(table).to_pylist()]
+            for batch in read_batches(self._storage, part, columns):
+                yield from (none | row for row in _rows(batch))
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"results part {self._storage.at(name)}: damaged ({reason}); restore it from a copy, or delete the "
-                "run's folder and run again"
-            ) from error
+            raise self._damaged(part, error) from error
+
+    def _damaged(self, part: str, error: Exception) -> UserError:
+        reason = str(error).strip().splitlines()[0]
+        return UserError(
+            f"results part {self._storage.at(f'{RESULTS}/{part}')}: damaged ({reason}); restore it from a copy, or "
+            "delete the run's folder and run again"
+        )
 
 
-def _entry(line: bytes) -> dict[str, Any]:
-    """A line of the manifest."""
-    entry = json.loads(line)
-    match entry:
-        case {"part": str(part), "rows": int(), "ids": list()} if PART.fullmatch(part):
-            return entry
-    raise ValueError(f"{line[:60]!r} names no part of a run")
+def read_batches(storage: Storage, part: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows of a part as they lie there, few at a time; a part of an earlier version lacks the columns that came later.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError, ValueError: it is damaged.
+    """
+    has_prompts = columns is None or PROMPT in columns
+    with (
+        storage.open(f"{RESULTS}/{part}") as source,
+        pq.ParquetFile(source, page_checksum_verification=True, buffer_size=BUFFER_BYTES) as file,
+    ):
+        _require_ours(file.schema_arrow)
+        asked = None if columns is None else [*columns, *(EARLIER[name] for name in columns if name in EARLIER)]
+        for batch in file.iter_batches(PROMPT_BATCH if has_prompts else BATCH, columns=asked, use_threads=False):
+            yield in_present_names(batch)
 
 
-def in_present_names(table: pa.Table) -> pa.Table:
+def _rows(batch: pa.RecordBatch) -> Iterator[Row]:
+    """A batch's rows. A prompt is an array of its own, so that it can outlive the batch; never a list of numbers."""
+    if PROMPT not in batch.schema.names:
+        yield from batch.to_pylist()
+        return
+    prompts = batch.column(PROMPT)
+    values, offsets, nulls = np.asarray(prompts.values), np.asarray(prompts.offsets), np.asarray(prompts.is_null())
+    rest = batch.drop_columns([PROMPT]).to_pylist() if batch.num_columns > 1 else [{}] * len(batch)
+    for i, row in enumerate(rest):
+        yield row | {PROMPT: None if nulls[i] else values[offsets[i] : offsets[i + 1]].copy()}
+
+
+def in_present_names(rows: pa.RecordBatch) -> pa.RecordBatch:
     """A part's columns under the names that they have now."""
-    return table.rename_columns([PRESENT.get(name, name) for name in table.column_names])
+    return rows.rename_columns([PRESENT.get(name, name) for name in rows.schema.names])
 
 
 def _require_ours(schema: pa.Schema) -> None:
@@ -199,7 +247,14 @@ def _require_ours(schema: pa.Schema) -> None:
 
 def _parquet(rows: list[Row]) -> bytes:
     """Rows as a Parquet file."""
+    return parquet_bytes([pa.Table.from_pylist(rows, schema=SCHEMA)])
+
+
+def parquet_bytes(tables: Iterable[pa.Table]) -> bytes:
+    """Tables as a Parquet file, one row group each."""
     content = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, content, write_page_checksum=True, compression="zstd", use_dictionary=False)
+    how: dict[str, Any] = {"write_page_checksum": True, "compression": "zstd", "use_dictionary": False}
+    with pq.ParquetWriter(content, SCHEMA, **how) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, len(table)))
     return content.getvalue().to_pybytes()

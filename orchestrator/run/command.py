@@ -16,7 +16,7 @@ import ray
 
 from engine.correction.start import require_start
 from engine.target import decode
-from orchestrator.console.errors import Superseded
+from orchestrator.console.errors import StorageError, Superseded
 from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Taken, easiest_first
 from orchestrator.dispatch.dispatcher import OPEN_WINDOW, Dispatcher, Tempo
@@ -24,6 +24,7 @@ from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
+from orchestrator.results.compaction import compact
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.run_log import RunLog
 from orchestrator.results.run_record import RunRecord
@@ -36,6 +37,7 @@ from orchestrator.run.preparation import Prepared, RunOptions, prepare
 from orchestrator.run.record_keeping import new_record, touch
 from orchestrator.run.rows import RowContext
 from orchestrator.storage import open_storage
+from orchestrator.storage.location import first_line
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
@@ -57,6 +59,7 @@ def _run_alone(prepared: Prepared, reporter: Reporter) -> Summary:
     reporter.expect(prepared.num_rows)
     if prepared.record is not None and prepared.is_finished:
         reporter.say(f"{options.out} is finished: {len(prepared.committed)} rows, nothing to do")
+        _merge_parts(prepared, reporter)
         return summarise(prepared.ledger, prepared.record)
     reporter.stage("starting Ray")
     dashboard = workers.connect(options.address, dashboard=options.dashboard)
@@ -98,6 +101,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     )
     with watch.log:
         _drive(_dispatcher(prepared, hired, measured, sink, watch), sink, prepared, record, hired.name)
+    _merge_parts(prepared, reporter)
     return summarise(prepared.ledger, record)
 
 
@@ -134,6 +138,16 @@ def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record:
     touch(record, dispatcher, prepared, "finished")
     sink.in_flight.clear()
     watch.finished(sink.num_done, dispatcher.seconds)
+
+
+def _merge_parts(prepared: Prepared, reporter: Reporter) -> None:
+    """Make few parts of many. Results are whole without it, so that whatever keeps it from being done is only told."""
+    reporter.stage("merging the parts of the results")
+    try:
+        if merged := compact(prepared.options.out):
+            reporter.say(f"{merged[0]} parts of the results are {merged[1]} now")
+    except (OSError, ValueError, StorageError) as error:
+        reporter.say(f"the parts of the results stay as they are ({first_line(error)})")
 
 
 def _taken(

@@ -9,11 +9,8 @@ from rich.console import Console
 
 from engine.target import decode
 from orchestrator.console.terminal import say_json
-from orchestrator.results.summary import Summary, print_end, print_summary, print_table, to_json
+from orchestrator.results.summary import SMALL_TABLE, Summary, print_end, print_summary, print_table, to_json
 from orchestrator.run.preparation import Prepared
-
-SMALL_TABLE = 100
-"""Rows up to which a finished run prints its table."""
 
 
 def tell(summary: Summary, prepared: Prepared, console: Console, *, as_json: bool, seconds: float) -> None:
@@ -27,7 +24,7 @@ def tell(summary: Summary, prepared: Prepared, console: Console, *, as_json: boo
         say_json(to_json(summary, folder, seconds))
         return
     says = partial(decode, prepared.token_rule)
-    if len(summary.rows) <= SMALL_TABLE:
+    if summary.num_rows <= SMALL_TABLE:
         print_table(summary.rows, console, says)
     print_summary(summary, console, says)
     print_end(summary, folder, seconds, console)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from orchestrator.process import fail_points
+from orchestrator.results import compaction
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import result_row
 from tests.orchestrator.made_up import ROW_CONTEXT, verified_item
@@ -27,6 +28,16 @@ def commit_all(folder: Path, point: str | None = None, number: int = 1) -> None:
     left = [id for id in IDS if id not in ledger.committed_ids()]
     for first in range(0, len(left), 2):
         ledger.commit([result_row(verified_item(id, row=IDS.index(id)), ROW_CONTEXT) for id in left[first : first + 2]])
+
+
+def merge_parts(folder: Path, point: str | None = None, number: int = 1) -> None:
+    """Merge the folder's parts by twos, however few they are; die at the n-th pass of a point."""
+    if point is not None:
+        os.environ[fail_points.VARIABLE] = str(folder)
+        (folder / point).write_text(str(number))
+    largest = max(path.stat().st_size for path in (folder / "results").iterdir())
+    compaction.FEWEST, compaction.PART_BYTES = 2, largest * 5 // 2
+    compaction.compact(folder)
 
 
 def commit_to_a_full_disk(folder: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.results.broke import where_it_broke
+from orchestrator.results.first_rows import FirstRows
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.summary import print_end, print_summary, print_table, summarise, to_json
 from orchestrator.run.rows import result_row
@@ -105,3 +106,15 @@ def test_json_has_the_same_figures(tmp_path):
 def test_where_a_text_broke(said, broke, told):
     row = {"first_mismatch": broke, "token_ids": [1, 2, 3, 4, 0], "generated_ids": said}
     assert where_it_broke(row, lambda ids: "".join(f"<{id}>" for id in ids if id)) == told
+
+
+def test_of_rows_in_any_order_the_first_of_the_corpus_are_shown(tmp_path):
+    rows = [result_row(verified_item(f"text {row}", row), ROW_CONTEXT) for row in (7, 2, 9, 0)]
+    kept = FirstRows(2)
+    for row in rows:
+        kept.add(row)
+    assert [row["row"] for row in kept.rows] == [0, 2]
+    Ledger(tmp_path).commit(rows)
+    summary = summarise(Ledger(tmp_path), run_record(num_rows=4))
+    assert [row["row"] for row in summary.rows] == [0, 2, 7, 9] and summary.num_rows == 4
+    assert "prompt" not in summary.rows[0]
