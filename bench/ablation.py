@@ -19,7 +19,6 @@ import statistics
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 
 from engine.decoding import greedy
@@ -135,6 +134,8 @@ def recipes() -> dict[str, tuple[str, list[str], Path | None]]:
 
 def pick_targets(lm: FrozenLM, per_length: int) -> list[Target]:
     """The first texts of exactly 8, 16 and 32 tokens, the end-of-text token counted."""
+    import pyarrow.parquet as pq  # here, so that the rows can be had where there is no Parquet
+
     chosen: dict[int, list[Target]] = {length: [] for length in LENGTHS}
     for row in pq.read_table(ROOT / "corpora" / "english_1k.parquet").to_pylist():
         target = make_target(lm.token_rule, row["id"], row["text"])
