@@ -38,7 +38,7 @@ from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.fleet.roster import Roster
-from orchestrator.fleet.workers import Worker
+from orchestrator.fleet.worker import Worker
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
@@ -66,7 +66,7 @@ def measure(num_targets: int, num_solvers: int, jobs_a_call: int | None = None) 
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         assert driver.queue.counts == {State.VERIFIED: num_targets}
         assert sum(entry["rows"] for entry in sink.ledger.entries()) == num_targets
-        for worker in [*driver.roster.solvers, driver.roster.verifier]:
+        for worker in driver.roster.all:
             ray.kill(worker.actor)
     return {
         "solvers": num_solvers, "targets": num_targets, "jobs_a_call": jobs_a_call, "seconds": round(wall, 2),
@@ -85,10 +85,9 @@ def make_driver(
     out = folder / "run"
     out.mkdir()
     roster = Roster(
-        verifier=Worker("verifier", lambda _: NoOpVerifier.remote(), "bench"),
         hire=lambda index: Worker(f"solver-{index}", lambda _: NoOpSolver.remote(jobs_a_call), "bench"),
+        hire_verifier=lambda index: Worker(f"verifier-{index}", lambda _: NoOpVerifier.remote(), "bench"),
         num_solvers=num_solvers,
-        has_room=None,
         say=lambda _: None,
     )
     for worker in list(roster.calls.values()):

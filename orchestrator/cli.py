@@ -42,6 +42,7 @@ def run(
     csv_quotes: flags.CsvQuotes = "doubled",
     address: flags.Address = None,
     solvers: flags.Solvers = None,
+    verifiers: flags.Verifiers = None,
     solver_gpus: flags.SolverGpus = None,
     table_positions: flags.TablePositions = None,
     dtype: flags.Dtype = None,
@@ -72,12 +73,10 @@ def run(
             corpus=origin.location,
             out=origin.out(out, source),
             recipe=origin.recipe(recipe, set_),
-            source=source,
-            reading=reading,
-            statuses=origin.statuses,
-            selection=parse_selection(limit, ids),
-            address=address, solvers=solvers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype,
-            engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, log_level=log_level,
+            source=source, reading=reading, statuses=origin.statuses, selection=parse_selection(limit, ids),
+            address=address, solvers=solvers, verifiers=verifiers, solver_gpus=solver_gpus, dtype=dtype,
+            table_positions=table_positions, engine=engine, engine_dtype=verify_dtype, dashboard=dashboard,
+            lease_s=lease, log_level=log_level,
         )  # fmt: skip
         if dry_run:
             _foretell(options, reporter, as_json=as_json)

@@ -29,6 +29,7 @@ Format = Annotated[
 CsvQuotes = Annotated[str, typer.Option(help='a quote in a CSV cell: doubled "", backslash \\", none (cells unquoted)')]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: Ray in this process")]
 Solvers = Annotated[int | None, typer.Option(min=1, help="solver actors")]
+Verifiers = Annotated[int | None, typer.Option(min=1, help="verifier actors; default 1, more where candidates wait")]
 SolverGpus = Annotated[float | None, typer.Option(min=0, help="GPUs of each solver; 0 is CPU")]
 TablePositions = Annotated[int | None, typer.Option(min=1, help="positions in a solver's table")]
 Dtype = Annotated[

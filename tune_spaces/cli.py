@@ -64,6 +64,7 @@ def tune(
     csv_quotes: flags.CsvQuotes = "doubled",
     address: flags.Address = None,
     solvers: flags.Solvers = None,
+    verifiers: flags.Verifiers = None,
     solver_gpus: flags.SolverGpus = None,
     table_positions: flags.TablePositions = None,
     dtype: flags.Dtype = None,
@@ -89,13 +90,12 @@ def tune(
             sampler=sampler, stopping=stopping,
         )  # fmt: skip
         options = TuneOptions(
-            corpus=source,
             out=folder_of(out) if out is not None else Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
-            settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
-            concurrent=concurrent, seed=seed, source=ModelSource(model, revision),
-            reading=Reading(text_column, id_column, row_ids, format, csv_quotes),
-            address=address, solvers=solvers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype,
-            engine=engine, engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
+            corpus=source, settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
+            reading=Reading(text_column, id_column, row_ids, format, csv_quotes), concurrent=concurrent, seed=seed,
+            source=ModelSource(model, revision), address=address, solvers=solvers, verifiers=verifiers,
+            solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype, engine=engine,
+            engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
         )  # fmt: skip
         tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)
         tuning.print_tuned(tuned, options, console, as_json=as_json)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private.state import state as ray_state
@@ -50,6 +51,11 @@ class Home:
 def home() -> Home:
     """The calling actor's own."""
     return Home(ray.get_runtime_context().get_node_id(), os.getpid(), _born(os.getpid()))
+
+
+def has_place(actor: Any) -> bool:
+    """Whether Ray has found a node for an actor that was asked for."""
+    return ray_state.actor_table(actor._actor_id.hex()).get("State") == "ALIVE"
 
 
 def nodes() -> list[Node]:

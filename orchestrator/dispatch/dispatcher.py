@@ -1,13 +1,13 @@
-"""The dispatcher: the one visible loop over solvers and a verifier, for a run and for a search.
+"""The dispatcher: the one visible loop over solvers and verifiers, for a run and for a search.
 
 Owns: who is fed, who is awaited, what is taken back from whom. Must not know: where jobs come from, where outcomes go,
 how texts are solved or judged.
 
-    source -> queue -> solvers -> queue -> verifier -> queue -> sink
+    source -> queue -> solvers -> queue -> verifiers -> queue -> sink
        (a window)  lease   attempts  candidates  verdicts   what ended
 
 Bounded everywhere: a window of open texts, two table-fulls of leases a solver, one call in flight an actor, and no
-new leases while too many candidates wait for the verifier. Where less is left than that, each solver holds what takes
+new leases while too many candidates wait for a verdict. Where less is left than that, each solver holds what takes
 it as long as the others; one that holds more gives back.
 """
 
@@ -21,15 +21,15 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.nodes import UNCERTAIN
+from orchestrator.dispatch.judging import Judging
 from orchestrator.dispatch.pace import Pace
 from orchestrator.dispatch.protocol import Sink, Source
+from orchestrator.dispatch.seats import Seats
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
-from orchestrator.fleet.verifier_actor import JUDGE_BATCH
-from orchestrator.fleet.workers import LEASE_S, Worker
+from orchestrator.fleet.worker import LEASE_S, Worker
 from orchestrator.process.failures import reason
-from orchestrator.verifiers.contract import Verdict
 from orchestrator.work.item import State
 from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
 
@@ -56,12 +56,16 @@ class Tempo:
         judge_fill: a judging call starts with this many candidates,
         judge_wait_s: or when the first has waited this long, or when nobody is at work.
         patrol_s: longest wait for an answer before the leases, and the source, are looked at.
+        seat_wait_s: a worker without a node waits this long before it is given the seat of one that is idle.
+        said_every_s: between two times that it is said who is waited for.
     """
 
     slice_s: float = 2.0
     judge_fill: int = 32
     judge_wait_s: float = 5.0
     patrol_s: float = 5.0
+    seat_wait_s: float = 10.0
+    said_every_s: float = 30.0
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Dispatcher:
     """Runs a queue until its source is over and every text has ended.
 
     Attributes:
-        roster: the workers; one solver and the verifier are ready.
+        roster: the workers; one solver and one verifier are ready.
         watch: told of everything, for metrics and log.
         say: tells a person.
         table_positions: read positions of a solver's table.
@@ -92,11 +96,15 @@ class Dispatcher:
     _pace: Pace = field(default_factory=Pace)
     _budgets: dict[str, int] = field(default_factory=dict)
     _last_kept: dict[str, float] = field(default_factory=dict)
-    _oldest_candidate: float | None = None
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.roster.on_loss = self._take_back
+        tempo = self.tempo
+        self._judging = Judging(self.queue, self.roster, self.watch, tempo.judge_fill, tempo.judge_wait_s)
+        self._seats = Seats(
+            self.queue, self.roster, self.say, lambda: self._is_held_back, tempo.seat_wait_s, tempo.said_every_s
+        )
 
     @property
     def seconds(self) -> float:
@@ -113,6 +121,11 @@ class Dispatcher:
         """Texts that may be open."""
         return max(OPEN_WINDOW, OPEN_PER_SOLVER * len(self.roster.solvers))
 
+    @property
+    def _is_held_back(self) -> bool:
+        """Whether so many candidates wait that solvers get nothing new."""
+        return self.queue.num_candidates >= CANDIDATES_FRAC * self._window
+
     def run(self) -> None:
         """The loop: fill the queue, feed, wait for an answer, route what came, let the sink take what ended."""
         self.source.fill(self.queue, self._window)
@@ -120,7 +133,8 @@ class Dispatcher:
             self.source.fill(self.queue, self._window)
             self.roster.look_around()
             self._feed_solvers()
-            self._feed_verifier()
+            self._judging.feed()
+            self._seats.look()
             self._route_answers()
             self._stop_overdue()
             self.sink.turned(self)
@@ -130,7 +144,7 @@ class Dispatcher:
 
     def _feed_solvers(self) -> None:
         for solver in self.roster.solvers:
-            if solver.in_flight is None:
+            if solver.has_started and solver.in_flight is None:
                 if solver.is_ready:
                     self._feed_solver(solver)
                 else:
@@ -139,7 +153,7 @@ class Dispatcher:
     def _feed_solver(self, solver: Worker) -> None:
         held = self.queue.leased_positions(solver.name)
         room = min(2 * self._table(solver), self._fair_share(solver)) - held
-        if self.queue.num_candidates >= CANDIDATES_FRAC * self._window:
+        if self._is_held_back:
             room = 0
         jobs = self.queue.lease(solver.name, math.ceil(room))
         self.watch.leased(solver.name, jobs)
@@ -167,27 +181,6 @@ class Dispatcher:
         if self.source.holds_back or len(ready) == 1:
             return math.inf
         return self._pace.share(solver.name, ready) * self.queue.num_unsolved_positions
-
-    def _feed_verifier(self) -> None:
-        verifier = self.roster.verifier
-        if verifier.in_flight is not None:
-            return
-        if not verifier.is_ready:
-            self.roster.move(verifier)
-            return
-        if self.queue.num_waiting_candidates == 0:
-            self._oldest_candidate = None
-            return
-        now = time.monotonic()
-        self._oldest_candidate = self._oldest_candidate or now
-        nothing_else = not any(solver.is_busy for solver in self.roster.solvers)
-        is_due = nothing_else or now - self._oldest_candidate >= self.tempo.judge_wait_s
-        if is_due or self.queue.num_waiting_candidates >= self.tempo.judge_fill:
-            candidates = self.queue.take_candidates(JUDGE_BATCH)
-            verifier.load = [candidate.id for candidate in candidates]
-            verifier.ask(verifier.actor.judge.remote(candidates))
-            self.watch.judging(candidates)
-            self._oldest_candidate = None
 
     def _route_answers(self) -> None:
         calls = self.roster.calls
@@ -218,8 +211,8 @@ class Dispatcher:
     def _take(self, worker: Worker, answer: Any) -> None:
         if worker.is_in_doubt:
             self.roster.replace(worker, TimeoutError("its answer was lost on the way"))
-        elif worker is self.roster.verifier:
-            self._take_verdicts(answer)
+        elif worker in self.roster.verifiers:
+            self._judging.take(worker, answer)
         else:
             self._take_attempts(worker, answer)
             if worker.has_said_goodbye:
@@ -250,12 +243,6 @@ class Dispatcher:
         self.queue.lose(solver.name, is_suspicious=False)
         self.say(f"{solver.name} ran out of memory; its table has {self._budgets[solver.name]} positions for a while")
 
-    def _take_verdicts(self, verdicts: list[Verdict]) -> None:
-        verifier = self.roster.verifier
-        verifier.num_deaths, verifier.load = 0, []
-        states = [self.queue.judge(verdict) for verdict in verdicts]
-        self.watch.judged(verifier.name, verdicts, states)
-
     def _stop_overdue(self) -> None:
         """An actor that hangs past its lease is as good as dead."""
         for worker in self.roster.calls.values():
@@ -265,7 +252,7 @@ class Dispatcher:
     def _take_back(self, loss: Loss) -> None:
         """What a lost worker held is to be done again, by itself under another name or by others."""
         worker, cause = loss.worker, loss.cause
-        if worker is self.roster.verifier:
+        if worker in self.roster.verifiers:
             self.queue.return_candidates(worker.load)
             states = dict.fromkeys(worker.load, State.CANDIDATE)
             worker.load = []

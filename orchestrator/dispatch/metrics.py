@@ -51,7 +51,7 @@ METRICS = {
     "verbatim_slots": Metric("gauge", "slots", "busy in a solver's table", ("worker",)),
     "verbatim_solver_positions": Metric("counter", "positions", "passed forward and backward", ("worker",)),
     "verbatim_solver_busy_seconds": Metric("counter", "seconds", "a solver computed", ("worker",)),
-    "verbatim_verifier_tokens": Metric("counter", "tokens", "decoded by the verifier"),
+    "verbatim_verifier_tokens": Metric("counter", "tokens", "decoded by the verifiers"),
     "verbatim_verifier_busy_seconds": Metric("counter", "seconds", "judging calls took"),
     "verbatim_verdict_seconds": Metric("histogram", "seconds", "from candidate to verdict", (), SECONDS),
     "verbatim_commit_seconds": Metric("histogram", "seconds", "to put one part on disk", (), SECONDS),

@@ -37,7 +37,7 @@ class Watch:
     log: RunLog
     retries: Counter[str] = field(default_factory=Counter)
     _claims: dict[str, Claim] = field(default_factory=dict)
-    _judging_since: float = 0.0
+    _judging_since: dict[str, float] = field(default_factory=dict)
 
     def started(self, run: str, *, total: int | None, done: int, num_solvers: int) -> None:
         """The loop begins; a search does not know how many texts it will come to."""
@@ -81,15 +81,15 @@ class Watch:
         elif state is State.PENDING:
             self._retried(id, "unsolved", number)
 
-    def judging(self, candidates: list[Candidate]) -> None:
-        """Candidates went to the verifier."""
-        self._judging_since = time.monotonic()
-        self.log.debug("judging", count=len(candidates))
+    def judging(self, worker: str, candidates: list[Candidate]) -> None:
+        """Candidates went to a verifier."""
+        self._judging_since[worker] = time.monotonic()
+        self.log.debug("judging", worker=worker, count=len(candidates))
 
     def judged(self, worker: str, verdicts: list[Verdict], states: Sequence[State]) -> None:
         """Verdicts came back and the queue took them."""
         now = time.monotonic()
-        self.metrics.record("verbatim_verifier_busy_seconds", now - self._judging_since)
+        self.metrics.record("verbatim_verifier_busy_seconds", now - self._judging_since.get(worker, now))
         self.metrics.record("verbatim_verifier_tokens", sum(len(verdict.generated_ids) for verdict in verdicts))
         for verdict, state in zip(verdicts, states, strict=True):
             claim = self._claims.pop(verdict.id, Claim(0, now))

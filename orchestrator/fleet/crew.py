@@ -12,7 +12,7 @@ from orchestrator.fleet import workers
 from orchestrator.fleet.options import FleetOptions
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.verifier_actor import EngineSpec
-from orchestrator.sizing.placement import Placement, place, room_for_solvers, room_on_processors
+from orchestrator.sizing.placement import Placement, place, room_for_solvers, room_for_verifiers, room_on_processors
 from orchestrator.sizing.sharing import Need
 
 
@@ -27,6 +27,7 @@ class Crew:
         grows: whether solvers join as the cluster grows.
         most_a_node: solvers on a node without GPUs; 0 where there are as many as were asked for.
         num_seats: solvers that have room when they are hired; the others join later.
+        adds_verifiers: whether there may be more than the placement says where candidates wait.
     """
 
     source: ModelSource
@@ -37,6 +38,7 @@ class Crew:
     grows: bool = False
     most_a_node: int = 0
     num_seats: int | None = None
+    adds_verifiers: bool = False
 
     @property
     def served_length(self) -> int:
@@ -48,7 +50,8 @@ class Crew:
         """For a person: who they are."""
         placement, spec = self.placement, self.spec
         solvers = "1 solver" if placement.num_solvers == 1 else f"{placement.num_solvers} solvers"
-        return f"{solvers} on {placement.device} in {self.dtype}, verified by {spec.engine} in {spec.dtype}"
+        engine = spec.engine if placement.num_verifiers == 1 else f"{placement.num_verifiers} of {spec.engine}"
+        return f"{solvers} on {placement.device} in {self.dtype}, verified by {engine} in {spec.dtype}"
 
     def hire(self, name: str, say: Callable[[str], None], fingerprint: str | None = None) -> Roster:
         """Begin to start them all.
@@ -58,10 +61,12 @@ class Crew:
             fingerprint: of the weights that an earlier call had.
         """
         roster = Roster(
-            verifier=workers.verifier_worker(name, self.spec, self.placement),
             hire=lambda index: workers.solver_worker(name, index, self.source, self.placement, self.dtype),
+            hire_verifier=lambda index: workers.verifier_worker(name, index, self.spec, self.placement),
             num_solvers=self.placement.num_solvers,
+            num_verifiers=self.placement.num_verifiers,
             has_room=self._has_room if self.grows else None,
+            has_room_for_verifiers=self._has_room_for_verifiers if self.adds_verifiers else None,
             say=say,
             fingerprint=fingerprint,
         )
@@ -74,6 +79,10 @@ class Crew:
         if self.placement.solver_gpus:
             return room_for_solvers(up, self.placement)
         return room_on_processors(up, self.most_a_node)
+
+    def _has_room_for_verifiers(self, up: list[Node]) -> int:
+        """Verifiers that these nodes may come to hold."""
+        return room_for_verifiers(up, self.placement.device)
 
 
 def settle(options: FleetOptions, need: Need, context: int, *, served: int | None = None, most_a_node: int = 0) -> Crew:
@@ -91,6 +100,7 @@ def settle(options: FleetOptions, need: Need, context: int, *, served: int | Non
     placement = place(
         up,
         num_solvers=options.solvers,
+        num_verifiers=options.verifiers,
         solver_gpus=options.solver_gpus,
         table_positions=options.table_positions,
         is_fixed=not is_cluster,
@@ -111,4 +121,5 @@ def settle(options: FleetOptions, need: Need, context: int, *, served: int | Non
         grows=grows,
         most_a_node=most_a_node,
         num_seats=room_for_solvers(up, room.placement) if has_gpus else None,
+        adds_verifiers=is_cluster and options.verifiers is None,
     )

@@ -12,7 +12,7 @@ from engine.model_source import ModelSource
 from orchestrator.cluster.nodes import Node
 from orchestrator.console.errors import UserError
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
-from orchestrator.fleet.workers import LEASE_S
+from orchestrator.fleet.worker import LEASE_S
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.room import Room, Tenancy, make_room
 from orchestrator.sizing.sharing import Need
@@ -25,6 +25,7 @@ class FleetOptions:
     Attributes:
         address: of a Ray cluster; None is Ray in this process.
         solvers: solver actors; None is one a GPU, or what the command takes on processors.
+        verifiers: verifier actors; None is one, and more on a cluster where candidates wait.
         solver_gpus: GPUs of each solver; None is chosen by what the cluster has.
         table_positions: read positions in a solver's table; None is chosen by device.
         dtype: solver's numerics; None is float32 on a CPU and bfloat16 on a GPU.
@@ -36,6 +37,7 @@ class FleetOptions:
     source: ModelSource = ModelSource()
     address: str | None = None
     solvers: int | None = None
+    verifiers: int | None = None
     solver_gpus: float | None = None
     table_positions: int | None = None
     dtype: str | None = None

@@ -1,10 +1,12 @@
-"""Who works for a run: starting, ready, leaving, let go.
+"""Who works for a run: starting, ready, leaving, aside, let go.
 
 Owns: each worker's place in its life, the size of the fleet. Must not know: the queue, what the work is.
 
     start -> ready -> (its node drains) leaving -> start elsewhere
       ^  |     |
       +--+-----+ (it died, hung or failed; its node went)      let go: died too often, or holds other weights
+               |
+               +-> aside: it has given its seat to another -> start
 """
 
 import time
@@ -21,7 +23,8 @@ from orchestrator.cluster.nodes import Node, is_nodes_fault, nodes
 from orchestrator.console.errors import FleetError, UserError
 from orchestrator.fleet import workers
 from orchestrator.fleet.resident_solver import SolverInfo
-from orchestrator.fleet.workers import Worker
+from orchestrator.fleet.waited_for import Patience
+from orchestrator.fleet.worker import Worker
 from orchestrator.process.failures import reason
 
 LOOK_INTERVAL_S = 2.0
@@ -48,30 +51,37 @@ class Roster:
     """The workers of a run.
 
     Attributes:
-        verifier: started, perhaps not ready.
         hire: starts the solver of an index.
-        num_solvers: solvers at the beginning.
+        hire_verifier: starts the verifier of an index.
+        num_solvers, num_verifiers: at the beginning.
         has_room: how many solvers a cluster of these nodes holds, where the fleet grows with the cluster.
+        has_room_for_verifiers: how many verifiers there may come to be, where they may become more.
         say: tells a person.
         fingerprint: of the weights that every solver must hold; None until the first is ready.
         on_loss: told before a worker is started anew or let go: what it held is to be taken back.
-        solvers: those not let go.
+        solvers, verifiers: those not let go.
         info: what the first ready solver holds.
     """
 
-    verifier: Worker
     hire: Callable[[int], Worker]
+    hire_verifier: Callable[[int], Worker]
     num_solvers: int
-    has_room: Callable[[list[Node]], int] | None
     say: Callable[[str], None]
+    num_verifiers: int = 1
+    has_room: Callable[[list[Node]], int] | None = None
+    has_room_for_verifiers: Callable[[list[Node]], int] | None = None
     fingerprint: str | None = None
     on_loss: Callable[[Loss], None] = lambda _: None
     solvers: list[Worker] = field(default_factory=list)
+    verifiers: list[Worker] = field(default_factory=list)
     info: SolverInfo | None = None
     _num_hired: int = 0
+    _num_judges_hired: int = 0
     _looked: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        for _ in range(self.num_verifiers):
+            self.add_verifier()
         self._hire(self.num_solvers)
 
     @property
@@ -80,37 +90,42 @@ class Roster:
         return [solver for solver in self.solvers if solver.is_ready]
 
     @property
-    def _started(self) -> list[Worker]:
-        return [solver for solver in self.solvers if solver.has_started]
+    def all(self) -> list[Worker]:
+        """Solvers and verifiers."""
+        return [*self.solvers, *self.verifiers]
 
     @property
     def calls(self) -> dict[Any, Worker]:
         """Who is awaited, by reference: calls in flight and actors that are starting."""
-        return {worker.in_flight: worker for worker in [*self.solvers, self.verifier] if worker.in_flight is not None}
+        return {worker.in_flight: worker for worker in self.all if worker.in_flight is not None}
 
     def first_ready(self) -> SolverInfo:
-        """Wait for a solver and the verifier; what the solver holds.
+        """Wait for a solver and a verifier; what the solver holds.
 
         Raises:
-            UserError, ModelError: no solver, or not the verifier, can be had, and it is the user's to mend.
+            UserError, ModelError: no solver, or no verifier, can be had, and it is the user's to mend.
             FleetError: they died too often.
         """
-        while not (self._started and self.verifier.has_started):
+        patience = Patience(self.say)
+        while missing := [kind for kind in (self.solvers, self.verifiers) if not _started(kind)]:
+            for worker in (worker for kind in missing for worker in kind if worker.is_aside):
+                worker.start_again()
             calls = {ref: worker for ref, worker in self.calls.items() if not worker.has_started}
             done, _ = ray.wait(list(calls), num_returns=1, timeout=LOOK_INTERVAL_S)
             for ref in done:
                 self.take_in(calls[ref])
             self.look_around()
+            patience.look([worker for kind in missing for worker in kind])
         assert self.info is not None
         return self.info
 
     def take_in(self, worker: Worker) -> None:
         """A worker that was starting has answered: it is ready, or is started again, or let go."""
-        is_first = not worker.num_replacements and (worker is self.verifier or self.info is None)
+        is_first = not (worker.num_replacements or _started(self.verifiers if self._judges(worker) else self.solvers))
         began = worker.asked
         try:
             worker.await_start()
-            if worker is not self.verifier:
+            if not self._judges(worker):
                 self._require_same_model(workers.get(worker.actor.describe.remote()))
             if is_first:
                 self.say(f"{worker.name} ready after {time.monotonic() - began:.1f} s")
@@ -149,27 +164,45 @@ class Roster:
         self._looked = now
         up = nodes()
         draining = {node.id for node in up if node.is_draining}
-        for worker in [*self.solvers, self.verifier]:
+        for worker in self.all:
             if worker.is_ready and worker.home is not None and worker.home.node_id in draining:
                 worker.leaves_since = now
                 self.say(f"{worker.name} leaves: its node is being drained")
         staying = [node for node in up if not node.is_draining]
-        if self.has_room is not None and (room := self.has_room(staying)) > self._num_hired:
+        added = len(self.verifiers) - self.num_verifiers
+        if self.has_room is not None and (room := self.has_room(staying) - max(0, added)) > self._num_hired:
             self.say(f"the cluster has grown: {room} solvers")
             self._hire(room)
 
+    @property
+    def may_add_verifier(self) -> bool:
+        """Whether there may be one more verifier on the nodes that are up."""
+        if self.has_room_for_verifiers is None:
+            return False
+        return self.has_room_for_verifiers([node for node in nodes() if not node.is_draining]) > len(self.verifiers)
+
+    def add_verifier(self) -> None:
+        """Begin to start one more verifier."""
+        self.verifiers.append(self.hire_verifier(self._num_judges_hired))
+        self._num_judges_hired += 1
+
+    def dismiss(self, verifier: Worker) -> None:
+        """One verifier less; there are others."""
+        assert len(self.verifiers) > 1, f"{verifier.name} is the only one"
+        self.verifiers.remove(verifier)
+
     def ask(self, call: Callable[[Any], Any]) -> Any:
         """A solver's answer to `call(actor)`; another one's if that dies over it."""
-        return self._ask(lambda: self._started[0], call)
+        return self._ask(self.solvers, call)
 
     def ask_verifier(self, call: Callable[[Any], Any]) -> Any:
-        """The verifier's answer to `call(actor)`, its successor's if it dies over it."""
-        return self._ask(lambda: self.verifier, call)
+        """A verifier's answer to `call(actor)`, another one's or its successor's if it dies over it."""
+        return self._ask(self.verifiers, call)
 
-    def _ask(self, choose: Callable[[], Worker], call: Callable[[Any], Any]) -> Any:
+    def _ask(self, kind: list[Worker], call: Callable[[Any], Any]) -> Any:
         while True:
             self.first_ready()
-            worker = choose()
+            worker = _started(kind)[0]
             try:
                 return workers.get(call(worker.actor))
             except RayError as error:
@@ -192,7 +225,15 @@ class Roster:
 
     def _let_go(self, worker: Worker, why: Exception) -> None:
         """Go on without a worker, as long as somebody else can do its work."""
-        if worker is self.verifier or self.solvers == [worker]:
+        kind = self.verifiers if self._judges(worker) else self.solvers
+        if kind == [worker]:
             raise why
-        self.solvers.remove(worker)
+        kind.remove(worker)
         self.say(f"{worker.name} is let go: {reason(why)}")
+
+    def _judges(self, worker: Worker) -> bool:
+        return worker in self.verifiers
+
+
+def _started(kind: list[Worker]) -> list[Worker]:
+    return [worker for worker in kind if worker.has_started]

@@ -33,7 +33,7 @@ class Judge:
         self._say = say
         placement = place_judge(ray.cluster_resources().get("GPU", 0))
         spec = replace(spec, device=placement.device)
-        self._worker = workers.verifier_worker(f"{name}-{os.getpid()}", spec, placement)
+        self._worker = workers.verifier_worker(f"{name}-{os.getpid()}", 0, spec, placement)
 
     @property
     def actor(self) -> Any:

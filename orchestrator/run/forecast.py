@@ -155,6 +155,7 @@ def _given(prepared: Prepared) -> Given:
     placement = place(
         [node_here()],
         num_solvers=options.solvers,
+        num_verifiers=options.verifiers,
         solver_gpus=options.solver_gpus,
         table_positions=options.table_positions,
     )

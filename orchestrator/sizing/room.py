@@ -137,13 +137,14 @@ def room_in(memory: Memory, tenancy: Tenancy, num_nodes: int, need: Need, footpr
     if footprint.original_context is not None and tenancy.served_length is not None:
         need = replace(need, longest=max(need.longest, tenancy.served_length))
     sharings: list[tuple[Tenants, Sharing]] = []
-    for num_solvers, with_verifier in placement.company(num_nodes):
+    for num_solvers, num_verifiers in placement.company(num_nodes):
         tenants = Tenants(
             tenancy.source.name,
             num_solvers,
             tenancy.dtype,
-            tenancy.engine_dtype if with_verifier else None,
+            tenancy.engine_dtype if num_verifiers else None,
             placement.table_positions or None,
+            max(1, num_verifiers),
         )
         sharings.append((tenants, share(memory, placement.device, footprint, need, tenants)))
     solvers = [sharing for tenants, sharing in sharings if tenants.num_solvers]

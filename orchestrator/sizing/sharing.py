@@ -109,8 +109,8 @@ class Sharing:
         table_positions: read positions of each solver's table.
         solver_bytes: what each solver may take, its context aside; 0 where there is none.
         cache: of the verifier; None where there is none.
-        verifier_bytes: all that the verifier takes.
-        engine_frac: share of all memory that the verifier takes once it has the device.
+        verifier_bytes: all that a verifier takes.
+        engine_frac: share of all memory that a verifier takes once it has the device.
     """
 
     table_positions: int
@@ -127,7 +127,7 @@ class Tenants:
     Attributes:
         model: its name, for a refusal.
         dtype: of the solvers.
-        engine_dtype: of the verifier; None where it is not here.
+        engine_dtype: of the verifiers; None where none is here.
         table_positions: asked for, or None.
     """
 
@@ -136,6 +136,7 @@ class Tenants:
     dtype: str
     engine_dtype: str | None
     table_positions: int | None = None
+    num_verifiers: int = 1
 
 
 def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants: Tenants) -> Sharing:
@@ -156,13 +157,15 @@ def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants
     passing = LOGITS_BYTES[device] + LEAST_POSITIONS * position
     solver = footprint.weights_bytes(tenants.dtype) + max(passing, 2 * footprint.embedding_bytes)
     solvers = tenants.num_solvers * (kind.solver_process + solver)
-    least = _verifier_bytes(kind, footprint, tenants, cache_of(footprint, tenants.engine_dtype, LEAST_POSITIONS))
+    verifiers = tenants.num_verifiers
+    smallest = cache_of(footprint, tenants.engine_dtype, LEAST_POSITIONS)
+    least = verifiers * _verifier_bytes(kind, footprint, tenants, smallest)
     if solvers + least > free:
         raise UserError(_refusal(memory, kind, footprint, tenants, solvers + least))
     left = free - solvers - least
-    cache = _widest_cache(kind, footprint, need, tenants.engine_dtype, left)
+    cache = _widest_cache(kind, footprint, need, tenants.engine_dtype, left // verifiers)
     verifier = _verifier_bytes(kind, footprint, tenants, cache)
-    left = (free - solvers - verifier) // max(1, tenants.num_solvers)
+    left = (free - solvers - verifiers * verifier) // max(1, tenants.num_solvers)
     table = LEAST_POSITIONS + (left + solver - footprint.weights_bytes(tenants.dtype) - passing) // position
     return Sharing(
         table_positions=tenants.table_positions or min(kind.most_positions, table),
@@ -215,8 +218,9 @@ def _refusal(memory: Memory, kind: Kind, footprint: Footprint, tenants: Tenants,
         number = "the solver" if tenants.num_solvers == 1 else f"{tenants.num_solvers} solvers"
         who.append(f"{number} ({weights(tenants.dtype)}{' each' if tenants.num_solvers > 1 else ''})")
     if tenants.engine_dtype:
-        who.append(f"the verifier ({weights(tenants.engine_dtype)})")
-    alone = "" if len(who) > 1 or tenants.num_solvers > 1 else "s"
+        number = "the verifier" if tenants.num_verifiers == 1 else f"{tenants.num_verifiers} verifiers"
+        who.append(f"{number} ({weights(tenants.engine_dtype)}{' each' if tenants.num_verifiers > 1 else ''})")
+    alone = "" if len(who) > 1 or max(tenants.num_solvers, tenants.num_verifiers) > 1 else "s"
     second = "give it a second card, " if len(who) > 1 and kind is KINDS["cuda"] else ""
     return (
         f"--model {tenants.model}: {' and '.join(who)} need{alone} at least {needed / GIB:.1f} GiB together with what "

@@ -33,7 +33,7 @@ NUM_TRIALS = 10
 NEVER = ["num_vectors=4", "attempts=1", "max_steps=100000", "stop_margin=30", "loss.margin=30"]
 """A base under which no text is ever done, so that each trial lasts as long as its budget."""
 
-ACTORS = ("solver-0", "solver-1", "verifier")
+ACTORS = ("solver-0", "solver-1", "verifier-0")
 PATIENCE_S = 120
 
 
@@ -100,8 +100,8 @@ def test_a_search_that_loses_and_gains_solvers_verifier_and_nodes_ends_with_ever
 
     cluster.add_node(**NODE)
     os.kill(homes[killed].pid, signal.SIGKILL)
-    os.kill(homes["verifier"].pid, signal.SIGKILL)
-    wait_until(process, lambda: workers_of(folder, "actor_replaced") >= {killed, "verifier"})
+    os.kill(homes["verifier-0"].pid, signal.SIGKILL)
+    wait_until(process, lambda: workers_of(folder, "actor_replaced") >= {killed, "verifier-0"})
     wait_until(process, lambda: "solver-2" in workers_of(folder, "solved"))
     cluster.remove_node(spare, allow_graceful=False)
     wait_until(process, lambda: lost in workers_of(folder, "actor_replaced"))

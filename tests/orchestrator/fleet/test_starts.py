@@ -18,7 +18,7 @@ from orchestrator.fleet.crew import Crew
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverActor
 from orchestrator.fleet.verifier_actor import EngineSpec, VerifierActor
-from orchestrator.fleet.workers import Worker
+from orchestrator.fleet.worker import Worker
 from orchestrator.pool.asked import PoolSpec
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.process import fail_points
@@ -63,21 +63,21 @@ def hire(orders, said):
             return SolverActor.options(name=name, num_cpus=0).remote(ModelSource(model), SolverRoom(budget), **options)
 
         left, run = list(budgets or (1536,)), f"run-{time.monotonic_ns()}"
-        waiting = Worker("verifier", lambda name: VerifierActor.options(name=name, num_gpus=1).remote(CPU), run)
+        waiting = Worker("verifier-0", lambda name: VerifierActor.options(name=name, num_gpus=1).remote(CPU), run)
         rosters.append(
-            Roster(verifier or waiting, lambda index: Worker(f"solver-{index}", start, run), 1, None, said.append)
+            Roster(lambda i: Worker(f"solver-{i}", start, run), lambda _: verifier or waiting, 1, said.append)
         )
         return rosters[-1]
 
     yield build
     for roster in rosters:
-        for worker in [*roster.solvers, roster.verifier]:
+        for worker in roster.all:
             worker.stop()
 
 
 @pytest.fixture
 def verifier(orders):
-    return workers.verifier_worker(f"verifier-{time.monotonic_ns()}", CPU, PLACEMENT)
+    return workers.verifier_worker(f"run-{time.monotonic_ns()}", 0, CPU, PLACEMENT)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_pool_tells_both(orders, model, tmp_path):
     while not ray.wait([described], timeout=0.2)[0]:
         if news := news or workers.get(pool.news.remote()):
             order.unlink(missing_ok=True)
-    assert news[0] == f"verifier {KILLED}; starting it anew (2 of 4)"  # on a busy machine it may die once more
+    assert news[0] == f"verifier-0 {KILLED}; starting it anew (2 of 4)"  # on a busy machine it may die once more
     with pytest.raises((UserError, ModelError), match=rf"--model {model}: [^\n]*$"):
         workers.get(described)
 

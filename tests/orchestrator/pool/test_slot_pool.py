@@ -141,11 +141,11 @@ def test_a_look_tells_how_far_texts_have_come_and_a_dropped_recipe_goes_no_furth
 
 def test_a_solver_and_a_verifier_that_die_cost_no_outcome_and_are_told_of(pool, folder):
     refs = [ask(pool, f"optim.lr={rate}") for rate in (0.31, 0.32, 0.33)]
-    for name in ("solver-0", "verifier"):
+    for name in ("solver-0", "verifier-0"):
         ray.kill(ray.get_actor(f"first/{name}/0"))
     assert all(outcome.exact for outcomes in ray.get(refs) for outcome in outcomes)
     events = [event for event in read_events(folder, "actor_died", "actor_replaced")]
-    assert {event["worker"] for event in events} == {"solver-0", "verifier"} and len(events) == 4
+    assert {event["worker"] for event in events} == {"solver-0", "verifier-0"} and len(events) == 4
     assert any("starting it anew" in line for line in ray.get(pool.news.remote()))
 
 

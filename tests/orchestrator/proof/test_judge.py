@@ -64,7 +64,7 @@ def test_an_engine_killed_in_the_middle_of_a_batch_is_replaced_and_the_batch_jud
     with Judge(SPEC, "killed", said.append) as judge:
         verdicts = judge.judge(many, on_progress=kill_soon)
     (told,) = said
-    assert re.fullmatch(r"verifier died \(its process was killed .*\); starting it anew \(2 of 4\)", told)
+    assert re.fullmatch(r"verifier-0 died \(its process was killed .*\); starting it anew \(2 of 4\)", told)
     assert verdicts == calm
 
 
@@ -80,7 +80,7 @@ def test_an_engine_that_keeps_dying_ends_in_an_error_and_no_verdict(many):
             time.sleep(0.05)
 
     killer = threading.Thread(target=keep_killing)
-    with pytest.raises(FleetError, match=r"verifier died \d times"), Judge(SPEC, "doomed") as judge:
+    with pytest.raises(FleetError, match=r"verifier-0 died \d times"), Judge(SPEC, "doomed") as judge:
         killer.start()
         try:
             judge.judge(many)
