@@ -73,6 +73,57 @@ def test_a_declared_space_begins_at_the_base(everything):
     assert (centre["context.eps.kind"], centre["context.eps.start"], centre["context.eps.end"]) == ("linear", 1, 0.25)
 
 
+STAGED = """
+[parameters]
+stages.count = { kind = "int", low = 1, high = 3 }
+stages.0.until = { kind = "float", low = 0.1, high = 1.0 }
+stages.1.until = { kind = "float", low = 0.1, high = 1.0 }
+stages.0.gate = { kind = "choice", choices = ["stalled", "exact"], optional = true }
+stages.0.patience = { kind = "int", low = 5, high = 50, when = { stages.0.gate = ["stalled"] } }
+stages.1.set.loss.name = { kind = "choice", choices = ["violation_norm", "cross_entropy"] }
+stages.1.set.context.name = { kind = "choice", choices = ["teacher_forcing", "scheduled_sampling"] }
+terms.simctg = { kind = "float", low = 0.1, high = 1.0, when = { stages.1.set.loss.name = ["violation_norm"] } }
+
+[parameters.stages.1.set.context.eps]
+kind = "schedule"
+low = 0.0
+high = 1.0
+shapes = ["linear", "cosine"]
+parts = { start = [0.8, 1.0], end = [0.0, 0.2] }
+when = { stages.1.set.context.name = ["scheduled_sampling"] }
+"""
+
+
+def test_stages_and_their_schedules_are_drawn_from_a_file(tmp_path):
+    path = tmp_path / "staged.toml"
+    path.write_text(STAGED)
+    staged, dice, seen = space(str(path)), random.Random(0), set()
+    for _ in range(200):
+        trial = DiceTrial(dice)
+        recipe = staged.draw(trial, Recipe())
+        names, number = {asked[0] for asked in trial.asked}, len(recipe.stages)
+        assert {name for name in names if name.startswith("stages.1")} == set() or number > 1
+        assert ("stages.0.patience" in names) == (recipe.stages[0].gate == "stalled")
+        assert ("terms.simctg" in names) == (number > 1 and recipe.stages[1].set["loss"]["name"] == "violation_norm")
+        if "stages.1.set.context.eps.kind" in names:
+            eps = recipe.stages[1].set["context"]["eps"]
+            assert eps["kind"] in ("linear", "cosine") and eps["start"] >= 0.8 and eps["end"] <= 0.2
+        seen |= names | {number}
+    assert {1, 2, 3, "stages.1.set.context.eps.start", "terms.simctg", "stages.0.gate.on"} <= seen
+
+
+def test_a_file_that_says_nothing_of_how_many_stages_there_are_wants_them_of_the_base(tmp_path):
+    path = tmp_path / "second.toml"
+    path.write_text("[parameters]\nstages.1.set.terms.simctg = {kind='float',low=0.1,high=1}")
+    second = space(str(path))
+    two = load_recipe(None, ["stages=[{until=0.5, set={terms={simctg=0.3}}}, {until=1, set={terms={simctg=0.2}}}]"])
+    assert second.centre(two) == {"stages.1.set.terms.simctg": 0.2}
+    drawn = second.draw(DiceTrial(random.Random(0)), two)
+    assert drawn.stages[0] == two.stages[0] and drawn.stages[1].set["terms"]["simctg"] != 0.2
+    with pytest.raises(SettingsError, match="stages.1.set.terms.simctg: the recipe has 0 stages; add stages.count"):
+        second.centre(Recipe())
+
+
 CHANGES = {
     "a range": ("high = 900", "high = 1100"),
     "a scale": ("high = 4.0 }", "high = 4.0, log = true }"),
@@ -107,7 +158,31 @@ def test_the_fingerprint_does_not_follow_comments_and_names(everything, tmp_path
         ("[parameters]\noptim.learning_rate = RANGE", "optim.learning_rate: no key of a recipe; the nearest is"),
         ("[parameters]\nlr = RANGE", "lr: no key of a recipe; the nearest is optim.lr"),
         ("[parameters]\nstop_margin = RANGE", "stop_margin is not searched: it says what is asked of a prompt"),
-        ("[parameters]\nstages = RANGE", "stages is not searched: stages are searched by the spaces"),
+        ("[parameters]\nstages = RANGE", "stages is not searched: name what of them is: stages.count"),
+        ("[parameters]\nstages.count = RANGE", "stages.count: must be { kind = 'int', low = 1, high = 8 }"),
+        ("[parameters]\nstages.count = {kind='int',low=2,high=9}", "stages.count: must be { kind = 'int'"),
+        ("[parameters]\nstages.8.until = RANGE", "stages.8.until: a space has at most 8 stages"),
+        ("[parameters]\nstages.0.untill = RANGE", "stages.0.untill: no key of a recipe; the nearest is stages.0.until"),
+        ("[parameters]\nstages.0.set.contxt.eps = RANGE", "the nearest is stages.0.set.context.eps"),
+        ("[parameters]\nstages.0.set.start.scale = RANGE", "stages.0.set.start.scale: no key of a recipe"),
+        ("[parameters]\nstages.0.until = {kind='float',low=0,high=1}", "stages.0.until = 0.0: a recipe does not"),
+        (
+            "[parameters]\nstages.0.set.loss.p = {kind='float',low=0.5,high=2}",
+            "stages.0.set.loss.p = 0.5: a recipe does not take it",
+        ),
+        ("[parameters]\nloss.p = {kind='float',low=2,high=4,when={stages.count=[2]}}", "stages.count: no condition"),
+        (
+            "[parameters]\ncontext.eps = {kind='schedule',low=0,high=0.9,shapes=['exponential']}",
+            "shapes = 'exponential': must be of constant, linear",
+        ),
+        (
+            "[parameters]\ncontext.eps = {kind='schedule',low=0,high=1,shapes=['linear'],parts={floor=[0,1]}}",
+            "parts.floor: must be of end, start",
+        ),
+        (
+            "[parameters]\ncontext.eps = {kind='schedule',low=0,high=1,parts={start=[0,2]}}",
+            "context.eps = {'kind': 'linear', 'start': 2.0, 'end': 2.0}: a recipe does not take it",
+        ),
         ("[parameters]\nstart.name = {kind='choice',choices=['mean','neighbour']}", "would depend on its company"),
         ("[parameters]\noptim.lr = {kind='float',low=0.1,hihg=1}", "parameters.optim.lr."),
         ("[parameters]\noptim.lr = {kind='float',low=0.1,high=1,lo=1}", "optim.lr.lo: unknown; the nearest valid"),
@@ -148,10 +223,13 @@ def test_a_file_that_no_search_can_use_is_refused_in_one_line(content, complaint
     assert "\n" not in str(error.value)
 
 
-def test_the_space_in_the_documentation_is_one(tmp_path):
+def test_the_spaces_in_the_documentation_are_spaces(tmp_path):
     path = tmp_path / "documented.toml"
-    path.write_text(DOCS.read_text().partition("```toml\n")[2].partition("```")[0])
+    first, second = (block.partition("```")[0] for block in DOCS.read_text().split("```toml\n")[1:])
+    path.write_text(first)
     assert set(space(str(path)).centre(Recipe())) == {"optim.lr", "siblings", "context.name", "terms.rloo.on"}
+    path.write_text(second)
+    assert {"stages.count", "stages.0.gate", "stages.1.set.context.name"} < set(space(str(path)).centre(Recipe()))
 
 
 def test_a_declared_space_has_a_bounded_number_of_parameters(tmp_path):

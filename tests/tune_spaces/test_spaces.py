@@ -229,6 +229,20 @@ def test_a_mixer_without_a_reward_is_given_one_where_it_is_read():
             assert (f"{place}terms.rloo" in names) == (stage.context.name == "mixer") == (stage.terms.rloo > 0)
 
 
+def test_stages_draw_contexts_noise_and_loss_weights_together():
+    policies = set()
+    for recipe, _ in drawn("curriculum", NUM_DRAWS):
+        for stage in recipe.by_stage() if recipe.stages else ():
+            if stage.noise.kind != "none" and stage.terms.simctg > 0 and stage.loss.name != recipe.loss.name:
+                policies.add(stage.context.name)
+    assert len(policies) > 5
+
+
+def test_weights_change_over_the_attempt_where_no_stages_say_them():
+    weights = [recipe.terms.simctg for recipe, _ in drawn("curriculum", NUM_DRAWS) if not recipe.stages]
+    assert {getattr(weight, "kind", "number") for weight in weights} >= {"number", "linear", "cosine", "piecewise"}
+
+
 def test_a_stage_drawn_to_end_before_the_one_before_it_hardly_lasts():
     ends = [[stage.until for stage in recipe.stages] for recipe, _ in drawn("curriculum", NUM_DRAWS) if recipe.stages]
     assert all(end == sorted(set(end)) and end[-1] == 1 for end in ends)

@@ -1,16 +1,20 @@
-"""How a text is trained: which prefix when, what the model reads, noise, where the prompt starts.
+"""How a text is trained: which prefix when, what the model reads, under which loss weights, noise, the start.
 
-Owns: ranges of `curriculum`, `stages`, `context`, `noise` and `start`. Must not know: losses, how a policy reads.
+Owns: ranges of `curriculum`, `stages`, `context`, `noise`, `start`, and of the weights that change over an attempt.
+Must not know: how a policy reads, how a term is computed.
 """
 
-from engine.recipe.sections import StageRecipe
-from tune_spaces.spaces.draw import Draw
+from tune_spaces.spaces.draw import NEW_STAGE, Draw
+from tune_spaces.spaces.stages import put_in_order
 
 UNTIL = ((0.05, 0.5), (0.2, 0.7), (0.4, 0.85), (0.6, 0.95))
 """Where in an attempt each stage but the last may end; the recipes' own four end at 0.2, 0.4, 0.6, 0.8."""
 
-SHORTEST = 0.01
-"""Share of the attempt that a stage keeps whose end was drawn before that of the stage before it."""
+MAIN = ("cross_entropy", "violation_norm", "violation_mix")
+"""Main terms of a stage: all positions at once, the worst one, both."""
+
+WEIGHED = ("unlikelihood", "simctg")
+"""Added terms whose weights are searched together with what is read: they cost hardly anything beside the pass."""
 
 OWN_TOKENS = ("scheduled_sampling", "embedding_mix", "free_running")
 MIXED = ("scheduled_sampling", "embedding_mix", "two_pass")
@@ -18,7 +22,14 @@ SOFT = ("soft_decoding", "gumbel_softmax")
 
 
 def curriculum(draw: Draw) -> None:
-    """Stages, each with what it reads; or one way to read and a prefix that may grow. Then the start."""
+    """How a text is trained, and the weights of added terms as it goes on."""
+    trained(draw)
+    if not draw["stages"]:  # every stage says its own
+        weights(draw)
+
+
+def trained(draw: Draw) -> None:
+    """Stages, each with what it reads and descends; or one way to read and a prefix that may grow. Then the start."""
     if draw.switch("stages"):
         stages(draw)
         draw.set("curriculum.growth", "none")
@@ -44,20 +55,20 @@ def growth(draw: Draw) -> None:
 
 def stages(draw: Draw) -> None:
     """Two to five stages; the last trains the whole text and ends with the attempt."""
-    last = draw.count("stages", 2, len(UNTIL) + 1, new=StageRecipe(until=1).model_dump()) - 1
-    end = 0.0
+    last = draw.count("stages", 2, len(UNTIL) + 1, new=NEW_STAGE) - 1
     for number in range(last):
         place = f"stages.{number}"
-        end = max(draw.number(f"{place}.until", *UNTIL[number]), end + SHORTEST)
-        draw.set(f"{place}.until", end)
+        draw.number(f"{place}.until", *UNTIL[number])
         draw.number(f"{place}.length_frac", 0.1, 1.0)
         if draw.choice(f"{place}.gate", ("time", "exact", "accuracy")) == "accuracy":
             draw.number(f"{place}.gate_accuracy", 0.5, 1.0)
-    draw.set(f"stages.{last}.until", 1.0)
-    draw.set(f"stages.{last}.length_frac", 1.0)
+    put_in_order(draw)
     for number in range(last + 1):
-        context(draw, f"stages.{number}.set.")
-        noise(draw, f"stages.{number}.set.")
+        place = f"stages.{number}.set."
+        context(draw, place)
+        noise(draw, place)
+        draw.choice(f"{place}loss.name", MAIN)
+        weights(draw, place)
 
 
 def context(draw: Draw, place: str = "") -> None:
@@ -100,3 +111,11 @@ def noise(draw: Draw, place: str = "") -> None:
         draw.choice(f"{key}kind", ("fixed", "sampled"))
         draw.number(f"{key}prompt", 0.001, 1.0, log=True)
         draw.weight(f"{key}read", 0.001, 1.0)
+
+
+def weights(draw: Draw, place: str = "") -> None:
+    """Weights of added terms: over the attempt as schedules, within a stage as numbers, as stages are steps."""
+    vary = draw.number if place else draw.schedule
+    for name in WEIGHED:
+        if draw.switch(f"{place}terms.{name}"):
+            vary(f"{place}terms.{name}", 0.01, 1.0, log=True)

@@ -7,17 +7,21 @@ A parameter is called by the recipe's dotted key. Those that say whether, how ma
 their own below a key: `KEY.on` (is it anything but the default?), `KEY.count`, `KEY.kind`, `KEY.start`, ...
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
 from engine.recipe import Recipe
+from engine.recipe.sections import StageRecipe
 from engine.schedules import Value, build_schedule
 
 DEFAULTS = Recipe().model_dump(mode="json")
 """What a key is while its switch is off."""
+
+NEW_STAGE = StageRecipe(until=1).model_dump(mode="json")
+"""A stage that changes nothing of the recipe around it."""
 
 SHAPES: dict[str, tuple[str, ...]] = {
     "constant": (),
@@ -98,13 +102,13 @@ class Draw:
 
     def is_on(self, key: str) -> bool:
         """Whether a key is anything but its default."""
-        return self[key] != _at(DEFAULTS, _outside(key))
+        return self[key] != _default(key)
 
     def switch(self, key: str) -> bool:
         """Whether a key is to be anything but its default; off puts it there, on leaves it to the next parameter."""
         is_on = self._choice(f"{key}.on", (False, True), near=self.is_on(key))
         if not is_on:
-            self.set(key, _at(DEFAULTS, _outside(key)))
+            self.set(key, _default(key))
         return is_on
 
     def weight(self, key: str, low: float, high: float, *, log: bool = True) -> None:
@@ -123,18 +127,33 @@ class Draw:
             self.set(f"{section}.{chosen}", sizes[chosen])
             self.number(f"{section}.{chosen}", low, high, log=True)
 
-    def count(self, key: str, low: int, high: int, *, new: dict[str, Any]) -> int:
+    def count(self, key: str, low: int, high: int, *, new: dict[str, Any], step: int = 1) -> int:
         """How many entries a list has; entries that are there stay, others begin as `new`."""
-        number = self._int(f"{key}.count", low, high, near=len(self[key]))
+        number = self._int(f"{key}.count", low, high, near=len(self[key]), step=step)
         kept = self[key][:number]
         self.set(key, kept + [deepcopy(new) for _ in range(number - len(kept))])
         return number
 
-    def schedule(self, key: str, low: float, high: float, *, log: bool = False) -> None:
-        """A value within [low, high] over an attempt: constant, or of one of several shapes, whose parts are drawn."""
+    def schedule(
+        self,
+        key: str,
+        low: float,
+        high: float,
+        *,
+        log: bool = False,
+        shapes: Sequence[str] = (),
+        parts: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """A value within [low, high] over an attempt: constant, or of one of several shapes, whose parts are drawn.
+
+        Args:
+            shapes: those that may be; none are all that fit the range.
+            parts: ranges of their own for some parts, by name.
+        """
         has = self[key]
-        shapes = SHAPES | (FROM_ONE if high == 1 else {})
-        kind = self._choice(f"{key}.kind", tuple(shapes), near=has["kind"] if isinstance(has, dict) else "constant")
+        fitting = SHAPES | (FROM_ONE if high == 1 else {})
+        of_shapes = {name: fitting[name] for name in shapes or fitting}
+        kind = self._choice(f"{key}.kind", tuple(of_shapes), near=has["kind"] if isinstance(has, dict) else "constant")
         if kind == "constant":
             self.number(key, low, high, log=log)
             return
@@ -145,14 +164,12 @@ class Draw:
             "boundaries.0": (1, last, False),
             "base": (0.9, 0.999, False),
             "k": (5, 100, True),  # 15 to 25 in the literature
-        }
-        parts = {
+        } | {part: (*ends, False) for part, ends in (parts or {}).items()}
+        drawn = {
             part: self._float(f"{key}.{part}", ranges.get(part, (low, high, log)), near=_part(has, part))
-            for part in shapes[kind]
+            for part in of_shapes[kind]
         }
-        if kind == "piecewise":
-            parts = {"boundaries": [parts["boundaries.0"]], "pieces": [parts["pieces.0"], parts["pieces.1"]]}
-        self.set(key, {"kind": kind} | parts)
+        self.set(key, {"kind": kind} | _with_lists(drawn))
 
     def _float(self, name: str, wide: Range, *, near: Any) -> float:
         low, high, log = wide
@@ -181,6 +198,26 @@ class Draw:
 def _at(values: Any, key: str) -> Any:
     for name in key.split("."):
         values = values[int(name)] if isinstance(values, list) else values[name]
+    return values
+
+
+def _default(key: str) -> Any:
+    """What a key is unless something is said of it."""
+    stage, _, field = key.partition(".")[2].partition(".")
+    if key.startswith("stages.") and stage.isdigit() and not field.startswith("set."):
+        return NEW_STAGE[field]
+    return _at(DEFAULTS, _outside(key))
+
+
+def _with_lists(parts: dict[str, float]) -> dict[str, Any]:
+    """Parts of a schedule, with those that are numbered put into a list."""
+    values: dict[str, Any] = {}
+    for part, value in parts.items():
+        name, _, number = part.partition(".")
+        if number:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
     return values
 
 

@@ -4,14 +4,14 @@ Owns: ranges of the vectors, restarts, parameterisation and optimiser; putting a
 the other topics' ranges.
 """
 
-from tune_spaces.spaces.curriculum import curriculum
+from tune_spaces.spaces.curriculum import trained
 from tune_spaces.spaces.draw import Draw
 from tune_spaces.spaces.losses import losses
 
 
 def full(draw: Draw) -> None:
     """All topics."""
-    curriculum(draw)
+    trained(draw)
     losses(draw)
     vectors(draw)
     restarts(draw)

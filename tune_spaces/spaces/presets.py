@@ -23,7 +23,9 @@ class Preset(Strict):
     texts: int = Field(default=16, ge=2, le=10_000, description="texts that trials are compared on")
     hold_out: int = Field(default=32, ge=0, le=10_000, description="other texts, for the winner against the default")
     budget: float = Field(default=150, ge=1, description="passes over a text before a trial gives it up")
-    objective: Literal["cost", "pareto"] = Field(default="cost", description="what counts: cost, or cost and margin")
+    objective: Literal["cost", "pareto", "capacity"] = Field(
+        default="cost", description="what counts: cost; cost and margin; or the longest exact prefix at the budget"
+    )
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="how the next recipe is chosen")
     stopping: Literal["wilcoxon", "asha", "median", "none"] = Field(
         default="wilcoxon", description="when a trial is given up before its last text"

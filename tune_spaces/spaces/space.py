@@ -34,11 +34,13 @@ class Space:
         name: one of `SPACES`, or a file.
         suggest: draws every parameter that applies.
         declared: the file's content in one form, where it was declared; "" where it is a function.
+        refusal: why it cannot change a recipe, or None.
     """
 
     name: str
     suggest: Callable[[Draw], None]
     declared: str = ""
+    refusal: Callable[[Recipe], str | None] = lambda base: None
 
     def draw(self, trial: Suggests, base: Recipe) -> Recipe:
         """The recipe a trial is to try; `base` gives everything that is not searched.
@@ -53,7 +55,13 @@ class Space:
             raise SettingsError(f"space {self.name} on this recipe: {complaint(error).line()}") from error
 
     def centre(self, base: Recipe) -> dict[str, Any]:
-        """The parameters that give the base recipe again, or the nearest ones in the space."""
+        """The parameters that give the base recipe again, or the nearest ones in the space.
+
+        Raises:
+            SettingsError: the space cannot change this recipe.
+        """
+        if (reason := self.refusal(base)) is not None:
+            raise SettingsError(f"space {self.name}: {reason}")
         return self._filled(Draw(None, base)).params
 
     @cached_property
