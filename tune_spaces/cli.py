@@ -21,7 +21,7 @@ from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
 from tune_spaces import both_verbs
-from tune_spaces.folder import folder_of
+from tune_spaces.folder import folder_of, is_search
 
 if TYPE_CHECKING:
     from orchestrator.report import ReportOptions
@@ -33,6 +33,25 @@ PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets")
 Preset = Annotated[
     str,
     typer.Option(help="settings of a whole search: a name, or a TOML file", autocompletion=one_of(*PRESETS)),
+]
+
+CALLBACKS = ("tensorboard", "wandb", "mlflow")
+
+Objective = Annotated[
+    str | None, typer.Option(help="cost; pareto: cost and margin; capacity: the longest exact prefix")
+]
+
+Callbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--callback",
+        help="show trials there too: tensorboard, wandb or mlflow",
+        autocompletion=one_of(*CALLBACKS),
+    ),
+]
+
+ExportTrial = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="write the recipe of trial N of the folder; search no more")
 ]
 
 Concurrent = Annotated[int | None, typer.Option(min=1, help="trials under way at once; default what the solvers hold")]
@@ -47,7 +66,7 @@ def tune(
     texts: Annotated[int | None, typer.Option(min=2, help="texts that trials are compared on")] = None,
     hold_out: Annotated[int | None, typer.Option(min=0, help="texts that the winner is checked on")] = None,
     budget: Annotated[float | None, typer.Option(min=1, help="passes over a text that a recipe may take")] = None,
-    objective: Annotated[str | None, typer.Option(help="cost, or pareto: cost and margin")] = None,
+    objective: Objective = None,
     sampler: Annotated[str | None, typer.Option(help="tpe or random")] = None,
     stopping: Annotated[str | None, typer.Option(help="wilcoxon, asha, median or none")] = None,
     concurrent: Concurrent = None,
@@ -72,6 +91,8 @@ def tune(
     verify_dtype: flags.VerifyDtype = None,
     dashboard: flags.Dashboard = True,
     lease: flags.Lease = 600,
+    callback: Callbacks = None,
+    export_trial: ExportTrial = None,
     as_json: flags.Json = False,
 ) -> None:
     """Search for a better recipe; writes best.toml, trials and a report, and goes on where it was stopped."""
@@ -82,23 +103,31 @@ def tune(
             from engine.recipe import load_recipe
             from orchestrator.corpus import Reading, short_name
             from tune_spaces import spaces, tuning
-            from tune_spaces.options import TuneOptions
 
         source = parse_location(corpus, "CORPUS")
-        settings = spaces.preset(
-            preset, space=space, trials=trials, texts=texts, hold_out=hold_out, budget=budget, objective=objective,
-            sampler=sampler, stopping=stopping,
-        )  # fmt: skip
-        options = TuneOptions(
-            out=folder_of(out) if out is not None else Path("runs") / f"tune-{short_name(source)}-{Path(model).name}",
-            corpus=source, settings=settings, space=spaces.space(settings.space), base=load_recipe(recipe, set_),
-            reading=Reading(text_column, id_column, row_ids, format, csv_quotes), concurrent=concurrent, seed=seed,
-            source=ModelSource(model, revision), address=address, solvers=solvers, verifiers=verifiers,
-            solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype, engine=engine,
-            engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease,
-        )  # fmt: skip
+        place = Path("runs") / f"tune-{short_name(source)}-{Path(model).name}" if out is None else folder_of(out)
+        if export_trial is not None:
+            return _say_exported(place, export_trial, as_json=as_json)
+        settings = spaces.preset(preset, space=space, trials=trials, texts=texts, hold_out=hold_out, budget=budget,
+                                 objective=objective, sampler=sampler, stopping=stopping)  # fmt: skip
+        options = tuning.TuneOptions(
+            corpus=source, out=place, settings=settings, space=spaces.space(settings.space), seed=seed,
+            base=load_recipe(recipe, set_), concurrent=concurrent, source=ModelSource(model, revision),
+            reading=Reading(text_column, id_column, row_ids, format, csv_quotes), address=address, solvers=solvers,
+            verifiers=verifiers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype, engine=engine,
+            engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, callbacks=tuple(callback or ()))  # fmt: skip
         tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)
         tuning.print_tuned(tuned, options, console, as_json=as_json)
+
+
+def _say_exported(folder: Path, number: int, *, as_json: bool) -> None:
+    from tune_spaces.results import export_trial
+
+    path = export_trial(folder, number)
+    if as_json:
+        say_json({"recipe": str(path)})
+    else:
+        say(console, f"recipe of trial {number}: {path}")
 
 
 @app.command()
@@ -155,7 +184,7 @@ def learn(
 
 @app.command()
 def report(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run, or its URI in an object store")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run or a search, or a run's URI")],
     out: Annotated[Path | None, typer.Option(metavar="SITE", help="folder of the page; default DIR/report")] = None,
     against: Annotated[str | None, typer.Option(metavar="DIR", help="another run, to be shown beside it")] = None,
     margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
@@ -163,22 +192,17 @@ def report(
     serve: flags.Serve = False,
     port: flags.Port = None,
 ) -> None:
-    """Write a run as a website in a folder: figures, and every text. The page asks nothing of any network."""
+    """Write a run, or a search, as a website in a folder. The page asks nothing of any network."""
     with told_in_one_line():
         with shown(make_console(stderr=True), LIBRARIES):
             from orchestrator.report import ReportOptions, write_report
-            from tune_spaces.results import report_of
-
         place = parse_location(folder)
         if not serve:
             flags.refuse_ignored({"--port": port}, "nothing is served without --serve")
-        if (page := report_of(place)) is not None:
-            given = {"--out": out, "--against": against, "--margins": margins, "--serve": serve}
-            flags.refuse_ignored(given, f"{folder} is a search's folder, and has its report already")
-            if as_json:
-                say_json({"page": str(page)})
-            else:
-                say(console, f"{folder} is a search's folder; its report: {page}")
+        if isinstance(place, Path) and is_search(place):
+            given = {"--against": against, "--margins": margins, "--serve": serve}
+            flags.refuse_ignored(given, f"{folder} is a search's folder")
+            _report_search(place, out, as_json=as_json)
             return
         other = None if against is None else parse_location(against, "--against")
         options = ReportOptions(place, out, other, margins)
@@ -190,6 +214,16 @@ def report(
             say_json(asdict(written) | {"page": str(written.page)})
         else:
             say(console, written.line())
+
+
+def _report_search(folder: Path, out: Path | None, *, as_json: bool) -> None:
+    from tune_spaces.report import write_search_report
+
+    page = write_search_report(folder, out)
+    if as_json:
+        say_json({"page": str(page)})
+    else:
+        say(console, f"report: {page}")
 
 
 def _serve(options: "ReportOptions", port: int | None, *, as_json: bool) -> None:

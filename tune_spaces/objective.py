@@ -19,12 +19,14 @@ class Objective:
     """Figures a search goes by, each with its direction.
 
     Attributes:
-        metrics: keys of `figures`.
+        metrics: keys of `figures`; the first decides which trial is the best.
+        paired: key of `figures` under which each text's share of the first metric stands, the lower the better.
     """
 
     name: str
     metrics: tuple[str, ...]
     directions: tuple[Direction, ...]
+    paired: str = "costs"
 
     @property
     def modes(self) -> list[str]:
@@ -41,9 +43,11 @@ OBJECTIVES = {
     for objective in (
         Objective("cost", ("cost",), ("minimize",)),
         Objective("pareto", ("cost", "margin"), ("minimize", "maximize")),
+        Objective("capacity", ("prefix_tokens",), ("maximize",), paired="missing"),
     )
 }
-"""cost: passes to a verified exact text. pareto: that, and the margin its prompt has."""
+"""cost: passes to a verified exact text. pareto: that, and the margin its prompt has. capacity: how long a prefix the
+budget makes exact, of texts that are longer than their vectors can hold."""
 
 
 def figures(outcomes: Sequence[Outcome]) -> Figures:
@@ -56,13 +60,21 @@ def figures(outcomes: Sequence[Outcome]) -> Figures:
         margin: mean smallest margin in logits; a text that is not exact counts 0.
         positions: passed forward and backward, all texts together.
         texts: how many have ended.
+        prefix_tokens: mean longest prefix that was exact, in tokens; of ended texts alone, 0 before one has ended.
         costs: id and cost of each text, for tests that pair texts; pairs, since Ray flattens a mapping.
+        missing: id of each text and its tokens beyond that prefix; 0 where it is under way, the least it can come to.
     """
+    ended = [outcome for outcome in outcomes if not outcome.is_under_way]
     return {
         "cost": statistics.fmean(outcome.cost for outcome in outcomes),
         "exact_frac": statistics.fmean(outcome.exact for outcome in outcomes),
         "margin": statistics.fmean(outcome.min_margin or 0.0 if outcome.exact else 0.0 for outcome in outcomes),
         "positions": sum(outcome.positions for outcome in outcomes),
-        "texts": sum(not outcome.is_under_way for outcome in outcomes),
+        "texts": len(ended),
+        "prefix_tokens": statistics.fmean(outcome.prefix_tokens for outcome in ended) if ended else 0.0,
         "costs": [(outcome.id, outcome.cost) for outcome in outcomes],
+        "missing": [
+            (outcome.id, 0 if outcome.is_under_way else outcome.num_tokens - outcome.prefix_tokens)
+            for outcome in outcomes
+        ],
     }

@@ -86,7 +86,7 @@ class Opened:
         """With the texts in the order of the positions they cost the base recipe, those it cannot say last.
 
         Whatever must lose is to lose cheaply: the cheapest quarter of a sample took 7 % of its positions (LOG
-        2026-11-21).
+        2026-11-21). The dearest text that the base says is in the first rung all the same.
 
         Raises:
             FleetError: the pool cannot solve them.
@@ -98,7 +98,8 @@ class Opened:
             self.require_well()
             raise
         outcomes = sorted(found, key=lambda outcome: (not outcome.exact, outcome.positions))
-        return replace(self, sample=self.sample.in_order([outcome.id for outcome in outcomes]))
+        dear = next((outcome.id for outcome in reversed(outcomes) if outcome.exact), None)
+        return replace(self, sample=self.sample.in_order([outcome.id for outcome in outcomes], dear))
 
     def trials_at_once(self) -> int:
         """As many as the solvers' tables hold with all their texts."""
@@ -137,7 +138,10 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
     )
     taken = Intake(corpus, token_rule, recipe, plan, served_length=crew.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
-    record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points)
+    if len(sample.tune) + len(sample.hold_out) < options.settings.texts + options.settings.hold_out:
+        say(console, f"the corpus has fewer texts than --texts and --hold-out ask for: {sample.line}")
+    sizes = (len(sample.tune), len(sample.hold_out))
+    record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points, sizes)
     record.keep(options.out)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
     known = workers.get(pool.open.remote(texts))

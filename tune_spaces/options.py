@@ -22,6 +22,7 @@ class TuneOptions(FleetOptions):
         settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
         space: where recipes are drawn from.
         base: what the space leaves open, and what the winner is compared with.
+        callbacks: names of Ray's own that are told of trials.
         concurrent: trials under way at once; None is as many as the solvers' tables hold with all their texts.
     """
 
@@ -32,10 +33,23 @@ class TuneOptions(FleetOptions):
     base: Recipe
     concurrent: int | None = None
     seed: int = 0
+    callbacks: tuple[str, ...] = ()
     reading: Reading = field(default_factory=Reading)
 
-    def record(self, corpus: Corpus, fingerprint: str, dtype: str, engine: str, points: PlanPoints) -> TuneRecord:
-        """All that decides what an outcome means, with the model's fingerprint and what was chosen for it."""
+    def record(
+        self,
+        corpus: Corpus,
+        fingerprint: str,
+        dtype: str,
+        engine: str,
+        points: PlanPoints,
+        sizes: tuple[int, int] | None,
+    ) -> TuneRecord:
+        """All that decides what an outcome means, with the model's fingerprint and what was chosen for it.
+
+        Args:
+            sizes: texts to search with and texts held out, as the corpus had them.
+        """
         return TuneRecord(
             corpus=absolute(self.corpus),
             corpus_fingerprint=corpus.fingerprint,
@@ -58,4 +72,5 @@ class TuneOptions(FleetOptions):
             hold_out=self.settings.hold_out,
             budget=self.settings.budget,
             seed=self.seed,
+            sizes=sizes,
         )

@@ -26,6 +26,9 @@ class TuneRecord(Strict):
     Attributes:
         budget: passes over a text that a recipe may take.
         vector_plan: for recipes that leave K open.
+        texts, hold_out: asked for.
+        sizes: texts to search with and texts held out, as the corpus had them; None in a folder from before there was
+            a difference.
     """
 
     corpus: str
@@ -49,11 +52,22 @@ class TuneRecord(Strict):
     hold_out: int
     budget: float
     seed: int
+    sizes: tuple[int, int] | None = None
+
+    @property
+    def num_texts(self) -> int:
+        """Texts that trials are compared on."""
+        return self.sizes[0] if self.sizes else self.texts
+
+    @property
+    def num_hold_out(self) -> int:
+        """Texts that the winner meets the base on."""
+        return self.sizes[1] if self.sizes else self.hold_out
 
     @property
     def study_name(self) -> str:
         """Unlike any other search's: the space's name and a fingerprint of everything here."""
-        digest = hashlib.blake2b(self.model_dump_json().encode(), digest_size=6).hexdigest()
+        digest = hashlib.blake2b(self.model_dump_json(exclude={"sizes"}).encode(), digest_size=6).hexdigest()
         return f"verbatim-{self.space}-{digest}"
 
     def keep(self, folder: Path) -> None:
@@ -65,7 +79,12 @@ class TuneRecord(Strict):
         earlier = read_record(folder)
         if earlier is None:
             open_storage(folder).replace({FILE: (self.model_dump_json(indent=1) + "\n").encode()})
-        elif found := differences(earlier.model_dump(mode="json"), self.model_dump(mode="json")):
+        elif earlier.sizes is None and self.sizes is not None:
+            raise UserError(
+                f"--out {folder}: holds a search of an earlier version, which drew its texts otherwise; choose another "
+                "folder"
+            )
+        elif found := differences(*(each.model_dump(mode="json", exclude={"sizes"}) for each in (earlier, self))):
             raise UserError(
                 f"--out {folder}: holds another search ({'; '.join(found)}); choose another folder, or ask for the same"
             )

@@ -1,6 +1,7 @@
 """What a search leaves in its folder, beside its record, its study and the outcomes.
 
-Owns: best.toml, trials.parquet, and when the report is written. Must not know: Ray, how recipes were found.
+Owns: best.toml, trials.parquet, any trial's recipe, and when the report is written. Must not know: Ray, how recipes
+were found.
 """
 
 import json
@@ -15,14 +16,17 @@ from optuna.trial import FrozenTrial
 from engine.recipe import Recipe, to_toml
 from orchestrator.console.errors import UserError
 from orchestrator.storage import open_storage
-from orchestrator.storage.location import Location
-from tune_spaces.folder import is_search
-from tune_spaces.hold_out import Comparison
-from tune_spaces.record import TuneRecord
-from tune_spaces.report import render
-from tune_spaces.study import RETRY_OF, winner
+from tune_spaces.headline import headline
+from tune_spaces.hold_out import Comparison, kept_comparison
+from tune_spaces.record import TuneRecord, read_record
+from tune_spaces.report.written import write_page
+from tune_spaces.study import RETRY_OF, read_study, winner
+from tune_spaces.table import state_and_figures
 
-BEST, TRIALS, REPORT = "best.toml", "trials.parquet", "report.html"
+BEST, TRIALS = "best.toml", "trials.parquet"
+
+REPORT = "report.html"
+"""What a search of an earlier version wrote last."""
 
 SCHEMA = pa.schema(
     [
@@ -33,6 +37,7 @@ SCHEMA = pa.schema(
         ("margin", pa.float64()),  # mean smallest margin, logits; 0 for a text that is not exact
         ("positions", pa.int64()),  # passed forward and backward
         ("texts", pa.int64()),  # seen before it ended
+        ("prefix_tokens", pa.float64()),  # mean longest exact prefix of the texts that ended, as the solver saw it
         ("params", pa.string()),  # drawn, JSON: recipe key to value
         ("recipe", pa.string()),  # whole, JSON
         ("retry_of", pa.int64()),  # number of the trial whose search died and whose parameters this one took up
@@ -49,8 +54,8 @@ def write(
     best: Recipe,
     comparison: Comparison | None,
     note: str | None = None,
-) -> None:
-    """Everything a search is run for, each file replaced in one step, the report last.
+) -> Path:
+    """Everything a search is run for, each file replaced in one step, the report last; the report.
 
     Args:
         note: what is to be known besides, as a sentence without its full stop.
@@ -61,39 +66,51 @@ def write(
     files = {
         TRIALS: trials.getvalue().to_pybytes(),
         BEST: to_toml(best, header=_header(study, record, comparison, note)).encode(),
-        REPORT: render(study, record, best, comparison, note).encode(),
+        **kept_comparison(comparison),
     }
     open_storage(folder).replace(files)
-
-
-def report_of(folder: Location) -> Path | None:
-    """A search's own report, in its folder; None where that is no search's.
-
-    Raises:
-        UserError: the search has not come to its end.
-    """
-    if not isinstance(folder, Path) or not is_search(folder):
-        return None
-    if not (folder / REPORT).is_file():
-        raise UserError(f"{folder}: a search that has written no report yet; the same `verbatim tune` goes on")
-    return folder / REPORT
+    return write_page(folder, study, record, comparison, note)
 
 
 def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None, note: str | None) -> str:
     """Where the recipe comes from, as comments."""
     best = winner(study)
-    lines = [f"Study {record.study_name}: {record.texts} texts of {Path(record.corpus).name}, model {record.model}."]
+    told = headline(study, record.base, comparison, note)
+    lines = [told[0].upper() + told[1:] + ".", _origin(record)]
     if best is not None:
         lines.append(f"Trial {best.number}: {best.user_attrs['cost']:.1f} passes a text, budget {record.budget:g}.")
-    if comparison is not None:
-        lines.append(comparison.verdict[0].upper() + comparison.verdict[1:] + ".")
-    if note is not None:
-        lines.append(note + ".")
     return "\n".join(lines)
 
 
+def export_trial(folder: Path, number: int) -> Path:
+    """Write the recipe of one trial of a search as a file that `run` takes; the file.
+
+    Raises:
+        UserError: no search's folder, or no such trial in it.
+    """
+    record, study = read_record(folder), read_study(folder)
+    if record is None or study is None:
+        raise UserError(f"--export-trial {number}: {folder} holds no search with trials; give the folder of one")
+    trials = study.get_trials(deepcopy=False)
+    if number >= len(trials) or "recipe" not in trials[number].user_attrs:
+        raise UserError(f"--export-trial {number}: no trial of {folder} with a recipe; it has 0 to {len(trials) - 1}")
+    recipe = Recipe.model_validate_json(trials[number].user_attrs["recipe"])
+    header = f"{state_and_figures(trials[number]).capitalize()}.\n{_origin(record)}"
+    path = folder / f"trial-{number}.toml"
+    open_storage(folder).replace({path.name: to_toml(recipe, header=header).encode()})
+    return path
+
+
+def _origin(record: TuneRecord) -> str:
+    texts = f"{record.num_texts} texts of {Path(record.corpus).name}"
+    return f"Study {record.study_name}: {texts}, model {record.model}."
+
+
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    figures = {name: trial.user_attrs.get(name) for name in ("cost", "exact_frac", "margin", "positions", "texts")}
+    figures = {
+        name: trial.user_attrs.get(name)
+        for name in ("cost", "exact_frac", "margin", "positions", "texts", "prefix_tokens")
+    }
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),

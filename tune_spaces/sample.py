@@ -3,10 +3,11 @@
 Owns: the draw, the split, the rungs. Must not know: Ray, recipes, how texts are solved.
 """
 
-import random
+import hashlib
+import heapq
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from engine.slots import Job
 from orchestrator.console.errors import UserError
@@ -15,8 +16,8 @@ from orchestrator.corpus.intake import Accepted, Taken
 MIN_RUNG = 4
 """Texts in the first rung: with three, no outcome is as unlikely as the test asks for (1/8 against 0.1)."""
 
-MAX_LOOKED_AT = 10_000
-"""Rows of a corpus that the sample is drawn from; a corpus may be larger than memory."""
+LEAST_TEXTS = 2
+"""Different texts without which nothing can be compared."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,24 @@ class Sample:
     tune: list[Job]
     hold_out: list[Job]
 
-    def in_order(self, ids: Sequence[str]) -> "Sample":
-        """The same, its texts to search with in another order."""
-        return replace(self, tune=sorted(self.tune, key=lambda job: ids.index(job.target.id)))
+    def in_order(self, ids: Sequence[str], dear: str | None = None) -> "Sample":
+        """The same, its texts to search with in another order, the one called `dear` last of the first rung.
+
+        Whatever must lose is to lose cheaply, on texts that cost little; but a recipe that is worse on those and better
+        on dear ones would be stopped before it met any.
+        """
+        order = list(ids)
+        first = self.rung_ends[0]
+        if dear is not None and order.index(dear) >= first:
+            order.remove(dear)
+            order.insert(first - 1, dear)
+        return replace(self, tune=sorted(self.tune, key=lambda job: order.index(job.target.id)))
+
+    @property
+    def line(self) -> str:
+        """How many there are."""
+        held_out = f"{len(self.hold_out)} held out" if self.hold_out else "none held out"
+        return f"{len(self.tune)} texts to search with, {held_out}"
 
     @property
     def rungs(self) -> list[list[str]]:
@@ -50,17 +66,45 @@ class Sample:
 
 
 def draw_sample(taken: Iterable[Taken], num_texts: int, num_hold_out: int, seed: int) -> Sample:
-    """A random sample of a corpus's targets, split at random.
+    """A random sample of all of a corpus's different targets, split at random.
 
+    Every target has a place in an order that seed and tokens alone decide, and the first ones are taken: each is as
+    likely as any other, wherever in the corpus it stands, and one that comes twice is one. What is kept is as large as
+    the sample, however large the corpus.
+
+    Args:
+        num_texts, num_hold_out: wanted; where there are fewer targets each part gets its share of them.
     Raises:
-        UserError: too few targets.
+        UserError: too few targets to compare anything on.
     """
-    accepted = (item.job for item in islice(taken, MAX_LOOKED_AT) if isinstance(item, Accepted))
-    jobs = list({job.target.token_ids: job for job in accepted}.values())
-    if len(jobs) < num_texts + num_hold_out:
+    wanted = num_texts + num_hold_out
+    kept: list[tuple[int, tuple[int, ...], Job]] = []  # a heap, the last place first
+    known: set[tuple[int, ...]] = set()
+    for job in (item.job for item in taken if isinstance(item, Accepted)):
+        entry = (-_place(job, seed), job.target.token_ids, job)
+        if job.target.token_ids in known or (len(kept) == wanted and entry[0] <= kept[0][0]):
+            continue
+        known.add(job.target.token_ids)
+        gone = heapq.heappush(kept, entry) if len(kept) < wanted else heapq.heapreplace(kept, entry)
+        if gone is not None:
+            known.remove(gone[1])
+    if len(kept) < LEAST_TEXTS:
         raise UserError(
-            f"--texts {num_texts} and --hold-out {num_hold_out}: the corpus has {len(jobs)} different texts that can "
-            f"be targets (in its first {MAX_LOOKED_AT} rows); lower them, or take a larger corpus"
+            f"--texts {num_texts}: the corpus has {len(kept)} different texts that can be targets, and a search needs "
+            f"{LEAST_TEXTS} at least; take a larger corpus"
         )
-    drawn = random.Random(seed).sample(jobs, num_texts + num_hold_out)
-    return Sample(drawn[:num_texts], drawn[num_texts:])
+    drawn = [job for _, _, job in sorted(kept, key=lambda entry: -entry[0])]
+    num_tune = num_texts if len(drawn) == wanted else _share(len(drawn), num_texts, wanted)
+    return Sample(drawn[:num_tune], drawn[num_tune:])
+
+
+def _place(job: Job, seed: int) -> int:
+    """Where a target stands in the order of a seed."""
+    ids = job.target.token_ids
+    digest = hashlib.blake2b(struct.pack(f"<Q{len(ids)}I", seed, *ids), digest_size=8)
+    return int.from_bytes(digest.digest())
+
+
+def _share(num_drawn: int, num_texts: int, wanted: int) -> int:
+    """How many of too few texts are searched with: in proportion, but as many as the first rung has, if there are."""
+    return min(num_drawn, max(MIN_RUNG, round(num_drawn * num_texts / wanted)))

@@ -22,7 +22,7 @@ from tune_spaces.spaces import Space
 from tune_spaces.stopping import loses
 from tune_spaces.study import mourn, winner
 
-KEPT = ("exact_frac", "margin", "positions", "texts", "cost", "costs")
+KEPT = ("exact_frac", "margin", "positions", "texts", "prefix_tokens", "cost", "costs", "missing")
 """Figures of the last report that go into the study beside the objective."""
 
 
@@ -51,7 +51,7 @@ class StudySearch(Searcher):
         most_at_once: Callable[[], float] = lambda: math.inf,
     ):
         self._study, self._space, self._base = study, space, base
-        self._metrics, self._num_texts = objective.metrics, num_texts
+        self._objective, self._num_texts = objective, num_texts
         self._is_broken, self._let_go, self._most_at_once = is_broken, let_go, most_at_once
         self._under_way: dict[str, optuna.Trial] = {}
         self._has_ended = False
@@ -79,12 +79,13 @@ class StudySearch(Searcher):
             raise
         trial.set_user_attr("recipe", recipe)
         self._under_way[trial_id] = trial
-        return {"recipe": recipe}
+        return {"recipe": recipe, "drawn": trial.params}  # the latter for callbacks that log it
 
     def is_hopeless(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial loses against the best complete one."""
         best = winner(self._study)
-        return best is not None and loses(dict(result["costs"]), dict(best.user_attrs["costs"]))
+        paired = self._objective.paired
+        return best is not None and loses(dict(result[paired]), dict(best.user_attrs[paired]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Complete with its values, pruned if it saw too few texts, failed without a finite result.
@@ -103,7 +104,7 @@ class StudySearch(Searcher):
         self._end(trial, result or {})
 
     def _end(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
-        found = [result.get(metric) for metric in self._metrics]
+        found = [result.get(metric) for metric in self._objective.metrics]
         values = [math.nan if value is None else float(value) for value in found]
         for name in KEPT:
             if name in result:

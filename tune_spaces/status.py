@@ -78,7 +78,7 @@ def search_status(folder: Path) -> SearchStatus:
         num_ended=len(ended),
         counts=dict(Counter(LABELS[trial.state] for trial in ended)),
         best=told(best) if best is not None else None,
-        corpus=record.corpus, texts=record.texts, model=record.model,
+        corpus=record.corpus, texts=record.num_texts, model=record.model,
         engine=record.engine, engine_dtype=record.engine_dtype,
         started=progress.started if progress else None,
         updated=progress.updated if progress else None,

@@ -13,6 +13,7 @@ from optuna.pruners import WilcoxonPruner
 from optuna.trial import TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from tune_spaces.objective import OBJECTIVES, Objective
 from tune_spaces.study import quiet
 
 MIN_TRIALS = 4
@@ -68,7 +69,11 @@ class PairedStopping(FIFOScheduler):
 
 
 def make_scheduler(
-    name: str, *, rungs: list[int], is_hopeless: Callable[[str, dict[str, Any]], bool]
+    name: str,
+    *,
+    rungs: list[int],
+    is_hopeless: Callable[[str, dict[str, Any]], bool],
+    objective: Objective = OBJECTIVES["cost"],
 ) -> TrialScheduler:
     """The scheduler called `name`: wilcoxon pairs texts, asha and median compare means over the same rung.
 
@@ -76,15 +81,14 @@ def make_scheduler(
         rungs: texts seen at the end of each rung.
     """
     first, last = rungs[0], rungs[-1]
+    by: Any = {"time_attr": "texts", "metric": objective.metrics[0], "mode": objective.modes[0]}
     if name == "wilcoxon":
         return PairedStopping(is_hopeless, last)
     if name == "asha":
-        return ASHAScheduler(
-            time_attr="texts", metric="cost", mode="min", max_t=last + 1, grace_period=first, reduction_factor=2
-        )
+        return ASHAScheduler(**by, max_t=last + 1, grace_period=first, reduction_factor=2)
     if name == "median":
         return MedianStoppingRule(
-            time_attr="texts", metric="cost", mode="min", grace_period=first, min_samples_required=MIN_TRIALS,
+            **by, grace_period=first, min_samples_required=MIN_TRIALS,
             min_time_slice=cast(Any, math.inf),  # or it pauses trials, which would begin again
         )  # fmt: skip
     return FIFOScheduler()

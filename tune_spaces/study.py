@@ -16,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.console.errors import UserError
@@ -157,9 +158,10 @@ def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def winner(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the lowest cost; of several objectives the first decides. None if none is complete."""
+    """The best complete trial; of several objectives the first decides. None if none is complete."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min(complete, key=lambda trial: trial.values[0], default=None)
+    sign = 1 if study.directions[0] is StudyDirection.MINIMIZE else -1
+    return min(complete, key=lambda trial: sign * trial.values[0], default=None)
 
 
 def _meant(orphan: FrozenTrial) -> dict[str, Any]:

@@ -16,9 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.console.terminal import cell, cut_off, say
+from tune_spaces.objective import Objective
 from tune_spaces.study import ended_trials
 
 NUM_SHOWN = 10
+SHOWN = (
+    ("prefix", "prefix_tokens", ".1f"),
+    ("cost", "cost", ".1f"),
+    ("exact", "exact_frac", ".0%"),
+    ("margin", "margin", ".2f"),
+)
+"""Columns: title, figure, form. The first is for searches that go by it."""
+
 OTHER_WIDTH = 42
 """Columns of the terminal that the table needs beside the recipe."""
 
@@ -31,6 +40,7 @@ class TrialTable(Callback):
     Args:
         study: where ended trials are.
         total: trials asked for.
+        objective: that trials are ranked by.
         on_result: told of every report of a trial.
         on_end: told when a trial has ended.
     """
@@ -40,10 +50,11 @@ class TrialTable(Callback):
         console: Console,
         study: optuna.Study,
         total: int,
+        objective: Objective,
         on_result: Callable[[], object] = lambda: None,
         on_end: Callable[[], object] = lambda: None,
     ):
-        self._console, self._study, self._total = console, study, total
+        self._console, self._study, self._total, self._objective = console, study, total, objective
         self._on_result, self._on_end = on_result, on_end
         self._shown: set[int] = {trial.number for trial in ended_trials(study)}
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
@@ -84,7 +95,7 @@ class TrialTable(Callback):
         ended = ended_trials(self._study)
         num_running = sum(trial.status == "RUNNING" for trial in trials)
         head = Text(f"{len(ended)} of {self._total} trials ended, {num_running} under way")
-        self._live.update(Group(head, best_table(ended, self._console)))
+        self._live.update(Group(head, best_table(ended, self._console, self._objective)))
 
     def _say_new(self) -> None:
         for trial in ended_trials(self._study):
@@ -93,39 +104,45 @@ class TrialTable(Callback):
                 say(self._console, f"{len(self._shown)} of {self._total}: {told(trial)}")
 
 
-def best_table(trials: list[FrozenTrial], console: Console) -> Table:
-    """The cheapest trials; after those that are complete the stopped ones that came farthest."""
+def best_table(trials: list[FrozenTrial], console: Console, objective: Objective) -> Table:
+    """The best trials; after those that are complete the stopped ones that came farthest."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("trial", "right"), ("cost", "right"), ("exact", "right"), ("margin", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    columns = SHOWN if objective.name == "capacity" else SHOWN[1:]
+    for name in ("trial", *(name for name, _, _ in columns)):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("recipe", overflow=cut_off(console), no_wrap=True, max_width=max(20, console.width - OTHER_WIDTH))
-    for trial in sorted(trials, key=_rank)[:NUM_SHOWN]:
+    for trial in sorted(trials, key=lambda trial: _rank(trial, objective))[:NUM_SHOWN]:
         known = trial.state is TrialState.COMPLETE
-        figures = [
-            f"{_figure(trial, name):{form}}" if known else ""
-            for name, form in (("cost", ".1f"), ("exact_frac", ".0%"), ("margin", ".2f"))
-        ]
+        figures = [f"{_figure(trial, name):{form}}" if known else "" for _, name, form in columns]
         table.add_row(str(trial.number), *figures, LABELS[trial.state], cell(drawn(trial)))
     return table
 
 
-def _rank(trial: FrozenTrial) -> tuple[bool, int, float]:
-    """Costs compare over the same texts alone, so stopped trials go by how many they were given."""
+def _rank(trial: FrozenTrial, objective: Objective) -> tuple[bool, int, float]:
+    """Figures compare over the same texts alone, so stopped trials go by how many they were given."""
     is_complete = trial.state is TrialState.COMPLETE
     num_texts = len(trial.user_attrs.get("costs", ()))
-    return not is_complete, -num_texts, trial.user_attrs.get("cost", math.inf)
+    sign = 1 if objective.directions[0] == "minimize" else -1
+    return not is_complete, -num_texts, sign * trial.user_attrs.get(objective.metrics[0], math.inf * sign)
 
 
 def told(trial: FrozenTrial) -> str:
     """A trial in one line."""
+    return f"{state_and_figures(trial)}: {drawn(trial)}"
+
+
+def state_and_figures(trial: FrozenTrial) -> str:
+    """How it ended and what it came to."""
+    state = f"trial {trial.number} {LABELS.get(trial.state, trial.state.name.lower())}"
     if trial.state is not TrialState.COMPLETE:
         num_texts, num_given = trial.user_attrs.get("texts", 0), len(trial.user_attrs.get("costs", ()))
-        came_to = f", {num_texts} of its first {num_given} texts at an end" if num_given else ""
-        return f"trial {trial.number} {LABELS[trial.state]}{came_to}: {drawn(trial)}"
+        return state + (f", {num_texts} of its first {num_given} texts at an end" if num_given else "")
+    is_all_exact = _figure(trial, "exact_frac") == 1
+    prefix = "" if is_all_exact else f", exact prefixes of {_figure(trial, 'prefix_tokens'):.1f} tokens"
     return (
-        f"trial {trial.number} {LABELS[trial.state]}, {_figure(trial, 'cost'):.1f} passes a text, "
-        f"{_figure(trial, 'exact_frac'):.0%} of {trial.user_attrs.get('texts', 0)} exact: {drawn(trial)}"
+        f"{state}, {_figure(trial, 'cost'):.1f} passes a text, "
+        f"{_figure(trial, 'exact_frac'):.0%} of {trial.user_attrs.get('texts', 0)} exact{prefix}"
     )
 
 

@@ -10,16 +10,13 @@ paid for are in `outcomes.jsonl`, ended trials in the study; trials that were un
 parameters.
 """
 
-import math
-import os
 import shlex
-import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import optuna
 import ray
-from ray import tune
 from rich.console import Console
 
 from engine.loading import require_whole_files
@@ -28,32 +25,21 @@ from orchestrator.console.errors import UserError
 from orchestrator.console.terminal import say, say_json
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.fleet import workers
+from orchestrator.report.files import PAGE
 from orchestrator.storage.folder_lock import sole_writer
 from orchestrator.storage.location import absolute
 from tune_spaces import results
+from tune_spaces.callbacks import require_callbacks
+from tune_spaces.headline import headline, is_base_best
 from tune_spaces.hold_out import Comparison, compare
 from tune_spaces.objective import OBJECTIVES
-from tune_spaces.opened import MOST_AT_ONCE, NEWS_S, Every, Opened, open_pool, say_news
+from tune_spaces.opened import Opened, open_pool
 from tune_spaces.options import TuneOptions
 from tune_spaces.progress import Keeper, read_progress
 from tune_spaces.record import TuneRecord, read_record
-from tune_spaces.search import StudySearch
-from tune_spaces.stopping import make_scheduler
-from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, open_study, winner
-from tune_spaces.table import TrialTable, best_table
-from tune_spaces.trial import trial
-
-LOOK_S = 0.25
-"""Seconds between two looks at a trial that may be stopped inside a rung."""
-
-TUNE_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's beside the table
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the study is the state
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the search as it ends a run
-}
-"""What Ray Tune takes from the environment alone."""
+from tune_spaces.running import run_trials
+from tune_spaces.study import adopt_orphans, ended_trials, open_study, winner
+from tune_spaces.table import best_table
 
 
 @dataclass(frozen=True)
@@ -84,9 +70,32 @@ def require_sound(options: TuneOptions) -> Corpus:
             f"--stopping {settings.stopping}: with several objectives no trial is worse than another half-way; "
             "give --stopping none"
         )
-    options.space.centre(options.base)
+    require_callbacks(options.callbacks)
+    centre = options.space.centre(options.base)
+    if settings.objective == "capacity":
+        _require_fixed_vectors(options, centre)
     read_record(options.out)
     return open_corpus(options.corpus, options.reading)
+
+
+def _require_fixed_vectors(options: TuneOptions, centre: Mapping[str, Any]) -> None:
+    """More vectors hold a longer text, so recipes compare in what they hold at the same number alone.
+
+    Raises:
+        UserError: the space or the base would change it.
+    """
+    drawn = next((key for key in ("num_vectors", "growth") if key in centre), None)
+    if drawn is not None:
+        raise UserError(
+            f"--objective capacity: the space {options.space.name} draws {drawn}, and more vectors hold more; choose "
+            "another --space"
+        )
+    base = options.base
+    if base.num_vectors == "auto" or (base.attempts > 1 and base.growth != 1 and base.after_failure == "grow"):
+        raise UserError(
+            f"--objective capacity: compares recipes at one number of vectors, and num_vectors is {base.num_vectors}, "
+            f"attempts {base.attempts}, growth {base.growth:g}; give --set num_vectors=4 --set growth=1"
+        )
 
 
 def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
@@ -117,7 +126,7 @@ def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
-    record = options.record(corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan)
+    record = options.record(corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan, earlier.sizes)
     record.keep(options.out)
     study = _open_study(options, record)
     # A folder from before there was a `progress.json` has its report when it is finished.
@@ -172,80 +181,6 @@ def prepare(study: optuna.Study, options: TuneOptions, console: Console) -> None
         study.enqueue_trial(options.space.centre(options.base))
 
 
-def run_trials(
-    options: TuneOptions,
-    study: optuna.Study,
-    opened: Opened,
-    console: Console,
-    on_end: Callable[[], None] = lambda: None,
-) -> None:
-    """Draw and run what the study still misses of the trials asked for.
-
-    Args:
-        on_end: told when a trial has ended.
-    """
-    if len(ended_trials(study)) >= options.settings.trials:
-        return
-    say(console, f"measuring the base recipe on {len(opened.sample.tune)} texts")
-    opened = opened.cheapest_first(options.base)
-    while (missing := options.settings.trials - len(ended_trials(study))) > 0:
-        _fit(missing, options, study, opened, console, on_end)
-        opened.require_well()
-        if not adopt_orphans(study):
-            return
-
-
-def _fit(
-    num_trials: int,
-    options: TuneOptions,
-    study: optuna.Study,
-    opened: Opened,
-    console: Console,
-    on_end: Callable[[], None],
-) -> None:
-    """Some trials under Ray Tune; those that it gives up on stay running in the study."""
-    settings, sample = options.settings, opened.sample
-    search = StudySearch(
-        study,
-        options.space,
-        options.base,
-        OBJECTIVES[settings.objective],
-        len(sample.tune),
-        is_broken=lambda: opened.fault() is not None,
-        let_go=lambda recipe: opened.pool.drop.remote(recipe),
-        most_at_once=Every(NEWS_S, lambda: options.concurrent or opened.trials_at_once()),
-    )
-    scheduler = make_scheduler(settings.stopping, rungs=sample.rung_ends, is_hopeless=search.is_hopeless)
-    look_s = LOOK_S if settings.stopping == "wilcoxon" else math.inf  # the others compare means over whole rungs
-    news = Every(NEWS_S, lambda: say_news(opened.pool, console))
-    table = TrialTable(console, study, settings.trials, on_result=news, on_end=on_end)
-    os.environ.update(TUNE_SETTINGS)
-    # Trials report figures only; what Ray keeps of them is thrown away with this folder.
-    with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as folder:
-        tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(trial, pool=opened.pool, rungs=sample.rungs, look_s=look_s), _beside_the_driver()
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=scheduler,
-                num_samples=num_trials,
-                max_concurrent_trials=options.concurrent or MOST_AT_ONCE,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=folder,
-                verbose=0,
-                callbacks=[table],
-                failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-            ),
-        )
-        try:
-            tuner.fit()
-        finally:
-            table.close()
-
-
 def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     """The winner against the base on texts that no trial saw."""
     best = winner(study)
@@ -253,36 +188,30 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
         return Tuned(study, options.base, None)
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
     hold_out = opened.sample.hold_out
-    if recipe.hash == options.base.hash or not hold_out:
+    if is_base_best(study, options.base) or not hold_out:
         return Tuned(study, recipe, None)
-    comparison = compare(*workers.get([opened.solve(each, hold_out) for each in (recipe, options.base)]))
+    ours, theirs = workers.get([opened.solve(each, hold_out) for each in (recipe, options.base)])
+    comparison = compare(ours, theirs, options.settings.objective)
     return Tuned(study, recipe if comparison.is_win else options.base, comparison)
-
-
-def _beside_the_driver() -> dict[str, float]:
-    """Where trials run: they are light, and their folder is the driver's."""
-    (here,) = (node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id())
-    return {"cpu": 0, f"node:{here['NodeManagerAddress']}": 0.001}
 
 
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console, *, as_json: bool = False) -> None:
     """The best trials, the comparison, and how to use the recipe."""
-    best, report = options.out / results.BEST, options.out / results.REPORT
+    best, report = options.out / results.BEST, options.out / "report" / PAGE
+    told = headline(tuned.study, options.base, tuned.comparison)
     if as_json:
         comparison = None if tuned.comparison is None else asdict(tuned.comparison)
         say_json(
             {
                 "folder": str(options.out), "best": str(best), "report": str(report),
-                "num_trials": len(ended_trials(tuned.study)), "comparison": comparison,
+                "num_trials": len(ended_trials(tuned.study)), "headline": told, "comparison": comparison,
                 "is_base": tuned.best.hash == options.base.hash, "recipe": tuned.best.model_dump(mode="json"),
             }
         )  # fmt: skip
         return
-    console.print(best_table(ended_trials(tuned.study), console))
-    if tuned.comparison:
-        say(console, tuned.comparison.verdict)
-    elif winner(tuned.study) is None:
-        say(console, "no trial is complete; best.toml is the base recipe")
-    say(console, f"best recipe: {best}")
+    say(console, told, "bold")
+    console.print(best_table(ended_trials(tuned.study), console, OBJECTIVES[options.settings.objective]))
+    is_base = tuned.best.hash == options.base.hash
+    say(console, f"recipe: {best}{', the base' if is_base else ''}")
     say(console, f"report: {report}")
     say(console, f"next: verbatim run {shlex.quote(absolute(options.corpus))} --recipe {shlex.quote(str(best))}")

@@ -56,8 +56,13 @@ class PoolText:
         return job if recipe.num_vectors == "auto" else replace(job, num_vectors=recipe.num_vectors)
 
 
-def outcome_of(item: Item, text: PoolText) -> Outcome:
-    """What became of a text under its recipe."""
+def outcome_of(item: Item, text: PoolText, prefix_tokens: int) -> Outcome:
+    """What became of a text under its recipe.
+
+    Args:
+        prefix_tokens: the longest prefix that any of its attempts had exact.
+    """
+    num_tokens = len(item.target.token_ids)
     exact = item.state is State.VERIFIED
     certificate = item.attempt.certificate if item.attempt and item.attempt.is_candidate else None
     return Outcome(
@@ -68,4 +73,6 @@ def outcome_of(item: Item, text: PoolText) -> Outcome:
         steps=item.steps,
         attempts=item.num_attempts,
         min_margin=certificate.min_margin if certificate else None,
+        prefix_tokens=num_tokens if exact else prefix_tokens,
+        num_tokens=num_tokens,
     )

@@ -38,6 +38,7 @@ class Asked:
         is_unwanted: its recipe was dropped; whoever asks again wants it again.
         ended: positions of attempts that ended.
         spent: positions of the attempt under way.
+        prefix_tokens: longest prefix that an attempt that ended had exact.
     """
 
     job: Job
@@ -47,6 +48,7 @@ class Asked:
     is_unwanted: bool = False
     ended: float = 0.0
     spent: float = 0.0
+    prefix_tokens: int = 0
 
     def wake(self) -> None:
         """Let those who wait for it look, from any thread."""
@@ -120,7 +122,8 @@ class Desk:
         if job.key in self._known:
             return self._known[job.key]
         if job.num_vectors + len(job.target.token_ids) > self._served_length:
-            return Outcome(job.target.id, False, self._texts[job.target.id].num_passes, 0, 0, 0, None)
+            cost, num_tokens = self._texts[job.target.id].num_passes, len(job.target.token_ids)
+            return Outcome(job.target.id, False, cost, 0, 0, 0, None, num_tokens=num_tokens)
         if job.key not in self._asked:
             self._asked[job.key] = Asked(job)
             self._new.append(job)
@@ -171,6 +174,7 @@ class Desk:
             for attempt in advance.attempts:
                 asked = self._asked[attempt.job.key]
                 asked.ended, asked.spent = asked.ended + attempt.positions, 0.0
+                asked.prefix_tokens = max(asked.prefix_tokens, attempt.prefix_tokens)
 
     def keep(self, checkpoints: Mapping[int, bytes]) -> None:
         """Nothing: the queue's memory of them is enough for texts that start over when the pool ends."""
@@ -201,10 +205,10 @@ class Desk:
             self._asked.clear()
 
     def _settle(self, item: Item) -> None:
-        outcome = outcome_of(item, self._texts[item.target.id])
+        asked = self._asked.pop(item.id)
+        outcome = outcome_of(item, self._texts[item.target.id], asked.prefix_tokens)
         if item.positions:  # else no solver could take it, here and now
             self._kept.append(item.id.partition("/")[0], outcome)
-        asked = self._asked.pop(item.id)
         self._known[item.id] = asked.outcome = outcome
         asked.wake()
 

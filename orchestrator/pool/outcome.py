@@ -22,6 +22,8 @@ class Outcome:
         positions: the same in positions, all attempts and siblings together, not cut at the budget.
         min_margin: smallest margin of the last prompt, logits; None if none was ever certified.
         is_under_way: it goes on; cost and positions are what it took so far, the least that it will come to.
+        prefix_tokens: longest prefix that an attempt had exact, as the solver saw it; the whole text where it is exact.
+        num_tokens: of the text.
     """
 
     id: str
@@ -32,6 +34,8 @@ class Outcome:
     attempts: int
     min_margin: float | None
     is_under_way: bool = False
+    prefix_tokens: int = 0
+    num_tokens: int = 0
 
 
 class OutcomeFile:

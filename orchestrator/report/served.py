@@ -21,7 +21,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.console.errors import StorageError, UserError
-from orchestrator.report.written import PAGE, ReportOptions, write_report
+from orchestrator.report.files import PAGE
+from orchestrator.report.written import ReportOptions, write_report
 from orchestrator.results.status import Status, read_status, status_lines
 
 HOST = "127.0.0.1"

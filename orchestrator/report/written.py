@@ -9,9 +9,7 @@ Nothing is asked of a server: the page opens from a disk, and it is told to make
 """
 
 import base64
-import json
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from engine.model_source import ModelSource
 from orchestrator.console.errors import UserError
 from orchestrator.report.chosen import MOST_CHARACTERS, NAMED, ROUNDED, Chosen, Window, told
 from orchestrator.report.figures import Figures
+from orchestrator.report.files import PAGE, SITE, site_folder, write_site
 from orchestrator.report.looked import Looker, Measured
 from orchestrator.report.numbered import HOLDING_TOKENS, number_tokens
 from orchestrator.results import run_record
@@ -27,13 +26,7 @@ from orchestrator.results.history import read_history
 from orchestrator.results.ledger import Ledger, Row
 from orchestrator.results.proof_file import read_rungs
 from orchestrator.results.run_record import RunRecord
-from orchestrator.storage.location import Location, absolute, name_of, require_folder
-
-SITE = Path(__file__).with_name("site")
-DATA = "data.js"
-PAGE = "index.html"
-MARK = "verbatim report"
-"""Stands in the page, so that a folder that holds an earlier one may be written over."""
+from orchestrator.storage.location import Location, absolute, name_of
 
 MOST_HISTORY = 400_000
 """Bytes of steps on a page, those of texts that are not exact first. Encoded they take a third more."""
@@ -84,7 +77,7 @@ def write_report(options: ReportOptions) -> Report:
         ModelError: margins are asked for and the model cannot be had.
     """
     record = run_record.require_record(options.folder)
-    site = _site(options)
+    site = site_folder(options.folder, options.out)
     ledger = Ledger(options.folder)
     figures, chosen = _gathered(options.folder, ledger)
     rows = chosen.rows
@@ -100,7 +93,7 @@ def write_report(options: ReportOptions) -> Report:
         "refresh_s": options.refresh_s,
         "against": None if options.against is None else _other(options.against, {row["id"] for row in rows}),
     }
-    num_bytes = _write(site, data)
+    num_bytes = write_site(site, SITE.iterdir(), data)
     return Report(site / PAGE, len(rows), chosen.num_left_out, num_bytes)
 
 
@@ -112,19 +105,6 @@ def _gathered(folder: Location, ledger: Ledger) -> tuple[Figures, Chosen]:
     if not chosen.rows:
         raise UserError(f"{folder}: no committed rows yet; let the run go on first")
     return figures, chosen
-
-
-def _site(options: ReportOptions) -> Path:
-    """The folder of the page: free, or an earlier page's."""
-    if options.out is None and not isinstance(options.folder, Path):
-        raise UserError(f"{options.folder}: lies in an object store, and a page is a folder on a disk; give --out")
-    site = options.out or Path(options.folder) / "report"
-    require_folder(site)
-    page = site / PAGE
-    is_ours = page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")
-    if site.is_dir() and any(site.iterdir()) and not is_ours:
-        raise UserError(f"--out {site}: not empty and not a report; choose another or empty it")
-    return site
 
 
 def _run(folder: Location, record: RunRecord) -> dict[str, Any]:
@@ -186,20 +166,3 @@ def _other(folder: Location, ids: set[str]) -> dict[str, Any]:
             rows.append(row)
     texts = {name: column for name, column in told(rows).items() if name not in ("text", *HOLDING_TOKENS)}
     return {"run": _run(folder, record), "figures": figures.told(), "texts": texts}
-
-
-def _write(site: Path, data: dict[str, Any]) -> int:
-    """The page's files, this run's data last; how many bytes they have."""
-    site.mkdir(parents=True, exist_ok=True)
-    # These two end a line in JavaScript's older grammar, and in JSON they do not.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("\u2028", "\\u2028")
-    text = text.replace("\u2029", "\\u2029")
-    files = {path.name: path.read_bytes() for path in _parts()}
-    files[DATA] = f"window.VERBATIM={text};\n".encode("utf-8", "backslashreplace")
-    for name, content in files.items():
-        (site / name).write_bytes(content)
-    return sum(map(len, files.values()))
-
-
-def _parts() -> Iterable[Path]:
-    return sorted(path for path in SITE.iterdir() if path.suffix in (".html", ".css", ".js"))

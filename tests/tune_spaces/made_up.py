@@ -15,15 +15,24 @@ from tune_spaces.study import open_study
 NUM_TEXTS = 4
 
 
-def outcome(id: str, cost: float, *, exact: bool = True, margin: float | None = 0.5) -> Outcome:
+NUM_TOKENS = 20
+
+
+def outcome(
+    id: str, cost: float, *, exact: bool = True, margin: float | None = 0.5, prefix_tokens: int = NUM_TOKENS
+) -> Outcome:
     """What became of one text."""
-    return Outcome(id, exact, cost, positions=int(cost * 10), steps=int(cost), attempts=1, min_margin=margin)
+    return Outcome(
+        id, exact, cost, positions=int(cost * 10), steps=int(cost), attempts=1, min_margin=margin,
+        prefix_tokens=prefix_tokens, num_tokens=NUM_TOKENS,
+    )  # fmt: skip
 
 
 def report(*costs: float, **changes) -> dict:
     """What a trial reports after so many texts."""
     figures = {
         "cost": sum(costs) / len(costs), "exact_frac": 1.0, "margin": 0.5, "positions": 7, "texts": len(costs),
+        "prefix_tokens": 20.0, "missing": [(f"text {i}", 0) for i in range(len(costs))],
         "costs": [(f"text {i}", cost) for i, cost in enumerate(costs)], "training_iteration": 1,
     }  # fmt: skip
     return figures | changes
@@ -35,9 +44,9 @@ def study_in(folder: Path, name: str = "verbatim-quick-0", objective: str = "cos
     return open_study(folder, name, OBJECTIVES[objective], **settings)
 
 
-def search_on(study: optuna.Study, objective: str = "cost", **changes) -> StudySearch:
+def search_on(study: optuna.Study, objective: str = "cost", num_texts: int = NUM_TEXTS, **changes) -> StudySearch:
     """A search over the quick space from the default recipe."""
-    return StudySearch(study, space("quick"), Recipe(), OBJECTIVES[objective], NUM_TEXTS, **changes)
+    return StudySearch(study, space("quick"), Recipe(), OBJECTIVES[objective], num_texts, **changes)
 
 
 def tune_record(**changes) -> TuneRecord:
@@ -47,6 +56,6 @@ def tune_record(**changes) -> TuneRecord:
         revision=None, fingerprint="f" * 32,
         dtype="float32", engine="hf 5", engine_dtype="float32", base=Recipe(), vector_plan=((8, 2),), space="quick",
         space_fingerprint="0" * 16, objective="cost", sampler="tpe", stopping="wilcoxon", texts=NUM_TEXTS, hold_out=2,
-        budget=100.0, seed=0,
+        budget=100.0, seed=0, sizes=(NUM_TEXTS, 2),
     )  # fmt: skip
     return TuneRecord(**values | changes)

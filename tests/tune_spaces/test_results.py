@@ -2,15 +2,18 @@
 
 import json
 import math
-import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from engine.recipe import Recipe, load_recipe
 from orchestrator.console.errors import UserError
 from tests.tune_spaces.made_up import NUM_TEXTS, outcome, report, search_on, study_in, tune_record
 from tune_spaces import results
+from tune_spaces.cli import app
+from tune_spaces.folder import FILE
 from tune_spaces.hold_out import compare
 
 LOST = compare([outcome("a", 3.0)], [outcome("a", 2.0)])
@@ -32,10 +35,21 @@ def test_the_best_recipe_is_one_that_run_takes_and_says_where_it_comes_from(tmp_
     results.write(tmp_path, study, tune_record(corpus="/some/where/hell\no.jsonl"), best, LOST)
     path = tmp_path / results.BEST
     assert load_recipe(path).hash == best.hash
-    assert (
-        "# Trial 0: 1.0 passes a text" in path.read_text()
-        and "# The winner is no better on held-out" in path.read_text()
-    )
+    assert path.read_text().startswith("# Nothing beat the base: trial 0, the best of 5")
+    assert "# Trial 0: 1.0 passes a text" in path.read_text()
+
+
+def test_the_recipe_of_any_trial_is_written_when_it_is_asked_for(tmp_path, study):
+    with pytest.raises(UserError, match="--export-trial 1: .* holds no search"):
+        results.export_trial(tmp_path / "nowhere", 1)
+    (tmp_path / FILE).write_text(tune_record().model_dump_json())
+    path = results.export_trial(tmp_path, 3)
+    assert load_recipe(path).model_dump_json() == study.trials[3].user_attrs["recipe"]
+    assert "# Trial 3 stopped, 1 of its first 1 texts at an end." in path.read_text()
+    told = CliRunner().invoke(app, ["tune", "corpus.txt", "--out", str(tmp_path), "--export-trial", "1", "--json"])
+    assert load_recipe(Path(json.loads(told.stdout)["recipe"])).optim.lr == study.trials[1].params["optim.lr"]
+    with pytest.raises(UserError, match=r"--export-trial 5: no trial of .* with a recipe; it has 0 to 4"):
+        results.export_trial(tmp_path, 5)
 
 
 def test_trials_are_a_table(tmp_path, study):
@@ -48,29 +62,11 @@ def test_trials_are_a_table(tmp_path, study):
         assert Recipe.model_validate_json(row["recipe"]).optim.lr == trial.params["optim.lr"]
 
 
-@pytest.mark.parametrize("objective", ["cost", "pareto"])
-def test_the_report_needs_nothing_from_elsewhere_and_escapes_what_it_is_told(tmp_path, objective):
-    study = study_in(tmp_path, objective=objective)
-    search = search_on(study, objective)
-    for number in range(3):
-        search.suggest(str(number))
-        search.on_trial_complete(str(number), report(*[number + 1.0] * NUM_TEXTS))
-    results.write(tmp_path, study, tune_record(corpus="/<script>alert(1)</script>.jsonl"), Recipe(), LOST)
-    page = (tmp_path / results.REPORT).read_text()
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)
-    assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
-    titles = ("History", "Importance of parameters", "Parallel coordinates", "Pareto front", "Timeline")
-    assert [title for title in titles if f"<h2>{title}</h2>" in page] == list(titles)
-    assert page.count("Plotly.newPlot(") >= len(titles)
-    assert LOST.verdict.replace("'", "&#39;") in page
-
-
 def test_a_study_without_a_complete_trial_is_reported_as_such(tmp_path):
     study = study_in(tmp_path)
     search_on(study).suggest("a")
-    results.write(tmp_path, study, tune_record(), Recipe(), None)
-    page = (tmp_path / results.REPORT).read_text()
-    assert "none: no trial is complete" in page and "no pictures" in page
+    page = results.write(tmp_path, study, tune_record(), Recipe(), None)
+    assert '"headline":"nothing beat the base: no trial is complete"' in page.with_name("data.js").read_text()
     assert load_recipe(tmp_path / results.BEST) == Recipe()
 
 
@@ -85,6 +81,14 @@ def test_the_optuna_dashboard_shows_the_storage(tmp_path, study):
     assert said["status"].startswith("200")
     (summary,) = json.loads(body)["study_summaries"]
     assert summary["study_name"] == study.study_name
+
+
+def test_a_folder_from_before_texts_were_drawn_from_the_whole_corpus_goes_on_no_more(tmp_path):
+    tune_record(sizes=None).keep(tmp_path)
+    tune_record(sizes=None).keep(tmp_path)
+    assert tune_record(sizes=None).study_name == tune_record().study_name
+    with pytest.raises(UserError, match="of an earlier version, which drew its texts otherwise"):
+        tune_record().keep(tmp_path)
 
 
 def test_a_folder_goes_on_only_with_the_same_search(tmp_path):

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from engine.recipe import Recipe
 from tests.tune_spaces.made_up import NUM_TEXTS, report, search_on, study_in
 from tune_spaces.search import StudySearch
-from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials
+from tune_spaces.study import MAX_DEATHS, adopt_orphans, ended_trials, winner
 
 ALL = [3.0] * NUM_TEXTS
 
@@ -65,6 +65,24 @@ def test_a_trial_is_hopeless_if_it_loses_to_the_best_complete_one(tmp_path):
     search.on_trial_complete("best", report(1.0, 2.0, 3.0, 4.0))
     assert search.is_hopeless("other", report(2.0, 3.0, 4.0, 5.0))
     assert not search.is_hopeless("other", report(2.0, 3.0, 4.0, 3.0))
+
+
+def test_by_capacity_the_longest_prefix_wins_and_tokens_that_are_missing_are_paired(tmp_path):
+    study = study_in(tmp_path, objective="capacity")
+    search = search_on(study, "capacity")
+
+    def missing(*tokens, **changes):
+        pairs = [(f"text {i}", number) for i, number in enumerate(tokens)]
+        return report(*ALL, missing=pairs, prefix_tokens=20 - sum(tokens) / len(tokens), **changes)
+
+    for name in ("worse", "best", "other"):
+        search.suggest(name)
+    search.on_trial_complete("worse", missing(9, 9, 9, 9))
+    search.on_trial_complete("best", missing(4, 5, 6, 7))
+    best = winner(study)
+    assert best is not None and best.number == 1 and best.value == 14.5
+    assert search.is_hopeless("other", missing(6, 7, 8, 9, texts=3))
+    assert not search.is_hopeless("other", missing(6, 7, 8, 0, texts=3)), "one is under way and may come to all"
 
 
 def test_what_a_stopped_trial_came_to_is_what_the_sampler_ranks_it_by(tmp_path):

@@ -49,6 +49,7 @@ def command(folder):
     corpus.write_text("".join(f"The {who} sat {where}.\n" for who in WHO for where in ("here", "there")))
     settings = ["--trials", NUM_TRIALS, "--texts", NUM_TEXTS, "--hold-out", 4, "--budget", 40, "--sampler", "random"]
     settings += ["--stopping", "none", "--concurrent", 3, "--engine", "hf", "--no-dashboard"]
+    settings += ["--callback", "tensorboard"]
     for value in BASE:
         settings += ["--set", value]
     return [sys.executable, "-m", "tune_spaces.cli", "tune", corpus, "--out", folder / "search", *map(str, settings)]
@@ -143,7 +144,7 @@ def test_a_search_killed_again_and_again_comes_to_its_trials(start, folder):
 def assert_an_interrupted_search_leaves_what_it_has(search):
     num_ended = len(ended_trials(study_of(search.parent)))
     note = f"Interrupted after {num_ended} of {NUM_TRIALS} trials, and not checked on held-out texts"
-    assert note in (search / "best.toml").read_text() and note in (search / "report.html").read_text()
+    assert note in (search / "best.toml").read_text() and note in (search / "report" / "data.js").read_text()
     load_recipe(search / "best.toml")
     assert sum(row["state"] == "complete" for row in pq.read_table(search / "trials.parquet").to_pylist()) == num_ended
     told = runner.invoke(app, ["status", str(search), "--json"])
@@ -183,7 +184,8 @@ def test_a_finished_search_has_what_it_was_run_for_and_costs_nothing_more(start,
     rows = pq.read_table(search / "trials.parquet").to_pylist()
     assert sum(row["state"] == "complete" for row in rows) == NUM_TRIALS
     assert {row["recipe"] for row in rows if row["recipe"]} >= {best.model_dump_json()}
-    assert (search / "report.html").is_file() and not list(search.glob("**/*.pkl"))
+    assert list(search.glob("tensorboard/**/events.out.tfevents.*")), "trials are told to TensorBoard too"
+    assert (search / "report" / "index.html").is_file() and not list(search.glob("**/*.pkl"))
 
     status = json.loads(runner.invoke(app, ["status", str(search), "--json"]).stdout)
     assert (status["state"], status["num_ended"]) == ("finished", NUM_TRIALS)
@@ -192,12 +194,12 @@ def test_a_finished_search_has_what_it_was_run_for_and_costs_nothing_more(start,
     assert f"a search, finished\n{NUM_TRIALS} of {NUM_TRIALS} trials ended" in plain and "best: trial " in plain
     assert list(read_events(search, "actor_died")) and list(read_events(search, "committed"))
 
-    before = {path.name: path.read_bytes() for path in search.iterdir()}
+    before = {path.name: path.read_bytes() for path in search.iterdir() if path.is_file()}
     process = start()
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert f"is finished: {NUM_TRIALS} trials, nothing to do" in out
-    assert {path.name: path.read_bytes() for path in search.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in search.iterdir() if path.is_file()} == before
 
     process = start("--texts", "5")
     out, err = process.communicate(timeout=PATIENCE_S)

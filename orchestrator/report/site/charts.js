@@ -38,6 +38,9 @@
     return { root, X, Y, bottom };
   }
 
+  // For pages of another kind, which draw into the same frame.
+  V.parts = { frame, line, words, TOP };
+
   V.dotNote = (texts) => `a dot a text${texts.length > MOST_DOTS ? ", of some" : ""}; click to open it`;
 
   // A dot a text, those that are not exact on top. `across` and `up` give its numbers, or null.

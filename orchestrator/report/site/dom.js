@@ -48,5 +48,27 @@ window.V = {};
     text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
       (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 
+  // Light and dark: as the system has it, until somebody presses the button; that is kept.
+  V.keepTheme = (button) => {
+    const root = document.documentElement;
+    const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark";
+    const set = (name) => {
+      if (name === "light" || name === "dark") root.dataset.theme = name;
+      button.textContent = isDark() ? "light" : "dark";
+    };
+    let kept = null;
+    try {
+      kept = localStorage.getItem("verbatim-theme");
+    } catch { /* a browser that keeps nothing of files */ }
+    set(kept);
+    button.addEventListener("click", () => {
+      const name = isDark() ? "light" : "dark";
+      try {
+        localStorage.setItem("verbatim-theme", name);
+      } catch { /* not kept, then */ }
+      set(name);
+    });
+  };
+
   V.address = (id) => "#id=" + encodeURIComponent(id);
 })(window.V);

@@ -129,31 +129,6 @@
     else document.querySelector(`#one ${act}`)?.click();
   }
 
-  // ---- light and dark: as the system has it, until somebody says otherwise
-  const root = document.documentElement;
-  const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark";
-
-  function setTheme(name) {
-    if (name === "light" || name === "dark") root.dataset.theme = name;
-    by("theme").textContent = isDark() ? "light" : "dark";
-  }
-
-  function turnTheme() {
-    const name = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("verbatim-theme", name);
-    } catch { /* not kept, then */ }
-    setTheme(name);
-  }
-
-  function keptTheme() {
-    try {
-      return localStorage.getItem("verbatim-theme");
-    } catch {
-      return null;
-    }
-  }
-
   // ---- put together
   const run = data.run;
   const when = run.state === "finished" ? run.updated.slice(0, 10) : run.state;
@@ -169,8 +144,7 @@
   by("charts").append(...parts);
   const redraw = () => figures.forEach((figure) => by("overview").hidden || figure.draw());
   addFilters();
-  setTheme(keptTheme());
-  by("theme").addEventListener("click", turnTheme);
+  V.keepTheme(by("theme"));
   addEventListener("hashchange", read);
   addEventListener("keydown", onKey);
   let waiting = 0;

@@ -113,15 +113,6 @@ def test_what_cannot_be_reported_is_one_line(arguments, line, run, tmp_path):
     assert result.exit_code in (1, 2) and line in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_a_searchs_folder_keeps_its_own_report(tmp_path):
-    (tmp_path / "tune.json").write_text("{}")
-    early = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert early.exit_code == 2 and "has written no report yet" in early.stderr
-    (tmp_path / "report.html").write_text("<p>search</p>")
-    result = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert result.exit_code == 0 and str(tmp_path / "report.html") in result.stdout.replace("\n", "")
-
-
 def test_a_model_that_is_gone_costs_the_tokens_only(tmp_path):
     folder = make_run(tmp_path / "run", [made_row(0), made_row(2, status="unsolved")], model=str(tmp_path / "gone"))
     site = write_report(ReportOptions(folder, tmp_path / "site")).page.parent
