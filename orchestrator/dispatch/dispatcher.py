@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.nodes import UNCERTAIN
+from orchestrator.dispatch.checkpointing import Checkpointing
 from orchestrator.dispatch.judging import Judging
 from orchestrator.dispatch.pace import Pace
 from orchestrator.dispatch.protocol import Sink, Source
@@ -42,9 +43,6 @@ CANDIDATES_FRAC = 0.25
 
 ANSWERS_A_TURN = 64
 """Answers taken in one turn of the loop; a turn looks at every solver, however few have answered."""
-
-CHECKPOINT_INTERVAL_S = 10.0
-"""Seconds of a solver's work that its death may cost."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Dispatcher:
     num_slots: dict[str, int] = field(default_factory=dict)
     _pace: Pace = field(default_factory=Pace)
     _budgets: dict[str, int] = field(default_factory=dict)
-    _last_kept: dict[str, float] = field(default_factory=dict)
+    _checkpointing: Checkpointing = field(default_factory=Checkpointing)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -159,9 +157,7 @@ class Dispatcher:
         self.watch.leased(solver.name, jobs)
         if not (jobs or held):
             return
-        is_due = time.monotonic() - self._last_kept.get(solver.name, self._started) >= CHECKPOINT_INTERVAL_S
-        if is_due:
-            self._last_kept[solver.name] = time.monotonic()
+        is_due = self._checkpointing.is_due(solver.name, len(self.roster.ready))
         surplus = [] if jobs or not self._is_somebody_idle() else self.queue.spare(solver.name, -room)
         let_go = list({**dict.fromkeys(surplus), **dict.fromkeys(self.source.unwanted(self.queue.held(solver.name)))})
         checkpoints = self.queue.checkpoints(jobs)
@@ -230,11 +226,18 @@ class Dispatcher:
         for attempt in advance.attempts:
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
-        self.sink.keep(self.queue.remember(solver.name, advance.checkpoints))
+        self._keep(solver, advance)
         self.queue.give_back(solver.name, dict.fromkeys(advance.given_back))
         self.sink.advanced(advance)
         if advance.shortage is not None:
             self._take_shortage(solver, advance.shortage)
+
+    def _keep(self, solver: Worker, advance: Advance) -> None:
+        """Checkpoints into the queue, and where they outlive this process."""
+        checkpoints = self.queue.remember(solver.name, advance.checkpoints)
+        began = time.monotonic()
+        self.sink.keep(checkpoints)
+        self._checkpointing.kept(solver.name, time.monotonic() - began, sum(map(len, checkpoints.values())))
 
     def _take_shortage(self, solver: Worker, shortage: Shortage) -> None:
         """A solver ran out of memory: less at once for a while; a text that was alone ends."""

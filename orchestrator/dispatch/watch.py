@@ -102,6 +102,10 @@ class Watch:
             if state is State.PENDING:
                 self._retried(verdict.id, "rejected", claim.attempt)
 
+    def unkept(self, cause: str) -> None:
+        """A checkpoint could not be written; the run goes on without it."""
+        self.log.warning("checkpoint_failed", cause=cause)
+
     def lost(self, worker: str, states: dict[str, State], cause: str) -> None:
         """An actor died with texts in its hands; what became of each."""
         self.log.warning("actor_died", worker=worker, cause=cause, count=len(states))

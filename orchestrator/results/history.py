@@ -11,10 +11,12 @@ file that is missing or torn takes nothing from anybody.
 import base64
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.trajectory import Trajectory
+from orchestrator.console.errors import StorageError
 from orchestrator.results.ledger import Row
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import Location
@@ -53,7 +55,8 @@ class History:
                 margins = base64.b64encode(b"".join(trajectory.frames)).decode()
                 kept[row["id"]] = {"steps": trajectory.steps, "margins": margins}
         if kept:
-            open_storage(self.folder).replace({f"{FOLDER}/{rows[0]['row']:09d}.json": json.dumps(kept).encode()})
+            with suppress(OSError, StorageError):
+                open_storage(self.folder).replace({f"{FOLDER}/{rows[0]['row']:09d}.json": json.dumps(kept).encode()})
 
     def _is_wanted(self, row: Row) -> bool:
         is_exact = bool(row["exact"])

@@ -36,6 +36,7 @@ from orchestrator.run.measuring import Measured, measure
 from orchestrator.run.preparation import Prepared, RunOptions, prepare
 from orchestrator.run.record_keeping import new_record, touch
 from orchestrator.run.rows import RowContext
+from orchestrator.run.unkept import Unkept
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import first_line
 from orchestrator.work.retry import make_retry
@@ -93,7 +94,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))
     sink = LedgerSink(
         prepared.ledger,
-        InFlight(prepared.options.out),
+        InFlight(prepared.options.out, Unkept(reporter.say, watch)),
         RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.token_rule)),
         reporter,
         on_commit=lambda dispatcher: touch(record, dispatcher, prepared, "running"),

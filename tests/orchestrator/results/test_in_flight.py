@@ -42,3 +42,16 @@ def test_a_checkpoint_too_large_to_be_worth_it_is_not_kept(kept, monkeypatch):
     monkeypatch.setattr(in_flight, "MAX_BYTES", len(CONTENT) - 1)
     kept.keep({5: CONTENT})
     assert kept.recall(5, JOB.target) is None and kept.recall(7, JOB.target) is None
+
+
+def test_a_store_that_refuses_ends_nothing_and_is_tried_again_with_the_next_checkpoint(tmp_path):
+    refusals = []
+    flight = InFlight(tmp_path, refusals.append)
+    (tmp_path / "in_flight").write_text("where the folder would be")
+    for _ in range(2):
+        flight.keep({0: CONTENT})
+    flight.forget([0])
+    assert len(refusals) == 3 and all(isinstance(refusal, OSError) for refusal in refusals)
+    (tmp_path / "in_flight").unlink()
+    flight.keep({0: CONTENT})
+    assert flight.recall(0, JOB.target) == (JOB, CONTENT) and len(refusals) == 3

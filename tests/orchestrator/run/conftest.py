@@ -34,6 +34,7 @@ from orchestrator.results.run_log import RunLog
 from orchestrator.run.corpus_source import CorpusSource
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
+from orchestrator.run.unkept import Unkept
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.table_size import SolverRoom
 from orchestrator.work.retry import make_retry
@@ -156,12 +157,13 @@ def hire(verifier, story):
 def play(story, tokens, tmp_path):
     """Run texts to their end on a roster; the rows by text, each there once."""
 
-    def run(roster, texts=TEXTS, recipe=LONG, lease_s=600):
+    def run(roster, texts=TEXTS, recipe=LONG, lease_s=600, checkpoints=tmp_path):
         info = roster.first_ready()
         jobs = [job(tokens, f"row-{row}", text, recipe) for row, text in enumerate(texts)]
         with RunLog(tmp_path) as log:
             context = RowContext(recipe.hash, info.fingerprint, "float32", partial(decode, tokens))
-            watch, in_flight = Watch(Metrics("test"), log), InFlight(tmp_path)
+            watch = Watch(Metrics("test"), log)
+            in_flight = InFlight(checkpoints, Unkept(story.say, watch))
             taken = iter([Accepted(row, job) for row, job in enumerate(jobs)])
             sink = LedgerSink(Ledger(tmp_path), in_flight, context, story, on_commit=lambda _: None)
             story.dispatcher = Dispatcher(

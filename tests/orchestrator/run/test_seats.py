@@ -2,11 +2,13 @@
 
 import json
 
+import fsspec
 import psutil
 import pytest
 import ray
 
 from bench.no_op import NoOpSolver, NoOpVerifier
+from orchestrator.dispatch import checkpointing
 from orchestrator.dispatch import dispatcher as dispatching
 from orchestrator.dispatch import seats as seating
 from orchestrator.dispatch.seats import Seats
@@ -14,9 +16,10 @@ from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.worker import Worker
+from orchestrator.storage import location
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
-from tests.orchestrator import made_up
+from tests.orchestrator import bucket, made_up
 from tests.orchestrator.run.conftest import CPU, LEFT_BY_RAY, PLACEMENT, QUICK, TEXTS, seated_verifier, start_all
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), LEFT_BY_RAY]
@@ -52,6 +55,35 @@ def test_two_verifiers_share_the_candidates_and_one_that_dies_costs_nothing(hire
     assert sorted(judged) == sorted(f"row-{row}" for row in range(len(TEXTS)))
     assert [event["worker"] for event in events if event["event"] == "actor_died"] == ["verifier-0"]
     assert {event["worker"] for event in events if event["event"] == "judged"} >= {"verifier-1"}
+
+
+class Refusing(bucket.Bucket):
+    """A store that answers 503 until it is told otherwise."""
+
+    protocol = "refusing"
+    refuses = True
+    num_kept = 0
+
+    def pipe(self, path, value=None, **kwargs):
+        if Refusing.refuses:
+            raise OSError("503 Service Unavailable")
+        Refusing.num_kept += len(path)
+        super().pipe(path, value, **kwargs)
+
+
+def test_a_store_that_refuses_checkpoints_for_a_while_ends_nothing_and_gets_those_that_come_later(
+    hire, play, story, tmp_path, monkeypatch
+):
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    monkeypatch.setitem(location.EXTRAS, "refusing", "none")
+    monkeypatch.setattr(checkpointing, "LEAST_S", 0.0)
+    story.then(lambda: setattr(Refusing, "refuses", False), when=lambda: any("503" in said for said in story.said))
+    rows = play(hire(), checkpoints=f"refusing://{tmp_path}/checkpoints")
+    assert all(row["exact"] for row in rows.values())
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    failed = [event["cause"] for event in events if event["event"] == "checkpoint_failed"]
+    assert failed and all("503 Service Unavailable" in cause for cause in failed) and Refusing.num_kept > 0
+    assert sum(said.startswith("checkpoints cannot be written now") for said in story.said) == 1
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""When a solver is asked for checkpoints.
+
+Owns: the interval, from what a checkpoint costs and what a loss would. Must not know: what a checkpoint holds, where it
+goes.
+
+A solver that is lost costs half an interval of its work on average. Kept too often, checkpoints cost more than that:
+with C seconds for all that a solver's table holds, and a solver lost every M seconds, the sum is least at sqrt(2 C M).
+
+Source: J. W. Young, A first order approximation to the optimum checkpoint interval, CACM 17(9), 1974.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+LEAST_S = 10.0
+"""Shortest interval: seconds of a solver's work that its death may cost where keeping them is cheap."""
+
+MEAN_LIFE_S = 3600.0
+"""Seconds until a solver is lost, on average. Assumption: a spot machine's."""
+
+MOST_S = 600.0
+
+DRIVER_FRAC = 0.1
+"""Share of the driver's time that all solvers' checkpoints may take together."""
+
+
+@dataclass
+class Checkpointing:
+    """The interval of every solver.
+
+    Example:
+        >>> pace = Checkpointing()
+        >>> pace.kept("solver-0", seconds=0.5, num_bytes=3e6)
+        >>> round(pace.interval("solver-0", num_solvers=1))
+        60
+        >>> round(pace.interval("solver-0", num_solvers=64))
+        320
+    """
+
+    _asked: dict[str, float] = field(default_factory=dict)
+    _costs: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    def is_due(self, solver: str, num_solvers: int) -> bool:
+        """Whether to ask a solver now; it counts as asked then."""
+        now = time.monotonic()
+        if now - self._asked.get(solver, self._started) < self.interval(solver, num_solvers):
+            return False
+        self._asked[solver] = now
+        return True
+
+    def interval(self, solver: str, num_solvers: int) -> float:
+        """Seconds between two times that a solver is asked."""
+        cost = self._costs.get(solver, 0.0)
+        least = max(LEAST_S, num_solvers * cost / DRIVER_FRAC)
+        return min(MOST_S, max(least, math.sqrt(2 * cost * MEAN_LIFE_S)))
+
+    def kept(self, solver: str, seconds: float, num_bytes: float) -> None:
+        """What keeping a solver's checkpoints took, those of a size that says something."""
+        if num_bytes > 0:
+            self._costs[solver] = seconds
