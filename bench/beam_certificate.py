@@ -202,10 +202,23 @@ def main(argv: list[str] | None = None) -> None:
         "fingerprint": lm.fingerprint, "set": args.set, "beam_set": args.beam_set, "torch": torch.__version__,
         "transformers": transformers.__version__,
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "summary": figures, "rows": rows,
+        "summary": figures, **packed(rows),
     }  # fmt: skip
     keep(args.out, f"{Path(args.model).name}, {record['device']}", record)
     sys.exit(int(any(group["certified_but_not_said"] for group in figures)))
+
+
+def packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows as columns' names and lists of their values, with the searches that said the text as words."""
+    columns = [name for name in rows[0] if name != "said"] if rows else []
+    return {
+        "columns": [*columns, "said by"],
+        "rows": [
+            [*(int(v) if isinstance(v := row[name], bool) else v for name in columns),
+             " ".join(who for who, is_said in row["said"].items() if is_said)]
+            for row in rows
+        ],
+    }  # fmt: skip
 
 
 def keep(out: Path | None, name: str, record: dict[str, Any]) -> None:

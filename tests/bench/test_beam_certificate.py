@@ -45,4 +45,6 @@ def test_a_wave_on_the_embedded_model_is_certified_and_said_by_beams(tmp_path, c
         ])  # fmt: skip
     assert ended.value.code == 0, capsys.readouterr().out
     (record,) = json.loads(out.read_text()).values()
-    assert {row["proof"] for row in record["rows"]} == {"greedy", "beam"}
+    told = [dict(zip(record["columns"], row, strict=True)) for row in record["rows"]]
+    assert {row["proof"] for row in told} == {"greedy", "beam"}
+    assert all(row["said by"] == "hf-2" for row in told if row["is_certified"])
