@@ -202,8 +202,8 @@ class Recipe(Strict):
 def _stalled_likelihood(patience: int, proof: str) -> tuple[StageRecipe, ...]:
     """A likelihood moves all positions at once and hides the one that will not go, which the norm then chases.
 
-    With `proof = "beam"` the norm is of leads over whole texts and chases from the first step: on two models that took a
-    tenth to a quarter less work than a likelihood before it (docs/proof.md).
+    With `proof = "beam"` the norm is of leads over whole texts and chases from the first step: on two models that took
+    a tenth to a quarter less work than a likelihood before it (docs/proof.md).
     """
     chase = StageRecipe(until=1, set={"loss": {"name": "violation_norm"}})
     return (chase,) if proof == "beam" else (StageRecipe(until=1, gate="stalled", patience=patience), chase)
