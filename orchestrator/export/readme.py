@@ -120,9 +120,10 @@ vllm serve {serve} --enable-prompt-embeds --dtype {engine_dtype} --generation-co
 head -n 1 vllm_requests.jsonl | curl -s http://localhost:8000/v1/completions -H "Content-Type: application/json" -d @-
 ```
 
-Where `vllm serve` does not start (the CPU build 0.32), `python -m vllm.entrypoints.openai.api_server --model` takes the
-same arguments. `verbatim verify DIR --server http://localhost:8000` asks it for every text of a run. A server that
-takes prompt embeddings should take them from people you trust: it unpacks tensors that they send.
+On processors put `VLLM_CPU_KVCACHE_SPACE=1` before it, or vLLM wants nine tenths of the memory. Where `vllm serve` does
+not start (the CPU build 0.32), `python -m vllm.entrypoints.openai.api_server --model` takes the same arguments.
+`verbatim verify DIR --server http://localhost:8000` asks it for every text of a run. A server that takes prompt
+embeddings should take them from people you trust: it unpacks tensors that they send.
 """,
     "projector": """
 ## TensorBoard's embedding projector

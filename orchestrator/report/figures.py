@@ -95,14 +95,15 @@ def _histogram(exact: array, other: array) -> dict[str, Any] | None:
 
 
 def _concentration(work: array) -> list[float]:
-    """Share of all work that the hardest 1 %, 2 %, ... of the texts took."""
+    """Share of all work that the hardest texts took, at even steps: 1 %, 2 %, ... of them, or one by one if few."""
     hardest = sorted(work, reverse=True)
     total = sum(hardest)
     if not total:
         return []
     shares, taken, place = [0.0], 0, 0
-    for point in range(1, WORK_POINTS + 1):
-        until = round(len(hardest) * point / WORK_POINTS)
+    num_points = min(WORK_POINTS, len(hardest))
+    for point in range(1, num_points + 1):
+        until = round(len(hardest) * point / num_points)
         taken, place = taken + sum(hardest[place:until]), until
         shares.append(round(taken / total, 4))
     return shares

@@ -29,6 +29,7 @@
       viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": labels.title,
     });
     for (const v of ticks(y[0], y[1], 4)) {
+      if (labels.counts && !Number.isInteger(v)) continue;
       const say = labels.ySay ? labels.ySay(v) : V.short(v);
       root.append(line("grid", left, Y(v), right, Y(v)), words("tick", left - 6, Y(v) + 4, "end", say));
     }
@@ -68,7 +69,7 @@
   V.histogram = (width, bins, asked, labels) => {
     const size = (bins.high - bins.low) / bins.exact.length;
     const most = Math.max(1, ...bins.exact.map((n, k) => n + bins.other[k]));
-    const { root, X, Y, bottom } = frame(width, [bins.low, bins.high], [0, most], labels);
+    const { root, X, Y, bottom } = frame(width, [bins.low, bins.high], [0, most], { ...labels, counts: true });
     bins.exact.forEach((exact, k) => {
       const from = bins.low + k * size, other = bins.other[k];
       const isOpen = bins.beyond && k === bins.exact.length - 1;

@@ -51,7 +51,9 @@
 
   function work(f) {
     const labels = { title: "share of work by the hardest texts", x: "the hardest texts", xSay: percent, ySay: percent };
-    const note = `${V.short(f.num_positions)} positions; a tenth of the texts took ${V.percent(f.work[10], 1)} of them`;
+    const last = f.work.length - 1, tenth = f.work[Math.round(last / 10)];
+    const share = last < 10 ? "" : `; a tenth of the texts took ${V.percent(tenth, 1)} of them`;
+    const note = `${V.short(f.num_positions)} positions${share}`;
     return V.figure("Work", note, (w) => V.curve(w, f.work, labels));
   }
 
