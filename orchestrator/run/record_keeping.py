@@ -24,7 +24,8 @@ def new_record(
     options, earlier, corpus = prepared.options, prepared.record, prepared.corpus
     is_known = earlier is not None and earlier.rows_digest and earlier.corpus_fingerprint == corpus.fingerprint
     return RunRecord(
-        schema_version=SCHEMA_VERSION,
+        # Its oldest part's: readers look for columns under the names of that time.
+        schema_version=min(earlier.schema_version, SCHEMA_VERSION) if earlier else SCHEMA_VERSION,
         state="running",
         corpus=absolute(options.corpus),
         from_status=options.from_status,
