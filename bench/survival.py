@@ -41,7 +41,7 @@ from orchestrator.verifiers.contract import SLACK_TOKENS, Candidate
 RESULTS = ROOT / "bench" / "results"
 MARGINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 BEAM = tuple(rung for rung in RUNGS if rung.mode.beams > 1)
-OTHERS = tuple(rung for rung in RUNGS if rung.mode.beams == 1)
+OTHERS = tuple(rung for rung in RUNGS if rung.mode.beams == 1 and rung.mode.decoded)
 GREEDY = tuple(rung for rung in OTHERS if rung.rounding == "float32")
 
 Measured = tuple[Job, Tensor, Certificate | None]

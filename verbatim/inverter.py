@@ -29,14 +29,13 @@ from orchestrator.corpus.intake import Intake, Taken, easiest_first
 from orchestrator.fleet.resident_solver import ResidentSolver
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.measured.margin_control import EnginePair, settled_noise, with_margin_for
+from orchestrator.measured.margin_control import EnginePair, noise_mode, settled_noise, with_margin_for
 from orchestrator.process.memory import Memory
 from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.rows import RowContext, result_row
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.room import Room, Tenancy, room_in
 from orchestrator.sizing.sharing import Need
-from orchestrator.verifiers.contract import Mode
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 from verbatim.errors import VerbatimError, in_python_words
@@ -192,7 +191,7 @@ class Inverter:
         noise = settled_noise(
             pair,
             lambda: self._solver.probes(recipe, plan),
-            lambda asked: judging.judge(asked, Mode(margins=True)),
+            lambda asked: judging.judge(asked, noise_mode(pair.engine)),
             say,
         )
         return with_margin_for(recipe, noise)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from engine.solver import Solver
 from orchestrator.corpus.intake import Accepted, Taken
 from orchestrator.fleet.resident_solver import Advance, ResidentSolver
+from orchestrator.verifiers.contract import GREEDY_AND_SCORED
 from orchestrator.work.item import TERMINAL, Item, State
 from orchestrator.work.work_queue import WorkQueue
 from verbatim.progress import Progress
@@ -86,7 +87,7 @@ class Loop:
         """What waits, once there is enough of it or nothing else to do."""
         is_idle = not self.queue.num_unsolved_positions
         if is_idle or self.queue.num_waiting_candidates >= JUDGE_FILL:
-            for verdict in self.judging.judge(self.queue.take_candidates(self.num_texts)):
+            for verdict in self.judging.judge(self.queue.take_candidates(self.num_texts), GREEDY_AND_SCORED):
                 self.queue.judge(verdict)
             if self.queue.is_done:
                 self._tell(None)

@@ -44,6 +44,7 @@ class Result:
         exact: the verifying engine, decoding freely, emitted exactly the text's tokens.
         status: verified, rejected, unsolved, invalid or poisoned; `reason` says why it is not verified.
         min_margin: smallest gap between a target token and its best rival, logits.
+        engine_margin: the same on the verifying engine, the true text before each token; of rejected texts too.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Result:
     hidden_size: int | None
     prompt: np.ndarray | None
     min_margin: float | None
+    engine_margin: float | None
     log_prob: float | None
     beam_slack: float | None
     first_mismatch: int | None

@@ -31,6 +31,7 @@ from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
 from orchestrator.fleet.worker import LEASE_S, Worker
 from orchestrator.process.failures import reason
+from orchestrator.verifiers.contract import GREEDY, Mode
 from orchestrator.work.item import State
 from orchestrator.work.work_queue import TOO_LARGE, WorkQueue
 
@@ -88,6 +89,7 @@ class Dispatcher:
     say: Callable[[str], None]
     table_positions: int
     tempo: Tempo = Tempo()
+    judged_as: Mode = GREEDY
     lease_s: float = LEASE_S
     num_positions: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
@@ -99,7 +101,9 @@ class Dispatcher:
     def __post_init__(self) -> None:
         self.roster.on_loss = self._take_back
         tempo = self.tempo
-        self._judging = Judging(self.queue, self.roster, self.watch, tempo.judge_fill, tempo.judge_wait_s)
+        self._judging = Judging(
+            self.queue, self.roster, self.watch, tempo.judge_fill, tempo.judge_wait_s, self.judged_as
+        )
         self._seats = Seats(
             self.queue, self.roster, self.say, lambda: self._is_held_back, tempo.seat_wait_s, tempo.said_every_s
         )

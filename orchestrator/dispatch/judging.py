@@ -11,7 +11,7 @@ from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.worker import Worker
-from orchestrator.verifiers.contract import Verdict
+from orchestrator.verifiers.contract import GREEDY, Mode, Verdict
 from orchestrator.work.work_queue import WorkQueue
 
 
@@ -22,6 +22,7 @@ class Judging:
     Attributes:
         fill: a call starts with this many candidates,
         wait_s: or when the first has waited this long, or when nobody is at work.
+        mode: how candidates are judged.
     """
 
     queue: WorkQueue
@@ -29,6 +30,7 @@ class Judging:
     watch: Watch
     fill: int
     wait_s: float
+    mode: Mode = GREEDY
     _oldest: float | None = None
 
     def feed(self) -> None:
@@ -43,7 +45,7 @@ class Judging:
         for verifier in idle:
             if candidates := self.queue.take_candidates(min(share, JUDGE_BATCH)):
                 verifier.load = [candidate.id for candidate in candidates]
-                verifier.ask(verifier.actor.judge.remote(candidates))
+                verifier.ask(verifier.actor.judge.remote(candidates, self.mode))
                 self.watch.judging(verifier.name, candidates)
         self._oldest = None
 

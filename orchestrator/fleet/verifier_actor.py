@@ -3,6 +3,7 @@
 Owns: the choice of engine. Must not know: the solver, the queue.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from orchestrator.cluster.nodes import Home, home
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import told_at_start
 from orchestrator.verifiers.cache import PASS_POSITIONS, USUAL_CACHE, Cache
-from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict, Verifier
+from orchestrator.verifiers.contract import GREEDY, SCORED, Candidate, Mode, Verdict, Verifier
 
 ENGINES = ("vllm", "hf")
 
@@ -80,7 +81,13 @@ def start_verifier(spec: EngineSpec) -> Verifier:
     with told_at_start(f"--model {spec.model}: {name} cannot run it", remedy):
         fail_point("verifier.loads", spec.model)
         verifier = make_verifier(spec)
-        verifier.judge([Candidate("start", np.zeros((1, verifier.hidden_size), np.float32), (0,))])
+        start = [Candidate("start", np.zeros((1, verifier.hidden_size), np.float32), (0,))]
+        verifier.judge(start)
+        try:
+            verifier.judge(start, SCORED)
+        except Exception as error:  # whatever its code raises for a model whose prompts it decodes
+            print(f"{name} scores no text of {spec.model}: {type(error).__name__}: {error}", file=sys.stderr)
+            verifier.can_score = False
         return verifier
 
 

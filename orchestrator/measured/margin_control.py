@@ -23,7 +23,7 @@ from engine.recipe import Recipe
 from engine.user_cache import cache_folder
 from orchestrator.console.errors import UserError
 from orchestrator.measured.model_cache import read_cached, write_cached
-from orchestrator.verifiers.contract import Candidate, Verdict
+from orchestrator.verifiers.contract import SCORED, Candidate, Mode, Verdict
 
 SHIPPED = pocket.PATH / "engine_noise.json"
 
@@ -104,6 +104,15 @@ def settled_noise(
     return noise
 
 
+def noise_mode(engine: str) -> Mode:
+    """How an engine is asked for its margins: by reading, where it decodes as it reads.
+
+    vLLM does, to the bit on processors (LOG 2026-11-26), and reading takes a third of the time. Models of transformers
+    may go on from another state in their cache than they read (Moshi, Nemotron-H): there decoding is compared.
+    """
+    return SCORED if engine.startswith("vllm") else Mode(margins=True)
+
+
 def candidates_of(probes: list[Probe]) -> list[Candidate]:
     """The probes as the verifier takes them."""
     return [Candidate(p.target.id, p.prompt_KD.cpu().numpy(), p.target.token_ids) for p in probes]
@@ -112,11 +121,14 @@ def candidates_of(probes: list[Probe]) -> list[Candidate]:
 def compare(probes: list[Probe], verdicts: list[Verdict]) -> EngineNoise | None:
     """Differences between the margins the solver measured and the engine's own; None if nothing can be compared.
 
-    Compared are the tokens that both got right, and the first at which the engine alone went wrong: there the
-    margin moved by at least its own size.
+    Of what was scored every token is compared. Of what was decoded those that both got right, and the first at which
+    the engine alone went wrong: there the margin moved by at least its own size.
     """
     moved: list[float] = []
     for probe, verdict in zip(probes, verdicts, strict=True):
+        if verdict.target_margins is not None:
+            moved += [abs(a - b) for a, b in zip(probe.margins, verdict.target_margins, strict=True)]
+            continue
         theirs = verdict.margins or ()
         right = next((t for t, margin in enumerate(probe.margins) if not margin > 0), len(probe.margins))
         moved += [abs(a - b) for a, b in zip(probe.margins[:right], theirs, strict=False)]

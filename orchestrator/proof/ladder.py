@@ -2,9 +2,11 @@
 
 Owns: the rungs, climbing them, the table that comes of it. Must not know: how prompts were found.
 
-    argmax -> margin -> greedy, many at once and alone, in float32 and bfloat16 -> the prompt rounded -> noise -> beam
+    argmax -> margin -> scored -> greedy, many at once and alone, in float32 and bfloat16 -> the prompt rounded -> noise
+           -> beam
 
-The first two are the solver's word. Every other rung is decoded on the verifying engine; `exact` in a run's results
+The first two are the solver's word. What is scored the verifying engine has read and not decoded; every other rung it
+decodes; `exact` in a run's results
 means the first of those or higher.
 """
 
@@ -26,7 +28,7 @@ from orchestrator.console.progress import Reporter
 from orchestrator.console.terminal import cell, say
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.proof.judge import Judge
-from orchestrator.verifiers.contract import BEAMS, GREEDY, Candidate, Mode
+from orchestrator.verifiers.contract import BEAMS, GREEDY, SCORED, Candidate, Mode, Verdict
 
 NOISE_SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Standard deviations tried on a prompt, in units of its root mean square."""
@@ -55,15 +57,17 @@ class Rung:
 
 RUNGS = (
     Rung("greedy_float32"),
+    Rung("scored_float32", mode=SCORED),
     Rung("greedy_float32_alone", mode=Mode(batch_size=1)),
     Rung("beam_float32", mode=Mode(beams=BEAMS)),
     Rung("rounded_bfloat16", rounding="bfloat16"),
     Rung("rounded_float16", rounding="float16"),
     Rung("rounded_int8", rounding="int8"),
     Rung("greedy_bfloat16", dtype="bfloat16"),
+    Rung("scored_bfloat16", dtype="bfloat16", mode=SCORED),
     Rung("greedy_bfloat16_alone", dtype="bfloat16", mode=Mode(batch_size=1)),
 )
-"""Decoded rungs; the ones of one dtype share an engine."""
+"""Rungs on the verifying engine; the ones of one dtype share it."""
 
 WIDEST = "float32"
 """The dtype of a rung that takes the most memory."""
@@ -102,8 +106,8 @@ class Proof:
 
     def is_all_exact(self) -> bool:
         """Whether every prompt withstood every greedy rung; what a beam search finds likelier is its own affair."""
-        beams = {rung.name for rung in RUNGS if rung.mode.beams > 1}
-        return all(all(exact) for name, exact in self.passed.items() if name not in beams)
+        others = {rung.name for rung in RUNGS if rung.mode.beams > 1 or not rung.mode.decoded}
+        return all(all(exact) for name, exact in self.passed.items() if name not in others)
 
 
 def climb(
@@ -133,12 +137,17 @@ def climb(
                     rung.mode,
                     lambda done, name=rung.name: reporter.update(done, name),
                 )
-                passed[rung.name] = [verdict.exact for verdict in verdicts]
+                passed[rung.name] = [withstood(verdict, rung.mode) for verdict in verdicts]
                 engine = engine or verdicts[0].engine
                 reporter.say(f"{rung.name}: {sum(passed[rung.name])} of {len(candidates)} exact")
             if noise and dtype == rungs[0].dtype:
                 noise_radius = _noise_radius(candidates, passed[rungs[0].name], judge, reporter)
     return Proof(engine, [c.id for c in candidates], margins, passed, noise_radius)
+
+
+def withstood(verdict: Verdict, mode: Mode) -> bool:
+    """Whether a prompt was decoded exactly, or every margin that was read of it is positive."""
+    return verdict.exact if mode.decoded else min(verdict.target_margins or (0.0,)) > 0
 
 
 def rounded(candidate: Candidate, dtype: str) -> Candidate:

@@ -77,7 +77,7 @@ class Window:
 
 
 SAME = ("id", "row", "num_vectors", "steps", "positions", "attempts", "first_mismatch")
-ROUNDED = ("min_margin", "log_prob", "beam_slack", "teacher_forced_nats", "token_accuracy", "seconds")
+ROUNDED = ("min_margin", "engine_margin", "log_prob", "beam_slack", "teacher_forced_nats", "token_accuracy", "seconds")
 NAMED = ("status", "reason", "diagnosis", "engine", "engine_dtype", "proof", "rung", "spelling")
 """Few values, many rows: a list of the values, and for each row its place in it."""
 

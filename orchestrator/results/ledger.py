@@ -41,7 +41,8 @@ SCHEMA = pa.schema(
             pa.bool_(),
         ),  # the verifying engine emitted exactly token_ids; written by the verifier alone
         ("text_exact", pa.bool_()),  # what it emitted decodes to exactly the text, by whatever tokens
-        ("rung", pa.string()),  # highest rung of proof reached: none, argmax, margin, greedy; null if never solved
+        ("rung", pa.string()),  # highest rung of proof reached: none, argmax, margin, scored, greedy; null if
+        # never solved
         ("proof", pa.string()),  # greedy, or beam: the solver's certificate for beam search of any width holds and the
         # verifying engine's beams of 4 said the text too; null where it is not exact
         ("engine", pa.string()),  # verifying engine and version; null if never judged
@@ -54,6 +55,8 @@ SCHEMA = pa.schema(
             pa.list_(pa.float32()),
         ),  # K * D values, vector after vector; null if nothing was optimised
         ("min_margin", pa.float32()),  # smallest margin the solver measured on exactly this prompt, logits
+        ("engine_margin", pa.float32()),  # smallest margin the verifying engine gives a target token, the true text
+        # before it, logits; null if never judged, and of texts too long to be scored
         ("log_prob", pa.float32()),  # of the text on exactly this prompt, nats: plain sampling says it so often
         ("beam_slack", pa.float32()),  # every other text is at least so much less likely, nats, as the solver measured
         # it; positive: beam search of any width says the text; null, as log_prob, where only a prefix was measured

@@ -39,6 +39,7 @@ from orchestrator.run.rows import RowContext
 from orchestrator.run.unkept import Unkept
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import first_line
+from orchestrator.verifiers.contract import GREEDY_AND_SCORED
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
@@ -119,6 +120,7 @@ def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: Ledg
         table_positions=hired.crew.placement.table_positions,
         tempo=TEMPO,
         lease_s=options.lease_s,
+        judged_as=GREEDY_AND_SCORED,
     )
 
 

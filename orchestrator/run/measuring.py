@@ -10,10 +10,15 @@ from engine.recipe import Recipe
 from orchestrator.console.progress import Reporter
 from orchestrator.fleet.roster import Roster
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.measured.margin_control import EngineNoise, EnginePair, settled_noise, with_margin_for
+from orchestrator.measured.margin_control import (
+    EngineNoise,
+    EnginePair,
+    noise_mode,
+    settled_noise,
+    with_margin_for,
+)
 from orchestrator.run.hiring import Hired
 from orchestrator.run.preparation import Prepared
-from orchestrator.verifiers.contract import Mode
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,6 @@ def _engine_noise(
     return settled_noise(
         pair,
         lambda: roster.ask(lambda solver: solver.probes.remote(recipe, plan)),
-        lambda asked: roster.ask_verifier(lambda verifier: verifier.judge.remote(asked, Mode(margins=True))),
+        lambda asked: roster.ask_verifier(lambda verifier: verifier.judge.remote(asked, noise_mode(pair.engine))),
         reporter.say,
     )

@@ -39,6 +39,7 @@ class Rung(StrEnum):
     NONE = "none"
     ARGMAX = "argmax"  # every token is the solver's argmax
     MARGIN = "margin"  # and has the margin that was asked for
+    SCORED = "scored"  # and every token is the verifying engine's argmax too, the text being read and not decoded
     GREEDY = "greedy"  # and the verifying engine, decoding freely, emitted all of them: exact
 
 
@@ -69,6 +70,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
         "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
+        "engine_margin": _engine_margin(judged),
         "log_prob": _known(certificate.log_prob) if certificate else None,
         "beam_slack": _known(certificate.slack) if certificate else None,
         "first_mismatch": judged.first_mismatch if judged else certificate.first_mismatch if certificate else None,
@@ -101,7 +103,15 @@ def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:
         return Rung.NONE
     if certificate.min_margin < attempt.job.recipe.stop_margin:
         return Rung.ARGMAX
-    return Rung.GREEDY if judged and judged.exact else Rung.MARGIN
+    if judged and judged.exact:
+        return Rung.GREEDY
+    scored = _engine_margin(judged)
+    return Rung.SCORED if scored is not None and scored > 0 else Rung.MARGIN
+
+
+def _engine_margin(judged: Verdict | None) -> float | None:
+    """The smallest margin that the verifying engine gives a target token."""
+    return min(judged.target_margins) if judged and judged.target_margins else None
 
 
 def storable_text(text: object, most: int | None = None) -> str | None:

@@ -6,7 +6,7 @@ K soft-prompt vectors, T target tokens, D hidden size.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,15 +41,26 @@ class Mode:
     Attributes:
         beams: width of the beam search; 1 is greedy, and `exact` in a run's results means that alone.
         batch_size: most candidates decoded together; None leaves it to the engine.
-        margins: whether the engine's own margins are asked for; greedy only.
+        margins: whether the engine's own margins of what it says are asked for; greedy only.
+        scored: whether the margin of every target token is asked for, those of a text that is said otherwise too: one
+            pass over prompt and target, where decoding takes one a token.
+        decoded: whether anything is decoded; without it nothing is exact, whatever the margins.
     """
 
     beams: int = 1
     batch_size: int | None = None
     margins: bool = False
+    scored: bool = False
+    decoded: bool = True
 
 
 GREEDY = Mode()
+GREEDY_AND_SCORED = Mode(scored=True)
+SCORED = Mode(scored=True, decoded=False)
+
+MOST_LOGITS = 2**26
+"""Logits of a text, in numbers, beyond which it is not scored: engines hold those of a prompt at once, beside memory
+that was counted without them. 256 MiB in float32: 512 positions of a vocabulary of 128 thousand. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class Verdict:
         refusal: why the candidate was not decoded, or None.
         margins: of each right token over its best rival in the engine's own numerics, logits, up to the first
             mismatch; None if not asked for.
+        target_margins: of every target token over its best rival in the engine's own numerics, under the true prefix,
+            logits; None if not asked for, or where the text is too long to be scored (`MOST_LOGITS`).
         beams: width of the search that emitted them; 1 is greedy. A claim for beams that is exact was so in both.
     """
 
@@ -90,6 +103,7 @@ class Verdict:
     refusal: str | None = None
     margins: tuple[float, ...] | None = None
     beams: int = 1
+    target_margins: tuple[float, ...] | None = None
 
 
 class Verifier(ABC):
@@ -101,6 +115,8 @@ class Verifier(ABC):
         context: longest soft prompt and target together, in positions.
         end_id: the tokenizer's end-of-text token, the one token that ends a text; None where it has none. Others that
             a model's files call so end nothing here, because no target holds them.
+        can_score: whether it reads this model's texts; where it does not, what is to be scored alone is decoded, and
+            its margins are those of what is said.
     """
 
     engine: str
@@ -108,6 +124,8 @@ class Verifier(ABC):
     hidden_size: int
     context: int
     end_id: int | None
+    vocab_size: int
+    can_score: bool = True
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """One verdict for each candidate, in order. A candidate that cannot be decoded is refused, not raised.
@@ -121,14 +139,36 @@ class Verifier(ABC):
         return verdicts
 
     def _judge(self, candidates: list[Candidate], mode: Mode) -> list[Verdict]:
+        if mode.scored and not self.can_score:
+            mode = replace(mode, scored=False, decoded=True, margins=mode.margins or not mode.decoded)
         reasons = [refusal(c, hidden_size=self.hidden_size, context=self.context) for c in candidates]
         sound = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
-        said = iter(self._decode(sound, mode) if sound else [])
+        said = iter(self._decode(sound, mode) if sound and mode.decoded else [])
+        margins = self._margins(sound) if mode.scored else {}
         name = {"engine": self.engine, "engine_dtype": self.engine_dtype, "beams": mode.beams}
-        return [
-            refused(c, reason, **name) if reason else verdict(c, next(said), ends=self._ends(c), **name)
-            for c, reason in zip(candidates, reasons, strict=True)
-        ]
+
+        def judged(candidate: Candidate, reason: str | None) -> Verdict:
+            if reason is not None:
+                return refused(candidate, reason, **name)
+            if not mode.decoded:
+                return scored(candidate, margins.get(id(candidate)), **name)
+            found = verdict(candidate, next(said), ends=self._ends(candidate), **name)
+            return replace(found, target_margins=margins.get(id(candidate)))
+
+        return [judged(c, reason) for c, reason in zip(candidates, reasons, strict=True)]
+
+    def _margins(self, candidates: list[Candidate]) -> dict[int, tuple[float, ...]]:
+        """Margins of every target token, by candidate; of those that are not too long."""
+        short = [c for c in candidates if self._can_be_scored(c)]
+        return {id(c): tuple(found) for c, found in zip(short, self._score(short) if short else [], strict=True)}
+
+    def _can_be_scored(self, candidate: Candidate) -> bool:
+        positions = len(candidate.prompt_KD) + len(candidate.token_ids)
+        return positions < self.context and positions * self.vocab_size <= MOST_LOGITS
+
+    @abstractmethod
+    def _score(self, candidates: list[Candidate]) -> list[list[float]]:
+        """The margin of each target token over its best rival, logits, where prompt and true prefix are read."""
 
     @abstractmethod
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
@@ -183,6 +223,14 @@ def verdict(candidate: Candidate, said: Said, *, ends: bool, engine: str, engine
     return Verdict(
         candidate.id, judged == target, judged, first_mismatch, engine, engine_dtype, margins=margins, beams=beams
     )
+
+
+def scored(
+    candidate: Candidate, margins: tuple[float, ...] | None, *, engine: str, engine_dtype: str, beams: int = 1
+) -> Verdict:
+    """The verdict on a candidate that was not decoded: its margins, and exact never."""
+    wrong = next((t for t, margin in enumerate(margins or ()) if not margin > 0), len(candidate.token_ids))
+    return Verdict(candidate.id, False, (), wrong, engine, engine_dtype, beams=beams, target_margins=margins)
 
 
 def refused(candidate: Candidate, reason: str, *, engine: str, engine_dtype: str, beams: int = 1) -> Verdict:

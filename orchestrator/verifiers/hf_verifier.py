@@ -55,6 +55,7 @@ class HfVerifier(Verifier):
         self.engine_dtype = dtype
         self.context = context
         self.hidden_size: int = self._model.get_input_embeddings().weight.shape[1]
+        self.vocab_size: int = self._model.get_input_embeddings().weight.shape[0]
         self._bears_company = self._says_the_same_in_company()
 
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
@@ -90,6 +91,23 @@ class HfVerifier(Verifier):
         top_TB2 = torch.stack([logits_BV.float().topk(2).values for logits_BV in output.logits])
         margins_BT = (top_TB2[..., 0] - top_TB2[..., 1]).T.tolist()
         return [Said(ids, margins_T[: len(ids)]) for ids, margins_T in zip(texts, margins_BT, strict=True)]
+
+    @torch.inference_mode()
+    def _score(self, candidates: list[Candidate]) -> list[list[float]]:
+        """Each alone, by the model's own forward pass: what one pass of `generate` reads, without its cache."""
+        embed = self._model.get_input_embeddings()
+        margins = []
+        for candidate in candidates:
+            ids_T = torch.tensor(candidate.token_ids, device=embed.weight.device)
+            prompt_KD = torch.from_numpy(candidate.prompt_KD.copy()).to(embed.weight)
+            read_SD = torch.cat([prompt_KD, embed(ids_T)])
+            logits_SV = self._model(inputs_embeds=read_SD[None], use_cache=False).logits[0].float()
+            # logits_TV[t] predicts ids_T[t]: the last vector of the prompt predicts the first token.
+            logits_TV = logits_SV[len(prompt_KD) - 1 : len(read_SD) - 1]
+            own_T = logits_TV.gather(1, ids_T[:, None]).squeeze(1)
+            rival_T = logits_TV.scatter(1, ids_T[:, None], float("-inf")).max(1).values
+            margins.append((own_T - rival_T).tolist())
+        return margins
 
     @torch.inference_mode()
     def _output(self, prompts: list[np.ndarray], max_tokens: int, *, beams: int = 1, logits: bool = False) -> Any:

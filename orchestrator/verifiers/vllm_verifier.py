@@ -74,6 +74,7 @@ class VllmVerifier(Verifier):
         self.hidden_size = self._llm.model_config.get_inputs_embeds_size()
         self._dtype = self._llm.model_config.dtype
         self.end_id = self._llm.get_tokenizer().eos_token_id
+        self.vocab_size = self._llm.model_config.get_vocab_size()
 
     def _decode(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         decode = self._search if mode.beams > 1 else self._decode_greedily
@@ -99,6 +100,16 @@ class VllmVerifier(Verifier):
         if not mode.margins:
             return [Said(list(text.token_ids)) for text in texts]
         return [Said(list(text.token_ids), [_margin(step) for step in text.logprobs]) for text in texts]
+
+    def _score(self, candidates: list[Candidate]) -> list[list[float]]:
+        params = self._sampling(temperature=0.0, max_tokens=1, prompt_logprobs=2, ignore_eos=True, detokenize=False)
+        margins: list[list[float]] = []
+        for batch in self._batches(candidates, None):
+            asked = [_mixed(self._tensor(c), c.token_ids) for c in batch]
+            for candidate, output in zip(batch, self._llm.generate(asked, params, use_tqdm=False), strict=True):
+                steps = output.prompt_logprobs[len(candidate.prompt_KD) :]
+                margins.append([_lead(step, token) for step, token in zip(steps, candidate.token_ids, strict=True)])
+        return margins
 
     def _search(self, candidates: list[Candidate], mode: Mode) -> list[Said]:
         """Our own beam search: vLLM refuses beams for prompts that are embeddings."""
@@ -142,6 +153,11 @@ def _margin(step: dict[int, Any]) -> float:
     """From the two likeliest tokens of one position; differences of log-probabilities are differences of logits."""
     best, second = sorted((entry.logprob for entry in step.values()), reverse=True)[:2]
     return best - second
+
+
+def _lead(step: dict[int, Any], token: int) -> float:
+    """Of one token over the likeliest other one; vLLM tells the two likeliest and the prompt's own."""
+    return step[token].logprob - max(entry.logprob for other, entry in step.items() if other != token)
 
 
 def _narrow_embedding(model: str, revision: str | None) -> dict[str, int]:

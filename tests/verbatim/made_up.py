@@ -16,8 +16,8 @@ WORDS = "the sea was calm and a white whale rose slowly near our old ship in mor
 NO_ROW: Row = {"reason": None, "proof": None, "exact": False, "text_exact": False, "rung": None}
 OF_AN_ATTEMPT = (
     "token_ids", "spelling", "engine", "engine_dtype", "generated_ids", "num_vectors", "hidden_size", "prompt",
-    "min_margin", "log_prob", "beam_slack", "first_mismatch", "teacher_forced_nats", "token_accuracy", "seq_rep_4",
-    "diagnosis",
+    "min_margin", "engine_margin", "log_prob", "beam_slack", "first_mismatch", "teacher_forced_nats", "token_accuracy",
+    "seq_rep_4", "diagnosis",
 )  # fmt: skip
 
 

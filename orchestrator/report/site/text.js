@@ -87,6 +87,7 @@
       ["first wrong token", when(failed(t.first_mismatch), (place) => `${place} of ${t.length}`)],
       ["right tokens", when(t.token_accuracy, (share) => V.percent(share, 1))],
       ["smallest margin", when(t.min_margin, (m) => `${V.number(m, 3)} logits, measured by the solver in ${run.solver_dtype}`)],
+      ["on the verifying engine", when(t.engine_margin, (m) => `${V.number(m, 3)} logits is the smallest, the true text being read`)],
       ["log-probability", when(t.log_prob, (nats) =>
         `${V.number(nats)} nats: plain sampling says it ${V.percent(Math.exp(nats), 1)} of the time`)],
       ["lead over other texts", when(t.beam_slack, (nats) => `${V.number(nats)} nats`)],

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -21,11 +21,12 @@ from orchestrator.measured.margin_control import (
     candidates_of,
     compare,
     load_noise,
+    noise_mode,
     require_same_model,
     save_noise,
     with_margin_for,
 )
-from orchestrator.verifiers.contract import Mode, Verdict
+from orchestrator.verifiers.contract import SCORED, Mode, Verdict
 from orchestrator.verifiers.hf_verifier import HfVerifier
 from tests.tiny import CONTEXT
 
@@ -58,6 +59,16 @@ def test_what_the_solver_got_wrong_says_nothing():
     assert noise == EngineNoise(0.0, 0.0, 1)
     assert compare([probe(-1.0)], [said(3.0)]) is None
     assert compare([probe(2.0)], [said(refusal="too wide")]) is None
+
+
+def test_what_was_scored_is_compared_token_by_token_whoever_is_wrong():
+    scored = replace(said(), target_margins=(1.5, -0.25, 2.0))
+    noise = compare([probe(1.0, -0.5, 2.0)], [scored])
+    assert noise == EngineNoise(0.5, 0.25, 3)
+
+
+def test_vllm_reads_and_transformers_decodes_what_is_compared():
+    assert noise_mode("vllm 0.32.0") == SCORED and noise_mode("hf 5.19.0") == Mode(margins=True)
 
 
 def test_a_margin_is_raised_to_the_noise_and_never_lowered():

@@ -53,6 +53,10 @@ def test_a_row_tells_how_far_up_the_ladder_its_prompt_got():
     assert result_row(verified_item("a"), CONTEXT)["rung"] == "greedy"
     rejected = Item(0, "a", "", State.REJECTED, job("a"), attempt=attempt(job("a")), verdict=verdict("a", exact=False))
     assert result_row(rejected, CONTEXT)["rung"] == "margin"
+    read = replace(rejected, verdict=replace(verdict("a", exact=False), target_margins=(0.5, 0.25, 2.0)))
+    assert (result_row(read, CONTEXT)["rung"], result_row(read, CONTEXT)["engine_margin"]) == ("scored", 0.25)
+    wrong = replace(rejected, verdict=replace(verdict("a", exact=False), target_margins=(0.5, -0.25, 2.0)))
+    assert (result_row(wrong, CONTEXT)["rung"], result_row(wrong, CONTEXT)["engine_margin"]) == ("margin", -0.25)
     asking = job("a", stop_margin=1.0)
     assert result_row(replace(rejected, job=asking, attempt=attempt(asking)), CONTEXT)["rung"] == "argmax"
     unsolved = Item(0, "a", "", State.UNSOLVED, job("a"), attempt=attempt(job("a"), is_solved=False))

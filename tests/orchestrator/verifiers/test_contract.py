@@ -18,7 +18,15 @@ from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target, make_target
 from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
-from orchestrator.verifiers.contract import SLACK_TOKENS, Candidate, Mode, Said, verdict
+from orchestrator.verifiers.contract import (
+    GREEDY_AND_SCORED,
+    SCORED,
+    SLACK_TOKENS,
+    Candidate,
+    Mode,
+    Said,
+    verdict,
+)
 from tests.orchestrator.made_up import noise_like
 from tests.planted import plant
 
@@ -210,6 +218,35 @@ def test_neither_batch_size_nor_a_look_at_margins_changes_what_is_said(mode, ver
     batch = [*solved, *random_prompts]
     plain = [replace(said, margins=None) for said in verifier.judge(batch, mode)]
     assert plain == verifier.judge(batch)
+
+
+def test_every_target_token_is_scored_those_of_a_text_that_is_said_otherwise_too(verifier, solved, pocket_lm):
+    nearly = replace(solved[0], id="nearly", token_ids=(*solved[0].token_ids[:2], 40, *solved[0].token_ids[3:]))
+    for candidate, found in zip([*solved, nearly], verifier.judge([*solved, nearly], GREEDY_AND_SCORED), strict=True):
+        prompt_KD, ids_T = torch.from_numpy(candidate.prompt_KD), torch.tensor(candidate.token_ids)
+        ours = pocket_lm.score_targets([prompt_KD], [ids_T]).margin
+        assert found.target_margins == pytest.approx(ours.tolist(), abs=1e-3)
+        assert found.exact == (min(found.target_margins) > 0) == (candidate.id != "nearly")
+        if not found.exact:
+            assert found.first_mismatch == 2 and found.target_margins[2] < 0 and len(found.generated_ids) > 2
+
+
+def test_what_is_scored_alone_is_never_exact_and_what_cannot_be_scored_has_no_margins(verifier, solved, monkeypatch):
+    for found in verifier.judge(solved, SCORED):
+        assert not found.exact and found.generated_ids == () and min(found.target_margins) > 0
+        assert found.first_mismatch == len(found.target_margins)
+    monkeypatch.setattr("orchestrator.verifiers.contract.MOST_LOGITS", verifier.vocab_size * 3)
+    for mode, is_exact in ((SCORED, False), (GREEDY_AND_SCORED, True)):
+        assert [(each.exact, each.target_margins) for each in verifier.judge(solved, mode)] == [(is_exact, None)] * 3
+    (wide,) = verifier.judge([replace(solved[0], prompt_KD=np.zeros((1, 3), np.float32))], GREEDY_AND_SCORED)
+    assert wide.refusal and wide.target_margins is None
+
+
+def test_an_engine_that_scores_nothing_decodes_instead(verifier, solved, monkeypatch):
+    monkeypatch.setattr(verifier, "can_score", False)
+    for mode in (SCORED, GREEDY_AND_SCORED):
+        for found in verifier.judge(solved, mode):
+            assert found.exact and found.target_margins is None and (found.margins is None) == mode.decoded
 
 
 def test_the_engines_own_margins_are_those_the_solver_measured(verifier, solved, pocket_lm):
