@@ -133,7 +133,7 @@ def compared(lm: FrozenLM, jobs: dict[str, list[Job]], table: int) -> list[dict]
     return [{"arm": n} | worth_of([(arm[id], plain[id]) for id in plain]).to_json() for n, arm in ended.items()]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket", help="a name, or a folder")
     parser.add_argument("--plan", choices=PLANS, required=True)
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--train", nargs="*", default=[], metavar="K=V", help="seed, lr, batch, rounds, temperature")
     parser.add_argument("--small", action="store_true", help="every line of it, in seconds")
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     given = dict(pair.split("=") for pair in args.train) | ({"batch": 6, "rounds": 1} if args.small else {})
     settings = TrainSettings.model_validate(PLANS[args.plan].model_dump() | given)
     lm = FrozenLM.load(ModelSource(args.model), device=args.device, dtype=args.dtype)
