@@ -54,11 +54,13 @@ def write(
     best: Recipe,
     comparison: Comparison | None,
     note: str | None = None,
+    state: str = "finished",
 ) -> Path:
     """Everything a search is run for, each file replaced in one step, the report last; the report.
 
     Args:
         note: what is to be known besides, as a sentence without its full stop.
+        state: in which it leaves the search.
     """
     trials = pa.BufferOutputStream()
     rows = [_row(trial) for trial in study.trials]
@@ -69,7 +71,7 @@ def write(
         **kept_comparison(comparison),
     }
     open_storage(folder).replace(files)
-    return write_page(folder, study, record, comparison, note)
+    return write_page(folder, study, record, comparison, note, state)
 
 
 def _header(study: optuna.Study, record: TuneRecord, comparison: Comparison | None, note: str | None) -> str:

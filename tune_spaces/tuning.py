@@ -159,7 +159,7 @@ def _leave(options: TuneOptions, study: optuna.Study, record: TuneRecord) -> Non
     best, num_ended = winner(study), len(ended_trials(study))
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"]) if best else options.base
     note = f"Interrupted after {num_ended} of {options.settings.trials} trials, and not checked on held-out texts"
-    results.write(options.out, study, record, recipe, None, note)
+    results.write(options.out, study, record, recipe, None, note, "interrupted")
 
 
 def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:

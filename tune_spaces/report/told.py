@@ -36,9 +36,19 @@ FIGURES = ("cost", "exact_frac", "margin", "prefix_tokens", "positions", "texts"
 
 
 def told(
-    folder: Path, study: optuna.Study, record: TuneRecord, comparison: Comparison | None, note: str | None
+    folder: Path,
+    study: optuna.Study,
+    record: TuneRecord,
+    comparison: Comparison | None,
+    note: str | None = None,
+    state: str | None = None,
 ) -> dict[str, Any]:
-    """All of it, as JSON takes it."""
+    """All of it, as JSON takes it.
+
+    Args:
+        note: what is to be known besides, as a sentence without its full stop.
+        state: of the search; None is what its folder says.
+    """
     outcomes = _outcomes(folder)
     base = outcomes.get(record.base.hash, {})
     trials = ended_trials(study)
@@ -46,7 +56,7 @@ def told(
     best = winner(study)
     beat = comparison is not None and comparison.is_win
     return {
-        "search": _search(folder, record),
+        "search": _search(folder, record, state),
         "headline": headline(study, record.base, comparison, note),
         "beat": beat,
         "is_base_best": is_base_best(study, record.base),
@@ -76,7 +86,7 @@ def _written(study: optuna.Study, record: TuneRecord, comparison: Comparison | N
     return Recipe.model_validate_json(best.user_attrs["recipe"])
 
 
-def _search(folder: Path, record: TuneRecord) -> dict[str, Any]:
+def _search(folder: Path, record: TuneRecord, state: str | None) -> dict[str, Any]:
     """About the search itself; a page may go to other people, so of a path its last part is enough."""
     progress, model = read_progress(folder), record.model
     return {
@@ -95,7 +105,7 @@ def _search(folder: Path, record: TuneRecord) -> dict[str, Any]:
         "budget": record.budget,
         "num_texts": record.num_texts,
         "num_hold_out": record.num_hold_out,
-        "state": progress.state if progress else None,
+        "state": state or (progress.state if progress else None),
         "num_trials": progress.trials if progress else None,
         "updated": progress.updated if progress else None,
         "seconds": round(progress.seconds, 1) if progress else None,

@@ -29,7 +29,7 @@ def write_search_report(folder: Path, out: Path | None = None) -> Path:
     record, study = read_record(folder), read_study(folder)
     if record is None or study is None or not study.get_trials(deepcopy=False):
         raise UserError(f"{folder}: a search without trials yet; the same `verbatim tune` goes on")
-    return write_page(folder, study, record, read_comparison(folder), None, out)
+    return write_page(folder, study, record, read_comparison(folder), out=out)
 
 
 def write_page(
@@ -37,15 +37,17 @@ def write_page(
     study: optuna.Study,
     record: TuneRecord,
     comparison: Comparison | None,
-    note: str | None,
+    note: str | None = None,
+    state: str | None = None,
     out: Path | None = None,
 ) -> Path:
     """The page of a search that is at hand.
 
     Args:
         note: what is to be known besides, as a sentence without its full stop.
+        state: of the search; None is what its folder says.
     """
     site = site_folder(folder, out)
     parts = [*(SITE / name for name in PARTS), *OWN.iterdir()]
-    write_site(site, parts, told(folder, study, record, comparison, note))
+    write_site(site, parts, told(folder, study, record, comparison, note, state))
     return site / PAGE
