@@ -11,6 +11,7 @@ from orchestrator.pool.outcome import OutcomeFile
 from tests.tune_spaces.made_up import outcome, report, search_on, study_in, tune_record
 from tune_spaces import results
 from tune_spaces.hold_out import compare
+from tune_spaces.progress import Keeper
 from tune_spaces.report.told import OUTCOMES
 from tune_spaces.search import StudySearch
 from tune_spaces.study import winner
@@ -49,6 +50,7 @@ def make_search(folder: Path, *, num_trials: int = 40, gain: float = 0.8, ids: l
     comparison = compare(sides[1], sides[0])
     record = tune_record(texts=len(ids), hold_out=len(OTHERS), sizes=(len(ids), len(OTHERS)))
     (folder / "tune.json").write_text(record.model_dump_json())
+    Keeper(folder, num_trials, 1).write("finished")
     results.write(folder, study, record, mine if comparison.is_win else BASE, comparison)
     return folder
 
