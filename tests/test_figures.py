@@ -16,8 +16,9 @@ def page(name: str) -> str:
 
 
 def times_as_long(model: str, num_vectors: int, peer: str) -> str:
-    """Ours over theirs, texts an hour, median of the turns of the latest record."""
-    turns = [r["turns"] for r in record("speed.json") if (r["model"], r["num_vectors"]) == (model, num_vectors)][-1]
+    """Ours over theirs, texts an hour, median of the turns of the latest record on processors."""
+    on_processors = [r for r in record("speed.json") if r.get("device", "cpu") == "cpu"]
+    turns = [r["turns"] for r in on_processors if (r["model"], r["num_vectors"]) == (model, num_vectors)][-1]
     pairs = zip(turns["ours"], turns[peer], strict=True)
     return f"{statistics.median(ours['texts_an_hour'] / theirs['texts_an_hour'] for ours, theirs in pairs):.1f}"
 
