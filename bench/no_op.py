@@ -32,11 +32,11 @@ BATCH = 10_000
 """Rows of a corpus that are written together."""
 
 
-def solved(job: Job) -> Attempt:
+def solved(job: Job, hidden_size: int = D) -> Attempt:
     """A certified prompt of random numbers; they weigh and compress like an optimised one's."""
     num_tokens = len(job.target.token_ids)
     certificate = Certificate(0.55, num_tokens, num_tokens, mean_nats=0.01, accuracy=1.0)
-    return Attempt(job, torch.randn(job.num_vectors, D), certificate, steps=30, positions=1000, seconds=1.0)
+    return Attempt(job, torch.randn(job.num_vectors, hidden_size), certificate, steps=30, positions=1000, seconds=1.0)
 
 
 def exact(candidate: Candidate) -> Verdict:
@@ -49,10 +49,10 @@ def exact(candidate: Candidate) -> Verdict:
 class NoOpSolver:
     """Solves every job at once, or as many a call as it is told to."""
 
-    def __init__(self, jobs_a_call: int | None = None):
+    def __init__(self, jobs_a_call: int | None = None, hidden_size: int = D):
         torch.set_num_threads(1)
         self._jobs: list[Job] = []
-        self._jobs_a_call = jobs_a_call
+        self._jobs_a_call, self._hidden_size = jobs_a_call, hidden_size
 
     def load(self) -> Home:
         """As `SolverActor.load`."""
@@ -64,7 +64,7 @@ class NoOpSolver:
 
     def describe(self) -> SolverInfo:
         """As `SolverActor.describe`."""
-        return SolverInfo("no-op", D, "cpu", "float32", 1)
+        return SolverInfo("no-op", self._hidden_size, "cpu", "float32", 1)
 
     def advance(
         self,
@@ -80,7 +80,7 @@ class NoOpSolver:
         self._jobs += jobs
         given_back = [job.key for job in self._jobs if job.key in give_back]
         self._jobs = [job for job in self._jobs if job.key not in give_back]
-        attempts = [solved(job) for job in self._jobs[: self._jobs_a_call]]
+        attempts = [solved(job, self._hidden_size) for job in self._jobs[: self._jobs_a_call]]
         del self._jobs[: len(attempts)]
         steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
         return Advance(attempts, len(self._jobs), steps, tokens, elapsed, TABLE, given_back=tuple(given_back))

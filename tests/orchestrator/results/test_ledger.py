@@ -52,6 +52,18 @@ def test_prompts_come_back_bit_for_bit(tmp_path):
     assert np.array(stored["prompt"], dtype=np.float32).tobytes() == ODD_FLOATS.tobytes()
 
 
+def test_rows_with_many_numbers_are_written_in_several_groups_and_keep_their_order_and_prompts(tmp_path, monkeypatch):
+    prompts = [None, np.arange(3, dtype=np.float32), np.arange(3, 9, dtype=np.float32), None, [9.5], None]
+    monkeypatch.setattr("orchestrator.results.ledger.GROUP_VALUES", 4)
+    Ledger(tmp_path).commit([row(id, prompt=prompt) for id, prompt in zip("abcdef", prompts, strict=True)])
+    assert pq.ParquetFile(tmp_path / "results" / "part-00000.parquet").num_row_groups == 2
+    stored = list(Ledger(tmp_path).read())
+    assert [row["id"] for row in stored] == list("abcdef")
+    for found, prompt in zip(stored, prompts, strict=True):
+        assert (found["prompt"] is None) == (prompt is None)
+        assert prompt is None or np.array_equal(found["prompt"], prompt)
+
+
 def test_rows_come_back_as_they_were_committed(ledger):
     stored = list(Ledger(ledger.folder).read())
     assert [row["id"] for row in stored] == ["a", "b", "c", "d"]
