@@ -18,8 +18,9 @@ import ray
 
 from bench.recipes import ROOT
 from orchestrator.fleet import workers
+from orchestrator.proof.claims import read_claims
 from orchestrator.proof.judge import Judge
-from orchestrator.proof.reproof import ReproofOptions, read_claims
+from orchestrator.proof.reproof import ReproofOptions, spec_for
 
 
 def main() -> None:
@@ -28,10 +29,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "verification_cost.json")
     args = parser.parse_args()
     claims = read_claims(args.folder)
-    candidates, found_s = claims.candidates, claims.record.seconds
+    candidates, found_s = list(claims), claims.record.seconds
     workers.connect(None, dashboard=False)
     started = time.monotonic()
-    with Judge(claims.spec(ReproofOptions(args.folder)), "cost") as judge:
+    with Judge(spec_for(claims, ReproofOptions(args.folder)), "cost") as judge:
         workers.get(judge.actor.ready.remote())
         start_s = time.monotonic() - started
         seconds = []

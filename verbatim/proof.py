@@ -7,14 +7,14 @@ import atexit
 import os
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from engine.frozen_lm import DTYPES
 from engine.loading import no_progress_bars
 from orchestrator.console.errors import UserError
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec, start_verifier
-from orchestrator.proof.reproof import Reproof
+from orchestrator.proof.tally import Tally
 from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 from verbatim.other_process import OtherProcess
 
@@ -76,11 +76,41 @@ def _close_all() -> None:
         engines.close()
 
 
-class Proof(Reproof):
+@dataclass(frozen=True)
+class Proof:
     """What an engine said when it decoded every prompt that was exact once more: a sequence of verdicts.
 
     A verdict has `id`, `exact`, `generated_ids`, `first_mismatch`, `engine`, `engine_dtype`, `refusal`.
+
+    Attributes:
+        verdicts: one for each of these prompts.
+        margins: the stored smallest margin of each, logits.
+        num_unproved: texts that were not exact.
+        before: who said so first: engines and numerics.
+        mode: how the prompts were decoded this time.
     """
+
+    verdicts: list[Verdict]
+    margins: list[float]
+    num_unproved: int
+    before: list[str]
+    mode: Mode = GREEDY
+
+    @property
+    def num_exact(self) -> int:
+        return sum(verdict.exact for verdict in self.verdicts)
+
+    @property
+    def is_all_exact(self) -> bool:
+        """Every prompt that was exact is so again, and there is one."""
+        return 0 < len(self.verdicts) == self.num_exact
+
+    def survival(self) -> list[tuple[float, int, int]]:
+        """(lower edge of margin, exact, judged) for each bin that has any."""
+        tally = Tally()
+        for margin, verdict in zip(self.margins, self.verdicts, strict=True):
+            tally.add({"min_margin": margin, "proof": None, "token_ids": None, "first_mismatch": None}, verdict)
+        return tally.survival()
 
     def __len__(self) -> int:
         return len(self.verdicts)
@@ -112,5 +142,4 @@ def prove(rows: list[dict[str, Any]], candidates: list[Candidate], judging: Judg
     """
     verdicts = judging.judge(candidates, mode) if candidates else []
     before = sorted({f"{row['engine']} ({row['engine_dtype']})" for row in rows})
-    margins, for_beams = [row["min_margin"] for row in rows], [row["proof"] == "beam" for row in rows]
-    return Proof(verdicts, margins, others, before, mode, for_beams)
+    return Proof(verdicts, [row["min_margin"] for row in rows], others, before, mode)

@@ -26,6 +26,25 @@ def shaped(table: pa.Table) -> pa.Table:
     return table.set_column(place, pa.field(PROMPT, of_type), pa.chunked_array(chunks, of_type))
 
 
+def vectors_field(width: int) -> pa.Field:
+    """The column of prompts as lists of vectors."""
+    return pa.field(PROMPT, pa.list_(pa.list_(pa.float32(), width)))
+
+
+def shaped_batch(batch: pa.RecordBatch, width: int, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with its column `prompt`, if it has one, as lists of vectors, no number copied.
+
+    Args:
+        width: of a vector, the same in all rows of a run.
+        schema: of the batch that is made.
+    """
+    columns = [
+        _shaped(column, width) if name == PROMPT else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def _shaped(prompts: pa.ListArray, width: int) -> pa.ListArray:
     vectors = pa.FixedSizeListArray.from_arrays(prompts.flatten(), width)
     offsets = pa.array((np.asarray(prompts.offsets) - prompts.offsets[0].as_py()) // width, pa.int32())

@@ -20,7 +20,7 @@ from orchestrator.storage.location import Location, connect, parse_location
 from orchestrator.storage.protocol import RESULTS
 from verbatim.errors import VerbatimError, in_python_words
 from verbatim.results import Result, frame
-from verbatim.shaped import shaped
+from verbatim.shaped import shaped, shaped_batch, vectors_field
 
 if TYPE_CHECKING:
     import pandas
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 WITHOUT_PROMPTS = [name for name in SCHEMA.names if name != "prompt"]
 """Prompts are most of a folder; they are read where they are asked for by name."""
 
+BATCH, BATCH_BYTES = 1024, 16 << 20
+"""Rows of a batch without prompts, bytes of the prompts of one with them."""
+
 FORMAT = pads.ParquetFileFormat(
-    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(
+        page_checksum_verification=True, use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False
+    )
 )
 
 
@@ -51,8 +56,10 @@ class StoredResults:
     def dataset(self) -> pads.Dataset:
         """The committed parts as a data set of pyarrow, for DuckDB, polars and whatever else reads one.
 
-        Prompts are flat in it, K * D numbers each. Checksums of pages are verified; types are those of the schema. A
-        folder begun by an earlier version has the columns that were renamed since under both names.
+        Prompts are flat in it, K * D numbers each; `batches` has them as vectors. It is of the parts that there are
+        now: a run that ends merges them, and then the folder is to be opened again. Checksums of pages are verified;
+        types are those of the schema. A folder begun by an earlier version has the columns that were renamed since
+        under both names.
         """
         if isinstance(self.folder, Path):
             root, files = str(self.folder), None
@@ -61,6 +68,31 @@ class StoredResults:
             files = PyFileSystem(FSSpecHandler(store))
         paths = [f"{root}/{RESULTS}/{part}" for part, _ in self._entries]
         return pads.dataset(paths, schema=self._schema, format=FORMAT, filesystem=files)
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, filter: "pads.Expression | None" = None, rows: int | None = None
+    ) -> pa.RecordBatchReader:
+        """The rows a batch at a time, however many there are, for whatever reads Arrow's streams.
+
+        Prompts, where they are among the columns, are lists of K vectors of D numbers each, one D for all.
+
+        Args:
+            columns: None is all but `prompt`.
+            filter: an expression of pyarrow, for example `pyarrow.compute.field("exact")`.
+            rows: of a batch, at most; None takes 1024, or as many as have 16 MiB of prompts.
+        Raises:
+            VerbatimError: no such column.
+        """
+        names = self._columns(columns)
+        num_vectors, width = self._prompt_shape if "prompt" in names else (1, 1)
+        rows = rows or max(1, min(BATCH, BATCH_BYTES // (4 * num_vectors * width)))
+        scanner = self.dataset.scanner(
+            self._values(names), filter=filter, batch_size=rows, batch_readahead=1, fragment_readahead=1,
+            use_threads=False,
+        )  # fmt: skip
+        schema = pa.schema([vectors_field(width) if name == "prompt" else SCHEMA.field(name) for name in names])
+        shaped_batches = (shaped_batch(batch, width, schema) for batch in scanner.to_batches() if len(batch))
+        return pa.RecordBatchReader.from_batches(schema, shaped_batches)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: "pads.Expression | None" = None) -> pa.Table:
         """A table of the rows; prompts, where they are among the columns, as lists of K vectors.
@@ -87,7 +119,7 @@ class StoredResults:
         return frame([{name: getattr(result, name) for name in names} for result in self])
 
     def __iter__(self) -> Iterator[Result]:
-        """Row after row, a part in memory at a time.
+        """Row after row, few in memory at a time.
 
         Raises:
             VerbatimError: a part is missing or damaged.
@@ -113,6 +145,14 @@ class StoredResults:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self)[len('StoredResults(') : -1])}</p>"
+
+    @cached_property
+    def _prompt_shape(self) -> tuple[int, int]:
+        """Vectors of the longest prompt among the first rows, and their width, which is the model's."""
+        columns = ["num_vectors", "hidden_size"]
+        first = self.dataset.head(BATCH, columns=columns, batch_size=BATCH, use_threads=False).to_pylist()
+        shapes = [(row["num_vectors"], row["hidden_size"]) for row in first if row["num_vectors"]]
+        return max(shapes, default=(1, self.record.model.hidden_size))
 
     @property
     def _schema(self) -> pa.Schema:

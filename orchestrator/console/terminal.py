@@ -9,6 +9,7 @@ Every line of every command goes through here: as a line through `say`, as a cel
 import io
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console, OverflowMethod
@@ -49,10 +50,30 @@ def say(console: Console, line: str, style: str | None = None) -> None:
     console.print(Text(printable(line), style=style or ""), soft_wrap=True)
 
 
+class Streamed(list):
+    """A list that is made while it is printed, for `say_json`.
+
+    Args:
+        values: one at a time.
+        length: their number.
+    """
+
+    def __init__(self, values: Iterable[Any], length: int):
+        super().__init__()
+        self._values, self._length = values, length
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return self._length
+
+
 def say_json(value: Any) -> None:
     """A value as JSON on standard output. Strings are escaped as JSON does it, so that it stays the same value."""
-    dumped = json.dumps(value, indent=1, ensure_ascii=False)
-    print("".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in dumped))
+    for piece in json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(value):
+        print("".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in piece), end="")
+    print()
 
 
 def cell(text: str | None, style: str = "") -> Text:

@@ -1,6 +1,7 @@
 """`verbatim export`: stored prompts as files that other programs read.
 
 Owns: the exported folder: that it is whole or not there, what is in it whatever the format. Must not know: engines.
+Prompts pass through a shard at a time.
 
     FOLDER/index.jsonl   one line a text: which prompt, what it says
     FOLDER/README.md     how to use them; a model card for the hub
@@ -17,8 +18,8 @@ from typing import Any
 
 from engine.frozen_lm import DTYPES
 from orchestrator.console.errors import UserError
-from orchestrator.export.chosen import choose
-from orchestrator.export.formats import DEFAULT, FORMATS, write_lines
+from orchestrator.export.chosen import Chosen, Shard, choose
+from orchestrator.export.formats import DEFAULT, FORMATS, TENSORS, add_lines
 from orchestrator.export.readme import readme
 from orchestrator.results import run_record
 from orchestrator.results.ledger import Row
@@ -74,12 +75,14 @@ def export(
     chosen = choose(folder, record, ids=ids, dtype=dtype, with_inexact=with_inexact)
     wanted = tuple(name for name in FORMATS if name in formats)
     with _whole_or_not_at_all(out) as temporary:
-        write_lines(temporary / "index.jsonl", (_entry(name, row) for name, row in chosen.named))
-        for name in wanted:
-            FORMATS[name](chosen, temporary)
-        about = readme(record, num_prompts=len(chosen.rows), dtype=dtype, formats=wanted)
-        (temporary / "README.md").write_text(about, encoding="utf-8")
-    return Exported(out, len(chosen.rows), chosen.num_left_out, dtype, wanted)
+        for shard in chosen.shards():
+            add_lines(
+                temporary / "index.jsonl", (_entry(name, row, chosen, shard, wanted) for name, row in shard.named)
+            )
+            for name in wanted:
+                FORMATS[name](chosen, shard, temporary)
+        (temporary / "README.md").write_text(readme(chosen, formats=wanted), encoding="utf-8")
+    return Exported(out, len(chosen), chosen.num_left_out, dtype, wanted)
 
 
 def _check_out(out: Path, folder: Location) -> None:
@@ -90,10 +93,11 @@ def _check_out(out: Path, folder: Location) -> None:
         raise UserError(f"--out {out}: not empty; choose another or empty it")
 
 
-def _entry(name: str, row: Row) -> dict[str, Any]:
+def _entry(name: str, row: Row, chosen: Chosen, shard: Shard, formats: Sequence[str]) -> dict[str, Any]:
     """A line of the index. `exact`, `engine` and `engine_dtype` are the verifier's, of the float32 prompt."""
     keys = ("id", "text", "token_ids", "num_vectors", "min_margin", "exact", "engine", "engine_dtype")
-    return {"tensor": name, **{key: row[key] for key in keys}, "max_tokens": len(row["token_ids"])}
+    file = {"file": chosen.file(*TENSORS, shard.number)} if "safetensors" in formats else {}
+    return {"tensor": name, **file, **{key: row[key] for key in keys}, "max_tokens": len(row["token_ids"])}
 
 
 @contextmanager

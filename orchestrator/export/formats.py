@@ -1,9 +1,9 @@
 """The forms in which prompts leave: what each writes into the exported folder.
 
-Owns: the files of each format. Must not know: which rows are taken, the README.
+Owns: the files of each format, written a shard at a time. Must not know: which rows are taken, the README.
 
-    safetensors   prompts.safetensors               one (K, D) tensor a text
-    vllm          vllm_requests.jsonl               one line a text: body of a request to /v1/completions
+    safetensors   prompts.safetensors               one (K, D) tensor a text; of several shards each its file
+    vllm          vllm_requests.jsonl               the same; one line a text: body of a request to /v1/completions
     peft          peft/prompt-00000/...             one prompt-tuning adapter a text, as PEFT writes it
     projector     projector/...                     every vector of every prompt, for TensorBoard's embedding projector
 
@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 
 from orchestrator.console.terminal import printable
-from orchestrator.export.chosen import Chosen
+from orchestrator.export.chosen import Chosen, Shard
 from orchestrator.export.model_name import hub_name, loadable
 from orchestrator.verifiers.completion_request import completion_request
 
@@ -28,34 +28,36 @@ MOST_CHARACTERS = 80
 """Of a text, beside its vectors in the projector."""
 
 
-def write_safetensors(chosen: Chosen, folder: Path) -> None:
+TENSORS, REQUESTS = ("prompts", ".safetensors"), ("vllm_requests", ".jsonl")
+"""Stem and suffix of the files that are made in shards."""
+
+
+def write_safetensors(chosen: Chosen, shard: Shard, folder: Path) -> None:
     model = chosen.record.model
     about = {
         "format": "verbatim prompts", "format_version": str(FORMAT_VERSION), "model": model.name,
         "revision": model.revision or "", "fingerprint": model.fingerprint, "hidden_size": str(model.hidden_size),
         "dtype": chosen.dtype,
     }  # fmt: skip
-    (folder / "prompts.safetensors").write_bytes(save(chosen.prompts, about))
+    save_file(shard.prompts, folder / chosen.file(*TENSORS, shard.number), about)
 
 
-def write_vllm_requests(chosen: Chosen, folder: Path) -> None:
+def write_vllm_requests(chosen: Chosen, shard: Shard, folder: Path) -> None:
     record = chosen.record
-    write_lines(
-        folder / "vllm_requests.jsonl",
+    add_lines(
+        folder / chosen.file(*REQUESTS, shard.number),
         (
-            completion_request(
-                record.model.name, chosen.prompts[name], row["token_ids"], ends=record.recipe.end_of_text
-            )
-            for name, row in chosen.named
+            completion_request(record.model.name, shard.prompts[name], row["token_ids"], ends=record.recipe.end_of_text)
+            for name, row in shard.named
         ),
     )
 
 
-def write_peft_adapters(chosen: Chosen, folder: Path) -> None:
+def write_peft_adapters(chosen: Chosen, shard: Shard, folder: Path) -> None:
     """Source: peft 0.21, tuners/prompt_tuning and utils/save_and_load.py: a prompt-tuning adapter is its configuration
     and one tensor, `prompt_embeddings`."""
     model = chosen.record.model
-    for name, prompt_KD in chosen.prompts.items():
+    for name, prompt_KD in shard.prompts.items():
         adapter = folder / "peft" / name
         adapter.mkdir(parents=True)
         num_vectors, hidden_size = prompt_KD.shape
@@ -70,18 +72,19 @@ def write_peft_adapters(chosen: Chosen, folder: Path) -> None:
         (adapter / "adapter_model.safetensors").write_bytes(content)
 
 
-def write_projector(chosen: Chosen, folder: Path) -> None:
+def write_projector(chosen: Chosen, shard: Shard, folder: Path) -> None:
     """Vectors and metadata as tab-separated values, and the configuration that TensorBoard's plugin looks for."""
     place = folder / "projector"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     with (
-        (place / "vectors.tsv").open("w", encoding="utf-8") as vectors,
-        (place / "metadata.tsv").open("w", encoding="utf-8") as metadata,
+        (place / "vectors.tsv").open("a", encoding="utf-8") as vectors,
+        (place / "metadata.tsv").open("a", encoding="utf-8") as metadata,
     ):
-        metadata.write("label\tid\tvector\tnorm\tmin_margin\ttext\n")
-        for name, row in chosen.named:
+        if not shard.number:
+            metadata.write("label\tid\tvector\tnorm\tmin_margin\ttext\n")
+        for name, row in shard.named:
             id, text = printable(row["id"]), printable(row["text"][:MOST_CHARACTERS])
-            for k, vector_D in enumerate(chosen.prompts[name].float()):
+            for k, vector_D in enumerate(shard.prompts[name].float()):
                 vectors.write("\t".join(f"{value:.6g}" for value in vector_D.tolist()) + "\n")
                 metadata.write(f"{id}/{k}\t{id}\t{k}\t{vector_D.norm():.4g}\t{row['min_margin']:.4g}\t{text}\n")
     (place / "projector_config.pbtxt").write_text(
@@ -89,7 +92,7 @@ def write_projector(chosen: Chosen, folder: Path) -> None:
     )
 
 
-FORMATS: dict[str, Callable[[Chosen, Path], None]] = {
+FORMATS: dict[str, Callable[[Chosen, Shard, Path], None]] = {
     "safetensors": write_safetensors,
     "vllm": write_vllm_requests,
     "peft": write_peft_adapters,
@@ -98,7 +101,7 @@ FORMATS: dict[str, Callable[[Chosen, Path], None]] = {
 DEFAULT = ("safetensors", "vllm")
 
 
-def write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
-    """One object a line."""
-    with path.open("w", encoding="utf-8") as lines:
+def add_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
+    """One object a line, behind those that are there."""
+    with path.open("a", encoding="utf-8") as lines:
         lines.writelines(json.dumps(entry) + "\n" for entry in entries)

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Sequence
 
 from engine.model_source import NAMED
+from orchestrator.export.chosen import Chosen
+from orchestrator.export.formats import REQUESTS, TENSORS
 from orchestrator.export.model_name import ancestor
-from orchestrator.results.run_record import RunRecord
 
 NAMED_PATH = "ModelSource({name!r}).path"
 NAMED_SERVE = (
@@ -42,9 +43,9 @@ They were made by `verbatim run` and written here by `verbatim export`.
 A prompt means something to this model alone. `min_margin` in the index is the smallest lead, in logits, of a target
 token over its best rival: the larger, the safer the text is in other numerics.
 
-- `index.jsonl`: one line a text: `tensor` (the prompt's name here), `id`, `text`, `token_ids`, `num_vectors`,
-  `min_margin`, `exact` (the verifier's word, with its `engine` and `engine_dtype`), `max_tokens` (how many to ask for,
-  the end-of-text token included).
+- `index.jsonl`: one line a text: `tensor` and `file` (the prompt's name here, and the file of its tensor), `id`,
+  `text`, `token_ids`, `num_vectors`, `min_margin`, `exact` (the verifier's word, with its `engine` and
+  `engine_dtype`), `max_tokens` (how many to ask for, the end-of-text token included).
 {files}
 Decode plainly: a model's `generation_config.json` may ask for sampling or penalise repetition, and may list further end
 tokens. The calls below switch all of that off: the likeliest token, again and again, up to the tokenizer's own
@@ -52,8 +53,8 @@ end-of-text token.
 """
 
 FILES = {
-    "safetensors": "- `prompts.safetensors`: one tensor (num_vectors, {hidden_size}) a text.\n",
-    "vllm": "- `vllm_requests.jsonl`: in the same order, the body of a request to vLLM's `/v1/completions`.\n",
+    "safetensors": "- `{tensors}: one tensor (num_vectors, {hidden_size}) a text.\n",
+    "vllm": "- `{requests}: in the same order, the body of a request to vLLM's `/v1/completions`.\n",
     "peft": "- `peft/prompt-00000` and so on: one prompt-tuning adapter a text, for PEFT.\n",
     "projector": "- `projector/`: every vector of every prompt, for TensorBoard's embedding projector.\n",
 }
@@ -76,8 +77,11 @@ plain = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end)  #
 model = AutoModelForCausalLM.from_pretrained(
     path, revision={revision!r}, dtype=torch.{engine_dtype}, generation_config=plain
 )
-prompts = load_file("prompts.safetensors")
+prompts, file = {{}}, None
 for entry in map(json.loads, open("index.jsonl")):
+    if entry["file"] != file:
+        file = entry["file"]
+        prompts = load_file(file)
     embeds = prompts[entry["tensor"]][None].to(model.dtype)
     mask = torch.ones(embeds.shape[:2], dtype=torch.long)
     ids = model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=entry["max_tokens"])
@@ -117,7 +121,7 @@ for entry in entries:
 
 ```
 vllm serve {serve} --enable-prompt-embeds --dtype {engine_dtype} --generation-config vllm{length}
-head -n 1 vllm_requests.jsonl | curl -s http://localhost:8000/v1/completions -H "Content-Type: application/json" -d @-
+head -n 1 {first_requests} | curl -s http://localhost:8000/v1/completions -H "Content-Type: application/json" -d @-
 ```
 
 On processors put `VLLM_CPU_KVCACHE_SPACE=1` before it, or vLLM wants nine tenths of the memory. Where `vllm serve` does
@@ -133,17 +137,23 @@ embeddings should take them from people you trust: it unpacks tensors that they 
 }
 
 
-def readme(record: RunRecord, *, num_prompts: int, dtype: str, formats: Sequence[str]) -> str:
+def readme(chosen: Chosen, *, formats: Sequence[str]) -> str:
     """How to use the files beside it, with this run's own names. Its first lines are what the hub reads of a card."""
-    model = record.model
+    record, dtype = chosen.record, chosen.dtype
+    model, is_sharded = record.model, len(chosen.ends) > 1
     is_named = model.name in NAMED
     flag = f" --revision {model.revision}" if model.revision else ""
     base = ancestor(model.name)
     facts = dict(
         base=f"base_model: {json.dumps(base)}\n" if base else "",
         library="peft" if "peft" in formats else "transformers",
-        files="".join(FILES[name] for name in formats).format(hidden_size=model.hidden_size),
-        num_prompts=num_prompts,
+        files="".join(FILES[name] for name in formats).format(
+            hidden_size=model.hidden_size,
+            tensors=chosen.file(*TENSORS) + ("` and so on" if is_sharded else "`"),
+            requests=chosen.file(*REQUESTS) + ("` and so on" if is_sharded else "`"),
+        ),
+        first_requests=chosen.file(*REQUESTS),
+        num_prompts=len(chosen),
         name=model.name,
         revision=model.revision or "main",
         fingerprint=model.fingerprint,

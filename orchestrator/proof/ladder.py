@@ -11,10 +11,11 @@ means the first of those or higher.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,8 @@ from rich.table import Table
 
 from engine.parameterisation import serve
 from orchestrator.console.progress import Reporter
-from orchestrator.console.terminal import cell, say
-from orchestrator.fleet.verifier_actor import EngineSpec
+from orchestrator.console.terminal import Streamed, cell, say
+from orchestrator.fleet.verifier_actor import JUDGE_BATCH, EngineSpec
 from orchestrator.proof.judge import Judge
 from orchestrator.verifiers.contract import BEAMS, GREEDY, SCORED, Candidate, Mode, Verdict
 
@@ -110,8 +111,25 @@ class Proof:
         return all(all(exact) for name, exact in self.passed.items() if name not in others)
 
 
+T = TypeVar("T")
+
+
+class Candidates(Protocol):
+    """Prompts and what they are claimed to say, gone through once for each rung; a list is one."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Candidate]: ...
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items in their order, so many at a time."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
 def climb(
-    candidates: list[Candidate],
+    candidates: Candidates,
     margins: list[float],
     spec: EngineSpec,
     reporter: Reporter,
@@ -122,7 +140,7 @@ def climb(
     """Decode every candidate on every rung, one engine after the other; Ray must be connected.
 
     Args:
-        candidates: prompts and what they are claimed to say.
+        candidates: prompts and what they are claimed to say; few of them in memory at a time.
         margins: the solver's smallest margin of each, logits.
         spec: the engine; each rung sets its own dtype.
         noise: whether to find each prompt's noise radius, with the first rung's engine.
@@ -132,13 +150,12 @@ def climb(
     for dtype in dict.fromkeys(rung.dtype for rung in rungs):
         with Judge(replace(spec, dtype=dtype), f"ladder-{dtype}", reporter.say) as judge:
             for rung in [rung for rung in rungs if rung.dtype == dtype]:
-                verdicts = judge.judge(
-                    [rounded(c, rung.rounding) for c in candidates],
-                    rung.mode,
-                    lambda done, name=rung.name: reporter.update(done, name),
-                )
-                passed[rung.name] = [withstood(verdict, rung.mode) for verdict in verdicts]
-                engine = engine or verdicts[0].engine
+                passed[rung.name] = []
+                for batch in in_batches(candidates, JUDGE_BATCH):
+                    verdicts = judge.judge([rounded(c, rung.rounding) for c in batch], rung.mode)
+                    passed[rung.name] += [withstood(verdict, rung.mode) for verdict in verdicts]
+                    engine = engine or verdicts[0].engine
+                    reporter.update(len(passed[rung.name]), rung.name)
                 reporter.say(f"{rung.name}: {sum(passed[rung.name])} of {len(candidates)} exact")
             if noise and dtype == rungs[0].dtype:
                 noise_radius = _noise_radius(candidates, passed[rungs[0].name], judge, reporter)
@@ -156,21 +173,23 @@ def rounded(candidate: Candidate, dtype: str) -> Candidate:
     return replace(candidate, prompt_KD=serve(prompt_KD, dtype).numpy())
 
 
-def _noise_radius(candidates: list[Candidate], exact: list[bool], judge: Judge, reporter: Reporter) -> list[float]:
+def _noise_radius(candidates: Candidates, exact: list[bool], judge: Judge, reporter: Reporter) -> list[float]:
     """Sigma by sigma; a prompt that fell at one is not tried at the next."""
     radius = [0.0 if is_exact else float("nan") for is_exact in exact]
-    standing = [i for i, is_exact in enumerate(exact) if is_exact]
+    is_standing = list(exact)
     stream = np.random.default_rng(0)
     for sigma in NOISE_SIGMAS:
-        noisy = [_noisy(candidates[i], sigma, stream) for i in standing for _ in range(NOISE_DRAWS)]
-        held = [
-            v.exact for v in judge.judge(noisy, on_progress=lambda done: reporter.update(done // NOISE_DRAWS, "noise"))
-        ]
-        draws = [held[n * NOISE_DRAWS : (n + 1) * NOISE_DRAWS] for n in range(len(standing))]
-        standing = [i for i, mine in zip(standing, draws, strict=True) if all(mine)]
-        for i in standing:
-            radius[i] = sigma
-        reporter.say(f"noise of {sigma:g} of a prompt's size: {len(standing)} withstand it")
+        standing = ((i, candidate) for i, candidate in enumerate(candidates) if is_standing[i])
+        num_tried = 0
+        for batch in in_batches(standing, JUDGE_BATCH // NOISE_DRAWS):
+            noisy = [_noisy(candidate, sigma, stream) for _, candidate in batch for _ in range(NOISE_DRAWS)]
+            held = [verdict.exact for verdict in judge.judge(noisy)]
+            for n, (i, _) in enumerate(batch):
+                is_standing[i] = all(held[n * NOISE_DRAWS : (n + 1) * NOISE_DRAWS])
+                radius[i] = sigma if is_standing[i] else radius[i]
+            num_tried += len(batch)
+            reporter.update(num_tried, "noise")
+        reporter.say(f"noise of {sigma:g} of a prompt's size: {sum(is_standing)} withstand it")
     return radius
 
 
@@ -190,7 +209,7 @@ def write_proof(proof: Proof, path: Path) -> None:
 
 def to_json(proof: Proof) -> dict[str, Any]:
     """Each prompt by id, and the counts by margin."""
-    prompts = [
+    prompts = (
         {
             "id": id,
             "min_margin": margin,
@@ -198,9 +217,9 @@ def to_json(proof: Proof) -> dict[str, Any]:
             "noise_radius": None if math.isnan(radius) else radius,
         }
         for i, (id, margin, radius) in enumerate(zip(proof.ids, proof.margins, proof.noise_radius, strict=True))
-    ]
+    )
     by_margin = [{"margin_from": low, "prompts": count, "exact": exact} for low, count, exact in proof.by_margin()]
-    return {"engine": proof.engine, "prompts": prompts, "by_margin": by_margin}
+    return {"engine": proof.engine, "prompts": Streamed(prompts, len(proof.ids)), "by_margin": by_margin}
 
 
 def print_proof(proof: Proof, console: Console) -> None:

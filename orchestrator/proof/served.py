@@ -3,11 +3,14 @@
 Owns: the order of its steps. Must not know: HTTP, Ray.
 """
 
+from functools import partial
+
 from rich.console import Console
 
 from orchestrator.console.progress import make_reporter
 from orchestrator.console.terminal import make_console
-from orchestrator.proof.reproof import print_reproof, read_claims, reproof_of
+from orchestrator.proof.claims import read_claims
+from orchestrator.proof.reproof import tell
 from orchestrator.storage.location import Location
 from orchestrator.verifiers.contract import GREEDY
 from orchestrator.verifiers.server import Server
@@ -21,16 +24,10 @@ def ask_server(folder: Location, url: str, console: Console, *, as_json: bool) -
     """
     claims = read_claims(folder)
     server = Server.find(url, claims.record.model.name)
-    reporter = make_reporter(make_console(stderr=True), len(claims.rows))
+    reporter = make_reporter(make_console(stderr=True), len(claims))
     reporter.stage(f"waiting for the first answers of {server.url}")
+    ask = partial(server.judge, ends=claims.record.recipe.end_of_text)
     try:
-        verdicts = server.judge(
-            claims.candidates,
-            ends=claims.record.recipe.end_of_text,
-            on_progress=lambda done: reporter.update(done, f"judged by {server.engine}"),
-        )
+        return tell(claims, ask, GREEDY, console, as_json=as_json, reporter=reporter)
     finally:
         reporter.close()
-    reproof = reproof_of(claims, verdicts, GREEDY)
-    print_reproof(reproof, console, as_json=as_json)
-    return reproof.is_all_exact

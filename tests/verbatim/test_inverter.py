@@ -140,10 +140,10 @@ def test_an_equal_recipe_is_the_same_by_name_by_path_and_as_an_object():
 
 
 def test_results_are_saved_as_a_run_that_the_command_line_takes(results, tmp_path):
-    from orchestrator.proof.reproof import read_claims
+    from orchestrator.proof.claims import read_claims
 
     results.save(tmp_path / "saved")
-    assert len(read_claims(tmp_path / "saved").rows) == 2
+    assert len(read_claims(tmp_path / "saved")) == 2
     stored = verbatim.load_results(tmp_path / "saved")
     assert repr(list(stored)) == repr(list(results))
     assert stored.record.counts == {"verified": 2, "invalid": 1}

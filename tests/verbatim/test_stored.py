@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import verbatim
+from orchestrator.results.compaction import compact
 from orchestrator.results.ledger import SCHEMA_VERSION, Ledger
 from tests.verbatim.made_up import made_row, make_run
 
@@ -40,6 +41,32 @@ def test_prompts_come_by_vectors_and_only_where_asked_for(folder):
     assert [None if p is None else p.shape for p in by_row] == [(K + n % 2, D) for n in range(5)] + [None]
     assert all(np.array_equal(p, r.prompt) for p, r in zip(by_row[:5], stored, strict=False))
     assert stored.to_pandas(["id", "prompt"])["prompt"][1].shape == (K + 1, D)
+
+
+def test_batches_have_prompts_by_vectors_and_few_rows(folder):
+    stored = verbatim.load_results(folder)
+    reader = stored.batches(["prompt", "id"], rows=2)
+    assert reader.schema.names == ["prompt", "id"]
+    assert reader.schema.field("prompt").type == pa.list_(pa.list_(pa.float32(), D))
+    batches = list(reader)
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    for row, result in zip(rows, stored, strict=True):
+        assert row["id"] == result.id
+        assert (row["prompt"] is None) == (result.prompt is None)
+        assert result.prompt is None or np.array_equal(np.array(row["prompt"], np.float32), result.prompt)
+    (told,) = stored.batches(["id"], filter=~pc.field("exact"))
+    assert told["id"].to_pylist() == ["row-5"]
+    assert "prompt" not in stored.batches().schema.names and stored.batches().read_all().num_rows == 6
+
+
+def test_rows_read_while_parts_are_merged_are_each_there_once(tmp_path):
+    make_run(tmp_path / "run", *([made_row(n, num_vectors=K, hidden_size=D)] for n in range(10)))
+    results = iter(verbatim.load_results(tmp_path / "run"))
+    ids = [next(results).id, next(results).id]
+    assert compact(tmp_path / "run") == (10, 1)
+    assert ids + [result.id for result in results] == [f"row-{n}" for n in range(10)]
+    assert verbatim.load_results(tmp_path / "run").to_arrow(["id"]).num_rows == 10
 
 
 def test_a_filter_is_answered_from_the_files(folder):

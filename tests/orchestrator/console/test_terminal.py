@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from engine import pocket
 from orchestrator.console.progress import make_reporter
-from orchestrator.console.terminal import make_console, printable, say, say_json
+from orchestrator.console.terminal import Streamed, make_console, printable, say, say_json
 from orchestrator.proof.ladder import Proof, print_proof
-from orchestrator.proof.reproof import Reproof, print_reproof
+from orchestrator.proof.tally import Tally, print_tally
 from orchestrator.results.ledger import SCHEMA, Ledger
 from orchestrator.results.run_log import RunLog
+from orchestrator.verifiers.contract import Mode
 from tests.orchestrator.made_up import verdict
 from tune_spaces.cli import app
 
@@ -78,15 +79,31 @@ def test_no_command_passes_on_what_a_folder_holds(hostile, tmp_path, verb, chars
 
 
 def test_new_verdicts_and_a_proof_are_printed_harmlessly(capsys):
-    said = [verdict(HOSTILE, exact=False), dataclasses.replace(verdict(HOSTILE), engine=HOSTILE)]
-    reproof = Reproof(
-        [dataclasses.replace(each, engine=HOSTILE) for each in said], [1.0, 2.0], 1, [HOSTILE], for_beams=[False, True]
-    )
-    for as_json in (False, True):
-        print_reproof(reproof, make_console(), as_json=as_json)
+    tally = Tally([HOSTILE], 1, Mode(beams=4), says=lambda ids: HOSTILE)
+    for is_exact, margin in ((False, 1.0), (True, 2.0)):
+        row = {"min_margin": margin, "proof": "beam", "first_mismatch": None, "token_ids": [1, 2]}
+        tally.add(row, dataclasses.replace(verdict(HOSTILE, exact=is_exact), engine=HOSTILE))
+    print_tally(tally, make_console())
+    assert (tally.num_judged, tally.num_exact, tally.num_for_beams, tally.num_held) == (2, 1, 2, 1)
+    assert tally.survival() == [(1.0, 0, 1), (2.0, 1, 1)] and len(tally.lost) == 1
     proof = Proof(ids=["a"], margins=[1.0], passed={"greedy_float32": [True]}, noise_radius=[0.1], engine=HOSTILE)
     print_proof(proof, make_console())
     assert is_harmless(capsys.readouterr().out)
+
+
+def test_a_list_is_printed_as_json_while_it_is_made(capsys):
+    out_by_then = []
+
+    def values():
+        for number in range(3):
+            out_by_then.append(capsys.readouterr().out)
+            yield {"id": HOSTILE, "number": number}
+
+    say_json({"all": Streamed(values(), 3), "none": Streamed(iter(()), 0)})
+    said = "".join(out_by_then) + capsys.readouterr().out
+    assert '"number": 1' in out_by_then[2] and '"number": 2' not in out_by_then[2]
+    say_json({"all": [{"id": HOSTILE, "number": number} for number in range(3)], "none": []})
+    assert said == capsys.readouterr().out and is_harmless(said)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -96,6 +96,31 @@ def test_prompts_come_back_bit_for_bit_with_what_they_say(exported, sayings):
         assert entry["exact"] and entry["max_tokens"] == len(stored["token_ids"])
 
 
+def test_many_prompts_are_exported_in_shards_that_hold_the_same(exported, sayings, verbatim, tmp_path, monkeypatch):
+    _, whole = prompts_of(exported())
+    monkeypatch.setattr("orchestrator.export.chosen.SHARD_BYTES", 1)
+    out = tmp_path / "shards"
+    assert verbatim("export", sayings, "--out", out, "--format", "projector", "--format", "vllm",
+                    "--format", "safetensors").code == 0  # fmt: skip
+    index, found = index_of(out), {}
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md", "index.jsonl", "projector", *(f"prompts-0000{n}-of-00003.safetensors" for n in (1, 2, 3)),
+        *(f"vllm_requests-0000{n}-of-00003.jsonl" for n in (1, 2, 3)),
+    ]  # fmt: skip
+    for entry in index:
+        with safe_open(out / entry["file"], "pt") as file:
+            assert list(file.keys()) == [entry["tensor"]] and file.metadata()["model"] == "pocket"
+            found[entry["tensor"]] = file.get_tensor(entry["tensor"])
+    assert {entry["id"] for entry in index} == {"door", "sea", "odd"}
+    assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in whole)
+    num_vectors = sum(len(prompt_KD) for prompt_KD in whole.values())
+    assert len((out / "projector" / "vectors.tsv").read_text().splitlines()) == num_vectors
+    assert len((out / "projector" / "metadata.tsv").read_text().splitlines()) == num_vectors + 1
+    about = (out / "README.md").read_text()
+    assert "`prompts-00001-of-00003.safetensors` and so on: one" in about
+    assert "head -n 1 vllm_requests-00001-of-00003.jsonl" in about
+
+
 def test_the_file_of_prompts_says_which_model_they_are_for(exported, sayings):
     about, _ = prompts_of(exported())
     model = json.loads((sayings / "run.json").read_text())["model"]
