@@ -23,7 +23,7 @@ COUNTED = ["id", "row", "status", "reason", "exact", "num_vectors", "hidden_size
 COLUMNS = ["id", "row", "text", "token_ids", "status", "reason", "exact", "engine", "engine_dtype", "prompt",
            "num_vectors", "hidden_size", "min_margin"]  # fmt: skip
 
-SHARD_BYTES = 128 << 20
+SHARD_BYTES = 64 << 20
 """Of the prompts of a shard, about: what is in memory at a time."""
 
 
