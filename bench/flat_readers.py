@@ -2,17 +2,19 @@
 
     python -m bench.flat_readers --rows 1000000 --prompts 20000 --ladder 4000
 
-A folder is made of rows with K = 16 vectors of D = 4,096 numbers, 256 KiB each, as parts of 2,048 rows; a prompt is few
-numbers again and again, so that zstd leaves little of it on the disk. Each verb then goes through it in a process
-of its own; what counts is that process's peak of resident memory, libraries included. `verify` and the ladder ask an
-engine that says yes to everything: no model decodes a million prompts here, and what an engine takes is not the verb's.
-An export's files are taken away as they are finished, because they are as large as the prompts. Verbs that read
-the prompts, 256 GiB of a million rows, and the ladder, which reads them thirteen times, may be given fewer rows. Writes bench/results/flat_readers.json.
+A folder is made of rows with K = 16 vectors of D = 4,096 numbers, 256 KiB each, in parts of 2,048 rows; a prompt is few
+numbers again and again, and all parts are one file under many names. Each verb then goes through it in a process of its
+own; what counts is that process's peak of resident memory, libraries included. `verify` and the ladder ask an engine
+that says yes to everything: no model decodes a million prompts here, and what an engine takes is not the verb's. An
+export's files are taken away as they are finished, because they are as large as the prompts. Verbs that read the
+prompts, 256 GiB of a million rows, and the ladder, which reads them thirteen times, may be given fewer rows.
+Writes bench/results/flat_readers.json.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import tempfile
@@ -30,9 +32,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def make(folder: Path, num_rows: int) -> None:
-    """Parts, manifest and record of a finished run."""
-    import pyarrow as pa
-
+    """Parts, manifest and record of a finished run. All full parts are one file under many names: its rows have their
+    own ids in the manifest alone, which no reader here minds."""
     from orchestrator.results.ledger import parquet_bytes
     from orchestrator.results.manifest import Manifest
     from orchestrator.storage import open_storage
@@ -41,15 +42,20 @@ def make(folder: Path, num_rows: int) -> None:
     storage = open_storage(folder)
     manifest, like = Manifest(storage), like_rows()
     manifest.count()
+    whole = (
+        folder
+        / "results"
+        / storage.write_part(99_999, parquet_bytes(like.slice(at, GROUP) for at in range(0, PART_ROWS, GROUP)))
+    )
     for number, first in enumerate(range(0, num_rows, PART_ROWS)):
-        numbers = list(range(first, min(first + PART_ROWS, num_rows)))
-        ids = [f"row-{n}" for n in numbers]
-        table = like.slice(0, len(ids)).set_column(0, "id", pa.array(ids)).set_column(1, "row", pa.array(numbers))
-        part = storage.write_part(number, parquet_bytes(table.slice(at, GROUP) for at in range(0, len(ids), GROUP)))
+        ids = [f"row-{n}" for n in range(first, first + PART_ROWS)]
+        part = f"part-{number:05d}.parquet"
+        os.link(whole, whole.with_name(part))
         manifest.append({"part": part, "rows": len(ids), "ids": ids})
-    record = run_record(num_rows=num_rows)
+    whole.unlink()
+    record = run_record(num_rows=-(-num_rows // PART_ROWS) * PART_ROWS)
     model = record.model.model_copy(update={"hidden_size": D, "context": 4096})
-    record.model_copy(update={"model": model, "counts": {"verified": num_rows}}).write(folder)
+    record.model_copy(update={"model": model, "counts": {"verified": record.num_rows}}).write(folder)
 
 
 def like_rows():
@@ -157,14 +163,8 @@ def batches(folder: Path) -> None:
     assert sum(len(batch) for batch in stored.batches(["id", "prompt"])) == len(stored)
 
 
-def compaction(folder: Path) -> None:
-    from orchestrator.results.compaction import compact
-
-    print(compact(folder))
-
-
 VERBS: dict[str, Callable[[Path], None]] = {
-    each.__name__: each for each in (status, summarise, report, batches, verify, export, ladder, compaction)
+    each.__name__: each for each in (status, summarise, report, batches, verify, export, ladder)
 }
 
 
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for what is made; kept")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "flat_readers.json")
     args = parser.parse_args()
-    sizes = dict.fromkeys(("batches", "verify", "export", "compaction"), args.prompts or args.rows)
+    sizes = dict.fromkeys(("batches", "verify", "export"), args.prompts or args.rows)
     sizes["ladder"] = args.ladder or args.rows
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
