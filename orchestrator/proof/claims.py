@@ -3,6 +3,7 @@
 Owns: which rows are claims, reading them back. Must not know: engines that judge, what is made of verdicts.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,8 +37,8 @@ class Claims:
 
     record: RunRecord
     ledger: Ledger
-    lengths: list[int]
-    margins: list[float]
+    lengths: array
+    margins: array
     before: list[str]
     num_unproved: int
 
@@ -71,7 +72,8 @@ def read_claims(folder: Location) -> Claims:
         UserError: not a run's folder, no rows, damaged part.
     """
     record, ledger = run_record.require_record(folder), Ledger(folder)
-    lengths, margins, before, num_unproved = [], [], set(), 0
+    lengths, margins = array("q"), array("f")
+    before, num_unproved = set(), 0
     for row in ledger.read(COUNTED):
         if not row["exact"]:
             num_unproved += 1

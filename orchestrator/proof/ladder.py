@@ -11,7 +11,7 @@ means the first of those or higher.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -88,7 +88,7 @@ class Proof:
 
     engine: str
     ids: list[str]
-    margins: list[float]
+    margins: Sequence[float]
     passed: dict[str, list[bool]]
     noise_radius: list[float]
 
@@ -130,7 +130,7 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def climb(
     candidates: Candidates,
-    margins: list[float],
+    margins: Sequence[float],
     spec: EngineSpec,
     reporter: Reporter,
     rungs: tuple[Rung, ...] = RUNGS,

@@ -35,11 +35,12 @@ def hire(prepared: Prepared, reporter: Reporter) -> Hired:
     """Place the actors, start them, wait for the first solver.
 
     Raises:
-        UserError: they do not fit, or cannot load the model.
+        UserError: they do not fit, cannot load the model, or would verify otherwise than the folder's rows are.
     """
     options, earlier = prepared.options, prepared.record
     need = need_of_corpus(prepared.intake.taken(), options.recipe)
     crew = settle(options, need, prepared.token_rule.context, served=earlier.model.was_served if earlier else None)
+    prepared.require_same_proof(crew.spec.engine, crew.spec.dtype)  # which the solvers' own numerics may have decided
     # Two runs may share a cluster and a folder name, hence the process id.
     name = f"{name_of(options.out)}-{os.getpid()}"
     reporter.stage(f"loading models: {crew.line}")

@@ -15,6 +15,7 @@ from orchestrator.corpus import Corpus, Reading, open_corpus
 from orchestrator.corpus.intake import Intake
 from orchestrator.corpus.selection import Selection
 from orchestrator.fleet.options import FleetOptions
+from orchestrator.fleet.verifier_actor import ENGINES
 from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import LEVELS
@@ -92,6 +93,29 @@ class Prepared:
         """Whether the folder already holds all that is meant."""
         return self.record is not None and self.record.is_finished and not self.num_to_come
 
+    def require_same_proof(self, engine: str, dtype: str | None) -> None:
+        """Refuse to go on with another verifier than the folder's rows have: `exact` would mean two things in it.
+
+        Args:
+            engine: that is to verify the rows to come.
+            dtype: its numerics; None where they are not known yet.
+        Raises:
+            UserError: the folder has rows of another engine or other numerics.
+        """
+        if self.record is None or not self.committed:
+            return
+        was, said = self.record.engine.partition(" ")[0], f"{self.record.engine} in {self.record.engine_dtype}"
+        if was in ENGINES and was != engine:
+            flag, is_asked, remedy = "--engine", engine, f"--engine {was}"
+        elif dtype not in (None, self.record.engine_dtype):
+            flag, is_asked, remedy = "--verify-dtype", dtype, f"--verify-dtype {self.record.engine_dtype}"
+        else:
+            return
+        raise UserError(
+            f"{flag} {is_asked}: the {len(self.committed)} rows in {self.options.out} are verified by {said}; "
+            f"go on with {remedy}, or choose another --out"
+        )
+
     @property
     def intake(self) -> Intake:
         """The rows to come, without a vector plan and a served length."""
@@ -126,6 +150,8 @@ def prepare(options: RunOptions) -> Prepared:
         prepared.num_to_come = prepared.intake.num_to_come()
     if not prepared.committed:
         prepared.intake.require_a_target()
+    if not prepared.is_finished:
+        prepared.require_same_proof(options.engine, options.engine_dtype)
     return prepared
 
 

@@ -104,3 +104,23 @@ def test_a_digest_tells_ids_texts_and_where_one_ends(tmp_path, write_jsonl):
     corpora = [open_corpus(write_jsonl(tmp_path / f"{number}.jsonl", each)) for number, each in enumerate(rows)]
     assert len({corpus.digest() for corpus in corpora}) == len(rows)
     assert corpora[-1].digest(1) == corpora[0].digest() == corpora[0].digest(9)
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ({"engine": "vllm"}, "--engine vllm: the 3 rows in .* are verified by hf 5 in float32; go on with --engine hf, or"),
+    ({"engine_dtype": "bfloat16"}, "--verify-dtype bfloat16: the 3 rows in .* go on with --verify-dtype float32, or"),
+])  # fmt: skip
+def test_rows_to_come_are_verified_as_those_that_are_there(folder, write_jsonl, asked, said):
+    options = {"engine": "hf"} | asked
+    prepare(RunOptions(folder / "corpus.jsonl", folder / "run", RECIPE, **options))  # nothing is to come
+    write_jsonl(folder / "corpus.jsonl", ROWS + MORE)
+    with pytest.raises(UserError, match=said):
+        prepare(RunOptions(folder / "corpus.jsonl", folder / "run", RECIPE, **options))
+
+
+def test_numerics_that_nobody_named_are_compared_once_they_are_known(prepared, folder, write_jsonl):
+    write_jsonl(folder / "corpus.jsonl", ROWS + MORE)
+    more = prepared()
+    more.require_same_proof("hf", "float32")
+    with pytest.raises(UserError, match="--verify-dtype bfloat16: the 3 rows"):
+        more.require_same_proof("hf", "bfloat16")
