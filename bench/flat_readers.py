@@ -7,7 +7,7 @@ numbers again and again, and all parts are one file under many names. Each verb 
 own; what counts is that process's peak of resident memory, libraries included. `verify` and the ladder ask an engine
 that says yes to everything: no model decodes a million prompts here, and what an engine takes is not the verb's. An
 export's files are taken away as they are finished, because they are as large as the prompts. Verbs that read the
-prompts, 256 GiB of a million rows, and the ladder, which reads them thirteen times, may be given fewer rows.
+prompts, 256 GiB of a million rows, and the ladder, which reads them once a rung, may be given fewer rows.
 Writes bench/results/flat_readers.json.
 """
 
