@@ -72,13 +72,6 @@ class LossRecipe(Strict):
     )
 
 
-TermName = Literal[
-    "violation_mix", "violation_norm", "squared_hinge", "hinge", "soft_hinge", "cross_entropy", "focal",
-    "unlikelihood", "sequence_unlikelihood", "simctg", "entropy", "autoregressive", "optimal_completion",
-    "professor_forcing", "reinforce", "rloo", "minimum_risk", "prompt_perplexity", "manifold",
-]  # fmt: skip
-
-
 def _weight(description: str) -> Any:
     return Field(default=0.0, description=description)
 
