@@ -20,12 +20,12 @@ from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say
 from orchestrator.process.ends import told_in_one_line
 from orchestrator.storage.location import parse_location
-from tune_spaces.folder import folder_of, is_search
+from tune_spaces.folder import looked_at
 
 
 @app.command()
 def status(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run or a search, or a run's URI")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder or URI of a run or a search")],
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
     serve: flags.Serve = False,
     port: flags.Port = None,
@@ -36,12 +36,15 @@ def status(
             from orchestrator.results.status import print_status, read_status
 
         place = parse_location(folder)
-        if isinstance(place, Path) and is_search(place):
-            flags.refuse_ignored({"--serve": serve, "--port": port}, f"{folder} is a search's folder, and has no pages")
-            from tune_spaces.status import print_search_status, search_status
+        with looked_at(place) as search:
+            if search is not None:
+                given = {"--serve": serve, "--port": port}
+                flags.refuse_ignored(given, f"{folder} is a search's folder, and has no pages")
+                from tune_spaces.status import print_search_status, search_status
 
-            print_search_status(search_status(place), console, as_json=as_json)
-        elif serve:
+                print_search_status(search_status(search, place), console, as_json=as_json)
+                return
+        if serve:
             from orchestrator.report import ReportOptions
             from orchestrator.report.served import serve as serve_pages
 
@@ -102,8 +105,6 @@ def _require_fit_for_a_job(verb: str, asked: dict[str, Any]) -> None:
     if verb == "tune":
         from tune_spaces import spaces
 
-        if asked["out"] is not None:
-            folder_of(asked["out"])
         for flag, load in (("preset", spaces.preset), ("space", spaces.space)):
             if (file := asked[flag]) is not None and file.endswith(".toml"):
                 sending.require_travels(f"--{flag}", Path(file))

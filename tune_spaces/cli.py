@@ -4,7 +4,7 @@ those of `both_verbs`.
 Owns: the flags of these three. Must not know: how anything is done. Heavy imports wait for their verb.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,12 +16,13 @@ from orchestrator.app import LIBRARIES, console
 from orchestrator.cli import app
 from orchestrator.cluster.ray_start import require_joinable
 from orchestrator.console.completion import one_of
+from orchestrator.console.errors import UserError
 from orchestrator.console.progress import shown
 from orchestrator.console.terminal import make_console, say, say_json
 from orchestrator.process.ends import told_in_one_line
-from orchestrator.storage.location import parse_location
+from orchestrator.storage.location import Location, join, parse_location
 from tune_spaces import both_verbs
-from tune_spaces.folder import folder_of, is_search
+from tune_spaces.folder import looked_at, working_copy
 
 if TYPE_CHECKING:
     from orchestrator.report import ReportOptions
@@ -75,7 +76,7 @@ def tune(
     revision: flags.Revision = None,
     recipe: flags.RecipeToBeat = None,
     set_: flags.Set = None,
-    out: Annotated[str | None, typer.Option(help="the search's folder; default runs/tune-CORPUS-MODEL")] = None,
+    out: Annotated[str | None, typer.Option(help="the search's folder or URI; default runs/tune-CORPUS-MODEL")] = None,
     text_column: flags.TextColumn = None,
     id_column: flags.IdColumn = None,
     row_ids: flags.RowIds = False,
@@ -105,25 +106,31 @@ def tune(
             from tune_spaces import spaces, tuning
 
         source = parse_location(corpus, "CORPUS")
-        place = Path("runs") / f"tune-{short_name(source)}-{Path(model).name}" if out is None else folder_of(out)
+        default = f"runs/tune-{short_name(source)}-{Path(model).name}"
+        place = parse_location(default if out is None else out, "--out")
+        told = make_console(stderr=True) if as_json else console
         if export_trial is not None:
             return _say_exported(place, export_trial, as_json=as_json)
         settings = spaces.preset(preset, space=space, trials=trials, texts=texts, hold_out=hold_out, budget=budget,
                                  objective=objective, sampler=sampler, stopping=stopping)  # fmt: skip
         options = tuning.TuneOptions(
-            corpus=source, out=place, settings=settings, space=spaces.space(settings.space), seed=seed,
+            corpus=source, out=Path(), settings=settings, space=spaces.space(settings.space), seed=seed,
             base=load_recipe(recipe, set_), concurrent=concurrent, source=ModelSource(model, revision),
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes), address=address, solvers=solvers,
             verifiers=verifiers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype, engine=engine,
             engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, callbacks=tuple(callback or ()))  # fmt: skip
-        tuned = tuning.tune_recipe(options, make_console(stderr=True) if as_json else console)
-        tuning.print_tuned(tuned, options, console, as_json=as_json)
+        with working_copy(place, partial(say, told)) as copy:
+            kept_at = place if isinstance(place, str) else None
+            options = replace(options, out=copy.folder, kept_at=kept_at, on_change=partial(copy.keep, soon=True))
+            tuned = tuning.tune_recipe(options, told)
+            tuning.print_tuned(tuned, options, console, as_json=as_json)
 
 
-def _say_exported(folder: Path, number: int, *, as_json: bool) -> None:
+def _say_exported(place: Location, number: int, *, as_json: bool) -> None:
     from tune_spaces.results import export_trial
 
-    path = export_trial(folder, number)
+    with working_copy(place, partial(say, console)) as copy:
+        path = join(place, export_trial(copy.folder, number).name)
     if as_json:
         say_json({"recipe": str(path)})
     else:
@@ -184,7 +191,7 @@ def learn(
 
 @app.command()
 def report(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder of a run or a search, or a run's URI")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="folder or URI of a run or a search")],
     out: Annotated[Path | None, typer.Option(metavar="SITE", help="folder of the page; default DIR/report")] = None,
     against: Annotated[str | None, typer.Option(metavar="DIR", help="another run, to be shown beside it")] = None,
     margins: Annotated[bool, typer.Option("--margins", help="load the model and measure every token's margin")] = False,
@@ -199,11 +206,14 @@ def report(
         place = parse_location(folder)
         if not serve:
             flags.refuse_ignored({"--port": port}, "nothing is served without --serve")
-        if isinstance(place, Path) and is_search(place):
-            given = {"--against": against, "--margins": margins, "--serve": serve}
-            flags.refuse_ignored(given, f"{folder} is a search's folder")
-            _report_search(place, out, as_json=as_json)
-            return
+        with looked_at(place) as search:
+            if search is not None:
+                given = {"--against": against, "--margins": margins, "--serve": serve}
+                flags.refuse_ignored(given, f"{folder} is a search's folder")
+                if out is None and search != place:
+                    raise UserError(f"{folder}: lies in a store; give --out a folder for the page")
+                _report_search(search, out, as_json=as_json)
+                return
         other = None if against is None else parse_location(against, "--against")
         options = ReportOptions(place, out, other, margins)
         if serve:

@@ -3,6 +3,7 @@
 Owns: the options of `verbatim tune`, and the record they make with what was found. Must not know: Ray, how trials run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,10 @@ class TuneOptions(FleetOptions):
         settings: trials, texts, budget and the like; `trials` counts those of earlier calls.
         space: where recipes are drawn from.
         base: what the space leaves open, and what the winner is compared with.
+        out: the folder that the search works in.
         callbacks: names of Ray's own that are told of trials.
+        kept_at: URI of the folder, where that is in an object store.
+        on_change: told when the folder has changed.
         concurrent: trials under way at once; None is as many as the solvers' tables hold with all their texts.
     """
 
@@ -34,7 +38,14 @@ class TuneOptions(FleetOptions):
     concurrent: int | None = None
     seed: int = 0
     callbacks: tuple[str, ...] = ()
+    kept_at: str | None = None
+    on_change: Callable[[], None] = lambda: None
     reading: Reading = field(default_factory=Reading)
+
+    @property
+    def place(self) -> Location:
+        """Where a person finds the folder."""
+        return self.kept_at or self.out
 
     def record(
         self,

@@ -15,6 +15,7 @@ from orchestrator.console.terminal import say, say_json
 from orchestrator.results.run_log import last_event
 from orchestrator.results.status import told_event, told_state
 from orchestrator.storage import open_storage
+from orchestrator.storage.location import Location
 from tune_spaces import results
 from tune_spaces.folder import FILE
 from tune_spaces.progress import Progress, read_progress
@@ -58,21 +59,23 @@ class SearchStatus:
     writer: str | None
 
 
-def search_status(folder: Path) -> SearchStatus:
+def search_status(folder: Path, place: Location) -> SearchStatus:
     """The state of a search's folder.
 
+    Args:
+        place: where it lies, if what is looked at is a copy.
     Raises:
         UserError: it is none, or a file of it is damaged.
     """
     record, progress, study = read_record(folder), read_progress(folder), read_study(folder)
     if record is None:
-        raise UserError(f"{folder}: no {FILE} there; give the folder of a search")
+        raise UserError(f"{place}: no {FILE} there; give the folder of a search")
     ended = ended_trials(study) if study else []
     best = winner(study) if study else None
     rate = 3600 * len(ended) / progress.seconds if progress and progress.seconds and ended else None
-    writer = open_storage(folder).writer()
+    writer = open_storage(place).writer()
     return SearchStatus(
-        folder=str(folder),
+        folder=str(place),
         state=_state(folder, progress, writer),
         num_trials=progress.trials if progress else None,
         num_ended=len(ended),

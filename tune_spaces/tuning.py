@@ -13,6 +13,7 @@ parameters.
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -27,7 +28,7 @@ from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.fleet import workers
 from orchestrator.report.files import PAGE
 from orchestrator.storage.folder_lock import sole_writer
-from orchestrator.storage.location import absolute
+from orchestrator.storage.location import absolute, join
 from tune_spaces import results
 from tune_spaces.callbacks import require_callbacks
 from tune_spaces.headline import headline, is_base_best
@@ -104,7 +105,7 @@ def tune_recipe(options: TuneOptions, console: Console) -> Tuned:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with sole_writer(options.out):
         if (finished := _finished(options, corpus)) is not None:
-            say(console, f"{options.out} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
+            say(console, f"{options.place} is finished: {len(ended_trials(finished.study))} trials, nothing to do")
             return finished
         require_whole_files(options.source)
         dashboard = workers.connect(options.address, dashboard=options.dashboard)
@@ -143,7 +144,7 @@ def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
     keeper.write("running")
     try:
         prepare(study, options, console)
-        run_trials(options, study, opened, console, on_end=lambda: keeper.write("running"))
+        run_trials(options, study, opened, console, on_end=partial(_tell, keeper, options))
         tuned = _check(options, study, opened)
     except BaseException:
         _leave(options, study, opened.record)
@@ -152,6 +153,11 @@ def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
     results.write(options.out, study, opened.record, tuned.best, tuned.comparison)
     keeper.write("finished")
     return tuned
+
+
+def _tell(keeper: Keeper, options: TuneOptions) -> None:
+    keeper.write("running")
+    options.on_change()
 
 
 def _leave(options: TuneOptions, study: optuna.Study, record: TuneRecord) -> None:
@@ -197,13 +203,13 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
 
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console, *, as_json: bool = False) -> None:
     """The best trials, the comparison, and how to use the recipe."""
-    best, report = options.out / results.BEST, options.out / "report" / PAGE
+    best, report = (join(options.place, name) for name in (results.BEST, f"report/{PAGE}"))
     told = headline(tuned.study, options.base, tuned.comparison)
     if as_json:
         comparison = None if tuned.comparison is None else asdict(tuned.comparison)
         say_json(
             {
-                "folder": str(options.out), "best": str(best), "report": str(report),
+                "folder": str(options.place), "best": str(best), "report": str(report),
                 "num_trials": len(ended_trials(tuned.study)), "headline": told, "comparison": comparison,
                 "is_base": tuned.best.hash == options.base.hash, "recipe": tuned.best.model_dump(mode="json"),
             }
@@ -214,4 +220,5 @@ def print_tuned(tuned: Tuned, options: TuneOptions, console: Console, *, as_json
     is_base = tuned.best.hash == options.base.hash
     say(console, f"recipe: {best}{', the base' if is_base else ''}")
     say(console, f"report: {report}")
-    say(console, f"next: verbatim run {shlex.quote(absolute(options.corpus))} --recipe {shlex.quote(str(best))}")
+    if options.kept_at is None:
+        say(console, f"next: verbatim run {shlex.quote(absolute(options.corpus))} --recipe {shlex.quote(str(best))}")
