@@ -28,7 +28,7 @@ def standing(slot: Slot) -> tuple[int, float]:
     latest = slot.latest
     if latest is None or not math.isfinite(latest.min_margin):
         return 0, -math.inf
-    return slot.lesson.window, latest.min_margin
+    return slot.measured, latest.min_margin
 
 
 def is_look(age: int, cull_after: int, *, renews: bool) -> bool:
@@ -46,7 +46,7 @@ def cull(lm: FrozenLM, family: list[Slot]) -> None:
     rules = family[0].job.recipe.population
     running = [slot for slot in family if not slot.has_ended]
     renews = rules.renewal != "none"
-    if len(running) < 2 or not is_look(running[0].age, rules.cull_after, renews=renews):
+    if len(running) < 2 or not is_look(min(slot.age for slot in running), rules.cull_after, renews=renews):
         return
     ranked = sorted(running, key=standing, reverse=True)  # stable: the earlier sibling on a tie
     kept = ranked[: (len(ranked) + 1) // 2]

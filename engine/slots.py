@@ -140,7 +140,7 @@ class Slot:
         lesson: place in the curriculum.
         baseline: moving mean of sampled rewards.
         age: measurements so far.
-        latest: the last of them.
+        latest: the last of them, over a prefix of `measured` tokens.
         has_ended: certified, exhausted, culled or given up; set where it was measured, and final.
     """
 
@@ -164,6 +164,7 @@ class Slot:
     baseline: float = 0.0
     age: int = 0
     latest: Certificate | None = None
+    measured: int = 0
     best: Snapshot | None = None
     exact_steps: int | None = None
     exact_positions: int | None = None
@@ -236,7 +237,7 @@ class Slot:
 
         A longer window counts for more than any margin over a shorter one.
         """
-        self.age, self.latest = self.age + 1, certificate
+        self.age, self.latest, self.measured = self.age + 1, certificate, self.lesson.window
         self.prefix_tokens = max(self.prefix_tokens, certificate.first_mismatch)
         if certificate.is_greedy and self.exact_steps is None:
             self.exact_steps, self.exact_positions = self.step, math.ceil(self.positions)
@@ -266,7 +267,7 @@ class Slot:
         self.generator.set_state(state["generator"])
 
     def attempt(self, positions: float) -> Attempt:
-        """The record of this slot's best, with all siblings' `tokens`."""
+        """The record of this slot's best, with all siblings' `positions`."""
         return Attempt(
             job=self.asked,
             prompt_KD=(self.best.prompt_KD if self.best else self.prompt_KD).detach().cpu().clone(),
@@ -284,5 +285,5 @@ class Slot:
 
 _STATE = (
     "lesson", "prompt_KD", "trained", "constant", "mean", "square", "step", "began", "positions", "non_finite",
-    "baseline", "age", "latest", "best", "exact_steps", "exact_positions", "prefix_tokens", "has_ended",
+    "baseline", "age", "latest", "measured", "best", "exact_steps", "exact_positions", "prefix_tokens", "has_ended",
 )  # fmt: skip

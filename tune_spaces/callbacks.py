@@ -66,8 +66,10 @@ def make_callbacks(names: Sequence[str], search: str) -> list[Callback]:
 def trials_folder(names: Sequence[str], folder: Path) -> Iterator[str]:
     """Where Ray Tune keeps a folder for each trial: in the search's own for TensorBoard, else one that passes."""
     if "tensorboard" in names:
-        yield str((folder / EVENTS).resolve())
-        _keep_events(folder / EVENTS)
+        try:
+            yield str((folder / EVENTS).resolve())
+        finally:
+            _keep_events(folder / EVENTS)
         return
     with tempfile.TemporaryDirectory(prefix="verbatim-tune-") as passing:
         yield passing

@@ -26,6 +26,7 @@ from tune_spaces.folder import looked_at, working_copy
 
 if TYPE_CHECKING:
     from orchestrator.report import ReportOptions
+    from tune_spaces.tuning import TuneOptions
 
 __all__ = ["app", "both_verbs"]
 
@@ -108,7 +109,6 @@ def tune(
         source = parse_location(corpus, "CORPUS")
         default = f"runs/tune-{short_name(source)}-{Path(model).name}"
         place = parse_location(default if out is None else out, "--out")
-        told = make_console(stderr=True) if as_json else console
         if export_trial is not None:
             return _say_exported(place, export_trial, as_json=as_json)
         settings = spaces.preset(preset, space=space, trials=trials, texts=texts, hold_out=hold_out, budget=budget,
@@ -119,11 +119,19 @@ def tune(
             reading=Reading(text_column, id_column, row_ids, format, csv_quotes), address=address, solvers=solvers,
             verifiers=verifiers, solver_gpus=solver_gpus, table_positions=table_positions, dtype=dtype, engine=engine,
             engine_dtype=verify_dtype, dashboard=dashboard, lease_s=lease, callbacks=tuple(callback or ()))  # fmt: skip
-        with working_copy(place, partial(say, told)) as copy:
-            kept_at = place if isinstance(place, str) else None
-            options = replace(options, out=copy.folder, kept_at=kept_at, on_change=partial(copy.keep, soon=True))
-            tuned = tuning.tune_recipe(options, told)
-            tuning.print_tuned(tuned, options, console, as_json=as_json)
+        _search(options, place, as_json=as_json)
+
+
+def _search(options: "TuneOptions", place: Location, *, as_json: bool) -> None:
+    """Search in a folder, or in a copy of what lies in a store."""
+    from tune_spaces import tuning
+
+    told = make_console(stderr=True) if as_json else console
+    with working_copy(place, partial(say, told)) as copy:
+        kept_at = place if isinstance(place, str) else None
+        options = replace(options, out=copy.folder, kept_at=kept_at, on_change=partial(copy.keep, soon=True))
+        tuned = tuning.tune_recipe(options, told)
+        tuning.print_tuned(tuned, options, console, as_json=as_json)
 
 
 def _say_exported(place: Location, number: int, *, as_json: bool) -> None:

@@ -27,12 +27,13 @@ from orchestrator.console.terminal import say, say_json
 from orchestrator.corpus import Corpus, open_corpus
 from orchestrator.fleet import workers
 from orchestrator.report.files import PAGE
+from orchestrator.storage import open_storage
 from orchestrator.storage.folder_lock import sole_writer
 from orchestrator.storage.location import absolute, join
 from tune_spaces import results
 from tune_spaces.callbacks import require_callbacks
 from tune_spaces.headline import headline, is_base_best
-from tune_spaces.hold_out import Comparison, compare
+from tune_spaces.hold_out import Comparison, compare, kept_comparison, read_comparison
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.opened import Opened, open_pool
 from tune_spaces.options import TuneOptions
@@ -49,8 +50,7 @@ class Tuned:
 
     Attributes:
         best: the recipe in best.toml: the winner, or the base where the winner lost.
-        comparison: on the held-out texts; None without any, without a complete trial, if the winner is the base, or if
-            it was made by an earlier call.
+        comparison: on the held-out texts; None without any, without a complete trial, or if the winner is the base.
     """
 
     study: optuna.Study
@@ -134,7 +134,7 @@ def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     is_finished = progress.state == "finished" if progress else (options.out / results.REPORT).is_file()
     if len(ended_trials(study)) < options.settings.trials or not is_finished:
         return None
-    return Tuned(study, load_recipe(options.out / results.BEST), None)
+    return Tuned(study, load_recipe(options.out / results.BEST), read_comparison(options.out))
 
 
 def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
@@ -144,11 +144,12 @@ def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
     keeper.write("running")
     try:
         prepare(study, options, console)
+        open_storage(options.out).replace(kept_comparison(None))  # a comparison is of the winner that was
         run_trials(options, study, opened, console, on_end=partial(_tell, keeper, options))
         tuned = _check(options, study, opened)
     except BaseException:
-        _leave(options, study, opened.record)
         keeper.write("interrupted")
+        _leave(options, study, opened.record, console)
         raise
     results.write(options.out, study, opened.record, tuned.best, tuned.comparison)
     keeper.write("finished")
@@ -160,12 +161,18 @@ def _tell(keeper: Keeper, options: TuneOptions) -> None:
     options.on_change()
 
 
-def _leave(options: TuneOptions, study: optuna.Study, record: TuneRecord) -> None:
-    """What a search that is ended before its time has come to, for whoever wants no more of it."""
+def _leave(options: TuneOptions, study: optuna.Study, record: TuneRecord, console: Console) -> None:
+    """What a search that is ended before its time has come to, for whoever wants no more of it.
+
+    That it cannot be written is only told, since something else ended the search.
+    """
     best, num_ended = winner(study), len(ended_trials(study))
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"]) if best else options.base
     note = f"Interrupted after {num_ended} of {options.settings.trials} trials, and not checked on held-out texts"
-    results.write(options.out, study, record, recipe, None, note, "interrupted")
+    try:
+        results.write(options.out, study, record, recipe, None, note, "interrupted")
+    except (OSError, UserError) as error:
+        say(console, f"no report of what there is: {error}")
 
 
 def _open_study(options: TuneOptions, record: TuneRecord) -> optuna.Study:

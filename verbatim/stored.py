@@ -86,10 +86,9 @@ class StoredResults:
         names = self._columns(columns)
         num_vectors, width = self._prompt_shape if "prompt" in names else (1, 1)
         rows = rows or max(1, min(BATCH, BATCH_BYTES // (4 * num_vectors * width)))
-        scanner = self.dataset.scanner(
-            self._values(names), filter=filter, batch_size=rows, batch_readahead=1, fragment_readahead=1,
-            use_threads=False,
-        )  # fmt: skip
+        scanner = self._scanner(
+            names, filter, batch_size=rows, batch_readahead=1, fragment_readahead=1, use_threads=False
+        )
         schema = pa.schema([vectors_field(width) if name == "prompt" else SCHEMA.field(name) for name in names])
         shaped_batches = (shaped_batch(batch, width, schema) for batch in scanner.to_batches() if len(batch))
         return pa.RecordBatchReader.from_batches(schema, shaped_batches)
@@ -105,7 +104,7 @@ class StoredResults:
         """
         names = self._columns(columns)
         asked = [*names, *(["hidden_size"] if "prompt" in names and "hidden_size" not in names else [])]
-        return shaped(self.dataset.to_table(self._values(asked), filter=filter)).select(names)
+        return shaped(self._scanner(asked, filter).to_table()).select(names)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> "pandas.DataFrame":
         """A data frame of the rows; `prompt`, where it is among the columns, holds arrays of (K, D).
@@ -168,6 +167,14 @@ class StoredResults:
             # pyarrow makes its functions when it is imported, where no type checker sees them.
             values[name] = pc.coalesce(values[name], pads.field(EARLIER[name]))  # pyright: ignore[reportAttributeAccessIssue]
         return values
+
+    def _scanner(self, names: list[str], filter: "pads.Expression | None", **how: Any) -> pads.Scanner:
+        """What reads columns; an expression means them by their present names, so renaming comes before it."""
+        if filter is None or self._schema is SCHEMA:
+            return self.dataset.scanner(self._values(names), filter=filter, **how)
+        every = list(dict.fromkeys([*names, *WITHOUT_PROMPTS]))
+        renamed = self.dataset.scanner(self._values(every), **how).to_reader()
+        return pads.Scanner.from_batches(renamed, columns=names, filter=filter, **how)
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:
         names = WITHOUT_PROMPTS if columns is None else [columns] if isinstance(columns, str) else list(columns)

@@ -24,6 +24,9 @@ ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 REFUSED = "UNAUTHENTICATED"
 
+_settled: str | None = None
+"""The mode that this process itself has settled on."""
+
 ANSWER_S = 4.0
 """Seconds for an answer. Assumption."""
 
@@ -34,8 +37,9 @@ def settle(address: str | None) -> None:
     Raises:
         UserError: the cluster asks for a token, and there is none here.
     """
-    if MODE not in os.environ:
-        os.environ[MODE] = ASKED if address is None or asks_for_token(address) else NONE
+    global _settled
+    if os.environ.get(MODE) in (None, _settled):  # else it is the user's wish
+        os.environ[MODE] = _settled = ASKED if address is None or asks_for_token(address) else NONE
     if is_asked_for() and not _has_token():
         if address is not None:
             raise UserError(f"--address {address}: asks for a token; put the cluster's into {token_file()} or {TOKEN}")

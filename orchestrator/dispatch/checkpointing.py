@@ -54,7 +54,7 @@ class Checkpointing:
         """Seconds between two times that a solver is asked."""
         cost = self._costs.get(solver, 0.0)
         least = max(LEAST_S, num_solvers * cost / DRIVER_FRAC)
-        return min(MOST_S, max(least, math.sqrt(2 * cost * MEAN_LIFE_S)))
+        return max(least, min(MOST_S, math.sqrt(2 * cost * MEAN_LIFE_S)))
 
     def kept(self, solver: str, seconds: float, num_bytes: float) -> None:
         """What keeping a solver's checkpoints took, those of a size that says something."""

@@ -241,7 +241,8 @@ class Dispatcher:
         checkpoints = self.queue.remember(solver.name, advance.checkpoints)
         began = time.monotonic()
         self.sink.keep(checkpoints)
-        self._checkpointing.kept(solver.name, time.monotonic() - began, sum(map(len, checkpoints.values())))
+        if advance.shortage is None and not advance.given_back:  # else it is not all that a table holds
+            self._checkpointing.kept(solver.name, time.monotonic() - began, sum(map(len, checkpoints.values())))
 
     def _take_shortage(self, solver: Worker, shortage: Shortage) -> None:
         """A solver ran out of memory: less at once for a while; a text that was alone ends."""

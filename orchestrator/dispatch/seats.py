@@ -87,7 +87,8 @@ class Seats:
         if self.queue.counts[State.PENDING] == 0 or self.queue.num_candidates:
             return None
         ready = [verifier for verifier in self.roster.verifiers if verifier.is_ready]
-        if self.roster.ready and len(ready) < 2:
+        has_seat = any(not (solver.is_aside or solver.is_without_seat) for solver in self.roster.solvers)
+        if has_seat and len(ready) < 2:
             return None
         return self._pair([verifier for verifier in ready if verifier.is_idle], self.roster.solvers, now)
 

@@ -106,7 +106,7 @@ def choose(folder: Location, record: RunRecord, *, ids: Sequence[str] | None, dt
         UserError: unknown id, nothing to export.
     """
     ledger, wanted = Ledger(folder), None if ids is None else frozenset(ids)
-    committed = ledger.committed_ids()
+    committed = ledger.committed_ids() if ids else ()
     if unknown := [id for id in ids or () if id not in committed]:
         raise UserError(f"--id {min(unknown)}: {folder} has no such row")
     rows, ends, num_bytes, num_left_out = [], [], 0, 0

@@ -115,7 +115,7 @@ class Roster:
             for ref in done:
                 self.take_in(calls[ref])
             self.look_around()
-            patience.look([worker for kind in missing for worker in kind])
+            patience.look([worker for kind in missing for worker in kind if worker.is_starting])
         assert self.info is not None
         return self.info
 
@@ -201,7 +201,8 @@ class Roster:
 
     def _ask(self, kind: list[Worker], call: Callable[[Any], Any]) -> Any:
         while True:
-            self.first_ready()
+            if not _started(kind):
+                self.first_ready()
             worker = _started(kind)[0]
             try:
                 return workers.get(call(worker.actor))

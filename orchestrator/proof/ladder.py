@@ -81,7 +81,8 @@ class Proof:
     Attributes:
         engine: name and version of the engine that decoded.
         margins: smallest margin the solver measured on each prompt, logits.
-        passed: for each rung, by name, whether each prompt was exact.
+        passed: for each rung, by name, whether each prompt was exact; None where the rung reads prompts and could
+            not read this one.
         noise_radius: for each prompt the largest of `NOISE_SIGMAS` up to which all noisy copies were exact; 0 if
             even the first was too much; NaN where the prompt was not exact without noise.
     """
@@ -89,7 +90,7 @@ class Proof:
     engine: str
     ids: list[str]
     margins: Sequence[float]
-    passed: dict[str, list[bool]]
+    passed: dict[str, list[bool | None]]
     noise_radius: list[float]
 
     def table(self) -> pa.Table:
@@ -103,7 +104,11 @@ class Proof:
         for low, high in zip(MARGIN_BINS, (*MARGIN_BINS[1:], float("inf")), strict=True):
             inside = [i for i, margin in enumerate(self.margins) if low <= margin < high]
             if inside:
-                yield low, len(inside), {name: sum(exact[i] for i in inside) for name, exact in self.passed.items()}
+                yield (
+                    low,
+                    len(inside),
+                    {name: sum(exact[i] is True for i in inside) for name, exact in self.passed.items()},
+                )
 
     def is_all_exact(self) -> bool:
         """Whether every prompt withstood every greedy rung; what a beam search finds likelier is its own affair."""
@@ -145,7 +150,7 @@ def climb(
         spec: the engine; each rung sets its own dtype.
         noise: whether to find each prompt's noise radius, with the first rung's engine.
     """
-    passed: dict[str, list[bool]] = {}
+    passed: dict[str, list[bool | None]] = {}
     noise_radius, engine = [float("nan")] * len(candidates), ""
     for dtype in dict.fromkeys(rung.dtype for rung in rungs):
         with Judge(replace(spec, dtype=dtype), f"ladder-{dtype}", reporter.say) as judge:
@@ -156,15 +161,19 @@ def climb(
                     passed[rung.name] += [withstood(verdict, rung.mode) for verdict in verdicts]
                     engine = engine or verdicts[0].engine
                     reporter.update(len(passed[rung.name]), rung.name)
-                reporter.say(f"{rung.name}: {sum(passed[rung.name])} of {len(candidates)} exact")
+                known = [exact for exact in passed[rung.name] if exact is not None]
+                reporter.say(f"{rung.name}: {sum(known)} of {len(known)} exact")
             if noise and dtype == rungs[0].dtype:
                 noise_radius = _noise_radius(candidates, passed[rungs[0].name], judge, reporter)
     return Proof(engine, [c.id for c in candidates], margins, passed, noise_radius)
 
 
-def withstood(verdict: Verdict, mode: Mode) -> bool:
-    """Whether a prompt was decoded exactly, or every margin that was read of it is positive."""
-    return verdict.exact if mode.decoded else min(verdict.target_margins or (0.0,)) > 0
+def withstood(verdict: Verdict, mode: Mode) -> bool | None:
+    """Whether a prompt was decoded exactly, or every margin that was read of it is positive; None where it should have
+    been read and was neither."""
+    if mode.decoded or verdict.generated_ids or verdict.refusal is not None:
+        return verdict.exact
+    return None if verdict.target_margins is None else min(verdict.target_margins) > 0
 
 
 def rounded(candidate: Candidate, dtype: str) -> Candidate:
@@ -173,10 +182,10 @@ def rounded(candidate: Candidate, dtype: str) -> Candidate:
     return replace(candidate, prompt_KD=serve(prompt_KD, dtype).numpy())
 
 
-def _noise_radius(candidates: Candidates, exact: list[bool], judge: Judge, reporter: Reporter) -> list[float]:
+def _noise_radius(candidates: Candidates, exact: list[bool | None], judge: Judge, reporter: Reporter) -> list[float]:
     """Sigma by sigma; a prompt that fell at one is not tried at the next."""
     radius = [0.0 if is_exact else float("nan") for is_exact in exact]
-    is_standing = list(exact)
+    is_standing = [is_exact is True for is_exact in exact]
     stream = np.random.default_rng(0)
     for sigma in NOISE_SIGMAS:
         standing = ((i, candidate) for i, candidate in enumerate(candidates) if is_standing[i])

@@ -28,4 +28,5 @@ def read_rungs(folder: Location) -> list[tuple[str, int, int]] | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); move it away and try again") from error
     rungs = [name for name in table.column_names if pa.types.is_boolean(table.schema.field(name).type)]
-    return [(name, sum(map(bool, table[name].to_pylist())), table.num_rows) for name in rungs]
+    known = {name: table[name].drop_null().to_pylist() for name in rungs}
+    return [(name, sum(values), len(values)) for name, values in known.items()]

@@ -15,8 +15,8 @@ from functools import partial
 import ray
 
 from engine.correction.start import require_start
-from engine.target import decode
-from orchestrator.console.errors import StorageError, Superseded
+from engine.target import Target, decode
+from orchestrator.console.errors import Superseded
 from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Taken, easiest_first
 from orchestrator.dispatch.dispatcher import OPEN_WINDOW, Dispatcher, Tempo
@@ -149,7 +149,7 @@ def _merge_parts(prepared: Prepared, reporter: Reporter) -> None:
     try:
         if merged := compact(prepared.options.out):
             reporter.say(f"{merged[0]} parts of the results are {merged[1]} now")
-    except (OSError, ValueError, StorageError) as error:
+    except Exception as error:  # the stores' packages share no base class for their errors
         reporter.say(f"the parts of the results stay as they are ({first_line(error)})")
 
 
@@ -163,6 +163,13 @@ def _taken(
     order = recipe.curriculum.order
     if order == "corpus":
         return taken
-    return easiest_first(
-        taken, lambda targets: roster.ask(lambda solver: solver.difficulty.remote(order, targets)), OPEN_WINDOW
-    )
+
+    def difficulty(targets: list[Target]) -> list[float]:
+        # The order is only a help: the loop that asks for it is what seats and starts a solver.
+        return (
+            roster.ask(lambda solver: solver.difficulty.remote(order, targets))
+            if roster.ready
+            else [0.0] * len(targets)
+        )
+
+    return easiest_first(taken, difficulty, OPEN_WINDOW)

@@ -176,10 +176,10 @@ def seat(index: int, num_solvers: int, nodes: Sequence[Node]) -> Seat:
 
 
 def seat_of_verifier(index: int, nodes: Sequence[Node], here: str) -> str:
-    """The node of a verifier without a GPU that is not the first: another than the driver's, where that one sits."""
+    """The node of a verifier without a GPU that is not the first: the others first, the driver's last."""
     able = [node for node in nodes if node.num_cpus and not node.is_draining] or list(nodes)
-    elsewhere = [node for node in able if node.id != here] or able
-    return elsewhere[(index - 1) % len(elsewhere)].id
+    line = [node for node in able if node.id != here] + [node for node in able if node.id == here]
+    return line[(index - 1) % len(line)].id
 
 
 def place_judge(num_gpus: float, *, num_cpus: int | None = None) -> Placement:

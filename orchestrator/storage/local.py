@@ -9,7 +9,7 @@ Owns: temporary name, sync, rename; the manifest's file. Must not know: rows.
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,18 +77,27 @@ class LocalFolder:
         """A torn last line was never committed."""
         if self._lines.is_file():
             with self._lines.open("rb") as lines:
-                yield from (line for line in lines if line.endswith(b"\n"))
+                for line in lines:
+                    if not line.endswith(b"\n"):
+                        return  # its writer may be at work: what follows would be the rest of it
+                    yield line
 
     def commit(self, number: int, line: bytes) -> None:
         """The lock keeps others away, so the line is the `number`-th."""
         is_first = not self._lines.is_file()
         cut_torn_line(self._lines)
-        with self._lines.open("ab") as lines:
-            lines.write(line + b"\n")
-            lines.flush()
-            os.fsync(lines.fileno())
-        if is_first:
-            _sync(self._folder)
+        before = 0 if is_first else self._lines.stat().st_size
+        try:
+            with self._lines.open("ab") as lines:
+                lines.write(line + b"\n")
+                lines.flush()
+                os.fsync(lines.fileno())
+            if is_first:
+                _sync(self._folder)
+        except OSError:
+            with suppress(FileNotFoundError):  # the next part takes this number: a line that failed must not name it
+                os.truncate(self._lines, before)
+            raise
 
     def sole_writer(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
         return sole_writer(self._folder)

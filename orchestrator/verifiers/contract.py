@@ -135,7 +135,7 @@ class Verifier(ABC):
         verdicts = self._judge(candidates, mode)
         claimed = [i for i, c in enumerate(candidates) if c.for_beams and verdicts[i].exact and mode.beams == 1]
         for i, verdict in zip(claimed, self._judge([candidates[i] for i in claimed], Mode(BEAMS)), strict=True):
-            verdicts[i] = verdict
+            verdicts[i] = replace(verdict, target_margins=verdicts[i].target_margins)
         return verdicts
 
     def _judge(self, candidates: list[Candidate], mode: Mode) -> list[Verdict]:

@@ -38,12 +38,16 @@ def make_retry(context: int, grows: bool) -> Callable[[Job, Attempt, Verdict | N
 
 
 def _more_margin(job: Job, attempt: Attempt, verdict: Verdict) -> Job:
-    """From the rejected prompt on, with more margin, weighted where the verifier broke off."""
+    """From the rejected prompt on, under the recipe that made it, with more margin, weighted where the verifier broke
+    off."""
     factor = job.recipe.margin_growth
     if job.recipe.loss.margin * factor > MAX_MARGIN:
         return job
     focus = (verdict.first_mismatch,) if verdict.first_mismatch < len(job.target.token_ids) else ()
-    return replace(job, recipe=job.recipe.with_margins_times(factor), start_KD=attempt.prompt_KD, focus=focus)
+    return replace(
+        job, recipe=job.recipe.with_margins_times(factor), member=job.member + attempt.sibling,
+        start_KD=attempt.prompt_KD, focus=focus,
+    )  # fmt: skip
 
 
 def most_vectors(num_vectors: int, recipe: Recipe) -> int:

@@ -45,7 +45,7 @@ def test_the_smaller_margin_is_culled_whoever_has_measured_more_of_the_text_stay
     for slot in family:
         slot.has_ended = False
     measured(family, -2.0, -0.5, -1.0, 0.5)
-    family[3].lesson = replace(family[3].lesson, window=2)
+    family[3].measured = 2
     cull(tiny_llama, family)
     assert [slot.has_ended for slot in family] == [True, False, False, True]
 

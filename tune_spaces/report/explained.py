@@ -2,7 +2,7 @@
 
 Owns: the test, and what is said where nothing passes it. Must not know: pages, how trials ran.
 
-All trials met the texts of the first rung, however they ended, so what they cost there compares them. A parameter's
+Compared is what trials cost on the texts of the first rung, where they brought all of these to an end. A parameter's
 trials are put into groups: its values, or for numbers a quarter each from the smallest to the largest. Kruskal and
 Wallis's test asks whether the groups' costs are of one distribution, Holm's correction that among all parameters tested
 hardly one in twenty searches names any by luck.
