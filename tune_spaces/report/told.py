@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from engine.recipe import Recipe, to_toml
 from orchestrator.pool.outcome import Outcome, OutcomeFile
@@ -68,7 +68,7 @@ def told(
         "base_hash": record.base.hash,
         "trials": _columns(trials, texts["id"], record),
         "held_out": _held_out(best, outcomes, record, comparison, set(texts["id"])),
-        "explained": _explained(trials, record, outcomes),
+        "explained": _explained(trials, record),
         "recipe": to_toml(_written(study, record, comparison), header=""),
     }
 
@@ -179,19 +179,13 @@ def _held_out(
     }
 
 
-def _explained(
-    trials: list[FrozenTrial], record: TuneRecord, outcomes: dict[str, dict[str, Outcome]]
-) -> dict[str, Any]:
+def _explained(trials: list[FrozenTrial], record: TuneRecord) -> dict[str, Any]:
     """What explains the costs on the first texts, of the trials that brought them to an end: what a text under way has
     cost by then is no cost."""
     paired, num_first = OBJECTIVES[record.objective].paired, min(NUM_FIRST, record.num_texts)
-    first = []
-    for trial in trials:
-        pairs = trial.user_attrs.get(paired, ())[:num_first]
-        recipe = trial.user_attrs.get("recipe")
-        ended = outcomes.get(Recipe.model_validate_json(recipe).hash, {}) if recipe else {}
-        if len(pairs) == num_first and all(id in ended for id, _ in pairs):
-            first.append((trial.params, sum(cost for _, cost in pairs)))
+    ended = [t for t in trials if t.state is TrialState.COMPLETE or t.user_attrs.get("texts", 0) >= num_first]
+    met = [trial for trial in ended if len(trial.user_attrs.get(paired, ())) >= num_first]
+    first = [(trial.params, sum(cost for _, cost in trial.user_attrs[paired][:num_first])) for trial in met]
     found = explain(first)
     return {
         "num_trials": len(first),
