@@ -123,7 +123,7 @@ def test_a_free_place_is_filled_in_the_next_step(tiny_llama):
     attempts = solver.solve(jobs)
     assert [attempt.job.target.id for attempt in attempts] == ["ab", "cd", "ef"]
     assert solver.num_steps == 3 * (3 + 1)  # the last step is measured too
-    assert solver.num_tokens == sum(attempt.positions for attempt in attempts)
+    assert solver.num_positions == sum(attempt.positions for attempt in attempts)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

@@ -79,8 +79,8 @@ def test_a_race_finds_what_running_all_ways_to_their_end_finds_and_costs_less(ti
     in_full = {size: Solver(tiny_llama).solve(mine) for size, mine in ways.items()}
     cost = {size: sum(a.positions for a in mine) for size, mine in in_full.items() if all(a.is_candidate for a in mine)}
     assert cost[race.winner.value] <= TOLERANCE * min(cost.values())
-    assert raced.is_idle and raced.num_tokens == sum(arm.spent for arm in race.arms)
-    assert raced.num_tokens < sum(a.positions for mine in in_full.values() for a in mine)
+    assert raced.is_idle and raced.num_positions == sum(arm.spent for arm in race.arms)
+    assert raced.num_positions < sum(a.positions for mine in in_full.values() for a in mine)
 
 
 def test_a_way_that_cannot_win_any_more_is_dropped_at_once(tiny_llama):

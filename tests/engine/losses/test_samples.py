@@ -181,7 +181,7 @@ def test_a_prompts_mean_estimate_is_the_gradient_of_minus_its_expected_prefix_re
 def with_end(lm: FrozenLM, end_id: int) -> FrozenLM:
     """The same model, another token ending its texts."""
     other = copy(lm)
-    other.tokens = replace(lm.token_rule, end_id=end_id)
+    other.token_rule = replace(lm.token_rule, end_id=end_id)
     return other
 
 

@@ -175,7 +175,7 @@ def test_a_run_without_any_exact_row_has_nothing_to_export(refused, with_noise, 
     line = refused(folder=with_noise)
     assert line == f"{with_noise}: nothing to export, no row is exact; --all takes every row with a prompt"
     for id in SAYINGS:
-        alter_row(with_noise, id, prompt=None)
+        alter_row(with_noise, id, prompt=None, num_vectors=None, hidden_size=None)
     assert refused("--all", folder=with_noise) == f"{with_noise}: nothing to export, no row holds a prompt"
 
 
@@ -203,7 +203,7 @@ def test_a_failure_on_the_way_leaves_no_half_export(refused, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting, "write_lines", full)
+    monkeypatch.setattr(exporting, "add_lines", full)
     assert refused().endswith("new: cannot be written (No space left on device)")
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_run_beside_it_is_passed_over(foretold, place):
 def test_rows_that_have_their_result_are_counted_apart(foretold, place):
     names = dict(corpus=str(place / "corpus.jsonl"), id_column=None, num_rows=11)
     earlier_run(place / "run", **names)
-    told = foretold("--out", place / "run")
+    told = foretold("--out", place / "run", "--engine", "hf")
     assert (told["num_rows"], told["num_done"], told["num_targets"]) == (11, 1, 2)
 
 
@@ -144,7 +144,7 @@ def test_only_the_rows_that_are_meant_are_counted(foretold, place):
     assert {reason: invalid["count"] for reason, invalid in told["invalid"].items()} == {"empty": 1, "null_text": 1}
     earlier_run(place / "run", corpus=str(place / "corpus.jsonl"), id_column=None, num_rows=11)
     (place / "ids").write_text("row-0\nrow-3\n")
-    told = foretold("--ids", f"@{place / 'ids'}", "--out", place / "run")
+    told = foretold("--ids", f"@{place / 'ids'}", "--out", place / "run", "--engine", "hf")
     assert (told["num_done"], told["num_targets"], told["invalid"]) == (1, 1, {})
 
 
