@@ -84,6 +84,8 @@ def test_a_folder_that_an_earlier_version_began_has_todays_columns(folder):
     stored = verbatim.load_results(folder)
     told = stored.to_arrow(["positions", "id"])["positions"].to_pylist()
     assert told == [made_row(n)["positions"] for n in range(5)] + [0] == [result.positions for result in stored]
+    worked = stored.to_arrow(["id"], filter=pc.field("positions") > 0)
+    assert worked["id"].to_pylist() == [f"row-{n}" for n in range(5)]
 
 
 def test_a_row_is_found_by_its_id(folder):

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.console.errors import UserError
 from orchestrator.results.ledger import SCHEMA, Ledger
 from orchestrator.run.rows import result_row
+from orchestrator.storage import local, open_storage
 from orchestrator.work.item import Item, State
 from tests.orchestrator.made_up import ROW_CONTEXT, D, T, attempt, flip_a_bit_of_the_prompts, job, verified_item
 
@@ -94,6 +95,28 @@ def test_a_column_of_an_earlier_version_is_read_under_its_present_name(ledger):
     rows = list(Ledger(ledger.folder).read())
     assert [stored["positions"] for stored in rows] == [row("a")["positions"]] * 4 and set(rows[0]) == set(SCHEMA.names)
     assert [stored["positions"] for stored in Ledger(ledger.folder).read(["positions"])] == [row("a")["positions"]] * 4
+
+
+def test_a_part_whose_commit_failed_is_named_by_no_line(ledger, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    writer = Ledger(ledger.folder)
+    writer.committed_ids()
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
+        disk.setattr(local, "cut_torn_line", lambda _: disk.setattr(local.os, "fsync", full))
+        writer.commit([row("e")])
+    writer.commit([row("f")])  # under the number of the one that failed
+    assert ids(ledger) == ["a", "b", "c", "d", "f"]
+
+
+def test_a_reader_stops_at_a_line_that_is_being_written(ledger):
+    lines = (ledger.folder / MANIFEST).read_bytes()
+    (ledger.folder / MANIFEST).write_bytes(lines[:-20])
+    reading = open_storage(ledger.folder).committed()
+    assert next(reading).endswith(b"\n")
+    (ledger.folder / MANIFEST).write_bytes(lines[:-20])
+    assert list(reading) == []
 
 
 def test_an_id_without_a_row_is_refused(ledger):
