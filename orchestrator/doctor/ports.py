@@ -66,6 +66,9 @@ class Port:
 
 def examine_ports() -> Finding:
     """Which of Ray's ports here answer others without a token."""
+    if (file := token_file()).is_file() and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        found = f"others on this machine may read the token in {file}"
+        return Finding("Ray's token", True, found, f"chmod 600 {file}", is_warning=True)
     ports = ray_ports()
     reachable = [port for port in ports if not port.is_loopback]
     wide_open = [port for port in reachable if answers_anybody(port)]
@@ -73,9 +76,6 @@ def examine_ports() -> Finding:
         named = ", ".join(map(str, wide_open[:MOST_NAMED])) + ", ..." * (len(wide_open) > MOST_NAMED)
         found = f"{len(wide_open)} of {len(ports)} answer others without a token: {named}"
         return Finding("Ray's ports", True, found, REMEDY, is_warning=True)
-    if (file := token_file()).is_file() and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        found = f"others on this machine may read the token in {file}"
-        return Finding("Ray's token", True, found, f"chmod 600 {file}", is_warning=True)
     if not ports:
         return Finding("Ray's ports", True, "none yet; a run listens on 127.0.0.1 alone and asks for a token")
     found = f"{len(ports)}, of which {len(reachable)} can be reached from outside, none of them without a token"
