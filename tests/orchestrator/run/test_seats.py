@@ -20,7 +20,7 @@ from orchestrator.storage import location
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 from tests.orchestrator import bucket, made_up
-from tests.orchestrator.run.conftest import CPU, LEFT_BY_RAY, PLACEMENT, LONG, QUICK, TEXTS, seated_verifier, start_all
+from tests.orchestrator.run.conftest import CPU, LEFT_BY_RAY, LONG, PLACEMENT, QUICK, TEXTS, seated_verifier, start_all
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), LEFT_BY_RAY]
 
