@@ -55,7 +55,7 @@ def test_a_job_reads_its_vectors_and_all_tokens_but_the_last():
 
 
 def test_a_random_stream_is_a_slots_own():
-    changes = [{}, {"recipe_seed": 1}, {"target_id": "b"}, {"attempt": 1}, {"sibling": 1}, {"restart": 1}]
+    changes = [{}, {"recipe_seed": 1}, {"target_id": "b"}, {"attempt": 1}, {"sibling": 1}]
     seeds = [
         slot_seed(**{"recipe_seed": 0, "target_id": "a", "attempt": 0, "sibling": 0} | change) for change in changes
     ]

@@ -48,6 +48,13 @@ window.V = {};
     text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
       (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 
+  // The next row's link, or the one before, gets the focus.
+  V.walk = (step) => {
+    const links = [...document.querySelectorAll("#table tbody a")];
+    const place = links.indexOf(document.activeElement) + step;
+    if (links.length) links[Math.max(0, Math.min(place, links.length - 1))].focus();
+  };
+
   // Light and dark: as the system has it, until somebody presses the button; that is kept.
   V.keepTheme = (button) => {
     const root = document.documentElement;

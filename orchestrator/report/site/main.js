@@ -107,12 +107,6 @@
   }
 
   // ---- keys
-  function walk(step) {
-    const links = [...document.querySelectorAll("#table tbody a")];
-    const place = links.indexOf(document.activeElement) + step;
-    if (links.length) links[Math.max(0, Math.min(place, links.length - 1))].focus();
-  }
-
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) {
@@ -120,7 +114,7 @@
       return;
     }
     const keys = by("one").hidden
-      ? { "/": () => by("search").focus(), j: () => walk(1), k: () => walk(-1) }
+      ? { "/": () => by("search").focus(), j: () => V.walk(1), k: () => V.walk(-1) }
       : { Escape: "#back", ArrowLeft: "[rel=prev]", k: "[rel=prev]", ArrowRight: "[rel=next]", j: "[rel=next]" };
     const act = keys[event.key];
     if (!act) return;

@@ -1,6 +1,5 @@
 """Parts merged at a run's end: every row once, in its order, whatever is killed, and readers go on."""
 
-import multiprocessing
 import signal
 
 import numpy as np
@@ -112,21 +111,6 @@ def test_rows_other_than_the_manifest_s_are_not_merged(tmp_path):
     with pytest.raises(ValueError, match="hold other rows than the manifest says"):
         compact(tmp_path)
     assert len(list(Manifest(open_storage(tmp_path)).entries())) == 20
-
-
-@pytest.fixture(scope="module")
-def drive():
-    """`drive(target, *args)` runs it in a process of its own and gives its exit code."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([killed.__name__])
-
-    def run(target, *args):
-        process = server.Process(target=target, args=args)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    return run
 
 
 @pytest.mark.parametrize(("point", "number"), [

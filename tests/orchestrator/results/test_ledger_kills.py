@@ -1,6 +1,5 @@
 """The ledger under kill -9 at every point of a commit: every row ends up in it, and none twice."""
 
-import multiprocessing
 import signal
 
 import pyarrow.parquet as pq
@@ -9,21 +8,6 @@ import pytest
 from orchestrator.results.ledger import Ledger
 from tests.orchestrator import killed
 from tests.orchestrator.killed import IDS, POINTS
-
-
-@pytest.fixture(scope="module")
-def drive():
-    """`drive(target, *args)` runs it in a process of its own and gives its exit code."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([killed.__name__])
-
-    def run(target, *args):
-        process = server.Process(target=target, args=args)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    return run
 
 
 def assert_every_row_is_there_once(folder):

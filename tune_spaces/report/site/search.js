@@ -90,17 +90,11 @@
     drawChoice();
   }
 
-  function walk(step) {
-    const links = [...document.querySelectorAll("#table tbody a")];
-    const place = links.indexOf(document.activeElement) + step;
-    if (links.length) links[Math.max(0, Math.min(place, links.length - 1))].focus();
-  }
-
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.tagName === "INPUT") return void (event.key === "Escape" && event.target.blur());
     const keys = by("one").hidden
-      ? { "/": () => by("search").focus(), j: () => walk(1), k: () => walk(-1) }
+      ? { "/": () => by("search").focus(), j: () => V.walk(1), k: () => V.walk(-1) }
       : { Escape: () => document.querySelector("#back")?.click() };
     if (!keys[event.key]) return;
     event.preventDefault();
