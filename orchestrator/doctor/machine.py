@@ -17,6 +17,7 @@ from engine.model_source import ModelSource
 from orchestrator.doctor.finding import Finding
 from orchestrator.doctor.model import examine_model
 from orchestrator.doctor.ports import examine_ports
+from orchestrator.process.memory import GIB, Memory
 from orchestrator.results.run_record import installed_versions, python_version
 
 MIN_MEMORY_GIB = 6.0
@@ -78,8 +79,9 @@ def _intruders() -> Finding:
 
 
 def _memory() -> Finding:
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    shm = shutil.disk_usage("/dev/shm").free / 2**30 if os.path.isdir("/dev/shm") else 0.0
+    """Files that the system keeps in memory, and gives up when asked, count as free."""
+    available = Memory.here("cpu").free / GIB
+    shm = shutil.disk_usage("/dev/shm").free / GIB if os.path.isdir("/dev/shm") else 0.0
     return Finding(
         "memory",
         available >= MIN_MEMORY_GIB,
