@@ -3,7 +3,8 @@
 Owns: the format. Must not know: files, who keeps the bytes, when.
 
 A checkpoint carries its job (recipe, vectors, number of the attempt) but for the text, which its reader must have.
-Reading one of another text, or of another version of this format, gives None, and the text starts over.
+Reading one of another text, of another version of this format or of a recipe that computes otherwise by now gives None,
+and the text starts over.
 """
 
 import json
@@ -21,7 +22,7 @@ from engine.slots import Job
 from engine.snapshot import Snapshot
 from engine.target import Target
 
-VERSION = 3
+VERSION = 4
 RECORDS = {kind.__name__: kind for kind in (Certificate, Lesson, Snapshot)}
 """Records that a slot's state may hold; nothing else is ever built from a file."""
 
@@ -45,6 +46,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "id": job.target.id,
         "token_ids": list(job.target.token_ids),
         "recipe": job.recipe.model_dump(mode="json"),
+        "recipe_hash": job.recipe.hash,
         "num_vectors": job.num_vectors,
         "attempt": job.attempt,
         "member": job.member,
@@ -65,8 +67,11 @@ def from_bytes(content: bytes, target: Target) -> Checkpoint | None:
         plain = json.loads(bytes(tensors[PLAIN].tolist()))
         if (plain["version"], plain["id"], tuple(plain["token_ids"])) != (VERSION, target.id, target.token_ids):
             return None
+        recipe = Recipe.model_validate(plain["recipe"])
+        if plain["recipe_hash"] != recipe.hash:
+            return None
         job = Job(
-            target, Recipe.model_validate(plain["recipe"]), plain["num_vectors"], plain["attempt"],
+            target, recipe, plain["num_vectors"], plain["attempt"],
             focus=tuple(plain["focus"]), member=plain["member"],
         )  # fmt: skip
         return Checkpoint(job, _rebuilt(plain["states"], tensors))

@@ -84,4 +84,5 @@ class TuneOptions(FleetOptions):
             budget=self.settings.budget,
             seed=self.seed,
             sizes=sizes,
+            base_hash=self.base.hash,
         )

@@ -29,6 +29,7 @@ class TuneRecord(Strict):
         texts, hold_out: asked for.
         sizes: texts to search with and texts held out, as the corpus had them; None in a folder from before there was
             a difference.
+        base_hash: the base recipe's, which tells what it computes; None in a folder from before it was written down.
     """
 
     corpus: str
@@ -53,6 +54,7 @@ class TuneRecord(Strict):
     budget: float
     seed: int
     sizes: tuple[int, int] | None = None
+    base_hash: str | None = None
 
     @property
     def num_texts(self) -> int:
@@ -67,7 +69,8 @@ class TuneRecord(Strict):
     @property
     def study_name(self) -> str:
         """Unlike any other search's: the space's name and a fingerprint of everything here."""
-        digest = hashlib.blake2b(self.model_dump_json(exclude={"sizes"}).encode(), digest_size=6).hexdigest()
+        told = self.model_dump_json(exclude={"sizes", "base_hash"})
+        digest = hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
         return f"verbatim-{self.space}-{digest}"
 
     def keep(self, folder: Path) -> None:
@@ -77,6 +80,7 @@ class TuneRecord(Strict):
             UserError: it was not; every difference is named.
         """
         earlier = read_record(folder)
+        left_out = {"sizes"} if self.base.revisions else {"sizes", "base_hash"}
         if earlier is None:
             open_storage(folder).replace({FILE: (self.model_dump_json(indent=1) + "\n").encode()})
         elif earlier.sizes is None and self.sizes is not None:
@@ -84,7 +88,7 @@ class TuneRecord(Strict):
                 f"--out {folder}: holds a search of an earlier version, which drew its texts otherwise; choose another "
                 "folder"
             )
-        elif found := differences(*(each.model_dump(mode="json", exclude={"sizes"}) for each in (earlier, self))):
+        elif found := differences(*(each.model_dump(mode="json", exclude=left_out) for each in (earlier, self))):
             raise UserError(
                 f"--out {folder}: holds another search ({'; '.join(found)}); choose another folder, or ask for the same"
             )

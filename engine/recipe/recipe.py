@@ -5,7 +5,7 @@ Owns: cross-field rules, the hash, what a stage changes. Must not know: Ray, fil
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -178,8 +178,14 @@ class Recipe(Strict):
         return Recipe.model_validate(base | {name: base[name] | values for name, values in part.set.items()})
 
     def canonical(self) -> dict[str, Any]:
-        """The values as JSON has them, without keys at their neutral value: what tells recipes apart, over versions."""
-        return _told(self)
+        """The values as JSON has them, without keys at their neutral value, and the recipe's revisions: what tells
+        recipes apart, over versions."""
+        return _told(self) | ({"revisions": list(self.revisions)} if self.revisions else {})
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """Names of the `REVISIONS` that concern it."""
+        return tuple(sorted(name for name, concerns in REVISIONS.items() if concerns(self)))
 
     @property
     def hash(self) -> str:
@@ -196,6 +202,20 @@ class Recipe(Strict):
             if "margin" in loss:
                 loss["margin"] *= factor
         return Recipe.model_validate(values)
+
+
+def _leads_first(recipe: Recipe) -> bool:
+    """Whether some attempt under it chases leads where a likelihood came first until 2026-11-26."""
+    members = (recipe.of_member(place) for place in range(max(1, len(recipe.portfolio))))
+    return recipe.proof == "beam" and any(member._gives_way for member in members)
+
+
+REVISIONS: dict[str, Callable[[Recipe], bool]] = {"leads_first": _leads_first}
+"""What came to be computed otherwise under the same values: by name, whether a recipe is concerned.
+
+The hash of such a recipe has the name in it, so that its folders, checkpoints, outcomes and vector plans are not taken
+for those of the recipe that it was.
+"""
 
 
 @cache

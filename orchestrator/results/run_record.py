@@ -101,7 +101,10 @@ class RunRecord(BaseModel):
         """
         then = self.recipe.model_dump(mode="json") | self.model_dump(include=set(asked))
         then |= {"model": self.model.name, "revision": self.model.revision}
-        return differences(then, recipe.model_dump(mode="json") | asked)
+        found = differences(then, recipe.model_dump(mode="json") | asked)
+        if not found and recipe.revisions and self.recipe_hash != recipe.hash:
+            found = [f"recipe_hash: {self.recipe_hash} -> {recipe.hash}, since this version computes it otherwise"]
+        return found
 
 
 def read_record(folder: Location) -> RunRecord | None:

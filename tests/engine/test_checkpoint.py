@@ -48,6 +48,7 @@ def test_a_foreign_file_is_none(foreign, job):
     "changes",
     [
         {"version": 0},
+        {"recipe_hash": "of a version that computed the same values otherwise"},
         {"recipe": {"optim": {"lr": -1}}},
         {"recipe": {"unheard": 1}},
         {"states": {"list": [{"record": "Popen", "fields": {"dict": {"args": "true"}}}]}},

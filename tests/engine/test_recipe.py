@@ -374,3 +374,17 @@ def test_a_key_at_its_neutral_value_leaves_a_recipe_the_one_it_was():
         load_recipe(None, [f"stages=[{{until=1.0{patience}}}]"]) for patience in ("", ", patience=20", ", patience=2")
     )
     assert usual.hash == patient.hash != hasty.hash
+
+
+def test_the_hash_tells_what_is_computed_where_that_changed_under_the_same_values():
+    """Leads are chased from the first step where a likelihood came first; no other recipe's hash may move."""
+    for concerned in (["proof=beam"], ["proof=beam", "portfolio=[{}, {set={loss={patience=0}}}]"]):
+        recipe = load_recipe(None, concerned)
+        assert recipe.revisions == ("leads_first",)
+        values = {key: value for key, value in recipe.canonical().items() if key != "revisions"}
+        assert recipe.canonical() == values | {"revisions": ["leads_first"]}
+        assert Recipe.model_validate(values) == recipe, "the values alone do not tell"
+        assert [stage.loss.name for stage in recipe.of_member(0).by_stage()] == ["violation_norm"]
+    for untouched in ([], ["proof=beam", "loss.patience=0"], ["proof=beam", "loss.name=hinge"]):
+        assert "revisions" not in load_recipe(None, untouched).canonical()
+    assert Recipe().hash == "6cccd9d9b0d37938", "of folders that there are; a default that changed changes it too"

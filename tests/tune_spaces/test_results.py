@@ -99,3 +99,13 @@ def test_a_folder_goes_on_only_with_the_same_search(tmp_path):
     differences = rf"holds another search \(base.optim.lr: {Recipe().optim.lr} -> 0.1; texts: 4 -> 5\)"
     with pytest.raises(UserError, match=differences):
         tune_record(base=load_recipe(None, ["optim.lr=0.1"]), texts=5).keep(tmp_path)
+
+
+def test_a_search_goes_on_only_where_its_base_still_computes_what_it_did(tmp_path):
+    beams = load_recipe(None, ["proof=beam"])
+    tune_record(base=beams, base_hash="5eed").keep(tmp_path / "beams")
+    with pytest.raises(UserError, match=f"holds another search .base_hash: 5eed -> {beams.hash}"):
+        tune_record(base=beams, base_hash=beams.hash).keep(tmp_path / "beams")
+    assert tune_record(base_hash="5eed").study_name == tune_record().study_name, "folders of before are found"
+    tune_record(base_hash=None).keep(tmp_path / "greedy")
+    tune_record(base_hash=Recipe().hash).keep(tmp_path / "greedy")

@@ -55,6 +55,16 @@ def test_differences_name_key_and_both_values():
     ]
 
 
+def test_a_recipe_that_computes_otherwise_by_now_is_another_under_the_same_values():
+    beams, greedy = load_recipe(None, ["proof=beam"]), load_recipe(None, ["optim.lr=0.5"])
+    assert run_record(recipe=beams).differences(beams, **identity()) == []
+    earlier = run_record(recipe=beams).model_copy(update={"recipe_hash": "5eed"})
+    (told,) = earlier.differences(beams, **identity())
+    assert told == f"recipe_hash: 5eed -> {beams.hash}, since this version computes it otherwise"
+    older = run_record(recipe=greedy).model_copy(update={"recipe_hash": "5eed"})
+    assert older.differences(greedy, **identity()) == [], "a hash from before some key says nothing"
+
+
 def identity(**changes):
     """What made_up.run_record was made with."""
     same = {"model": "pocket", "revision": None, "corpus": "/corpus.jsonl", "text_column": "text", "id_column": "id"}
