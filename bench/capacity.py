@@ -1,14 +1,18 @@
 """How long a text does K vectors hold: ours against per-sample and progressive cramming, at equal budgets.
 
-    python bench/capacity.py
+    python -m bench.capacity
+    python -m bench.capacity --model smollm2 --vectors 1 4 --texts 3
 
-For K = 1, 4, 16 and 64 vectors and the same 20 texts, every method may pass the same number of positions forward and
+For K = 1, 4, 16 and 64 vectors and the same texts, every method may pass the same number of positions forward and
 backward a text. Its figure is the longest prefix that greedy decoding would repeat exactly (the solver's certificate
 over that prefix).
 - ours, and progressive cramming, grow the prefix while it is exact and go on from the prompt they have;
 - per-sample cramming trains one length from the start; it gets a quarter of the budget for each of four lengths, the
   next one longer after a success and half-way back after a failure.
-Writes bench/results/capacity.json; finished cells are kept, so it can be stopped and gone on with.
+Ratios of ours over another method are over the texts that both have.
+
+Writes bench/results/capacity.json; a cell of the same recipe and at least as many texts is kept, so it can be stopped
+and gone on with.
 """
 
 import argparse
@@ -16,7 +20,9 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -39,10 +45,11 @@ FIRST_TRY = {1: 4, 4: 8, 16: 24, 64: 96}
 """First length of per-sample cramming, about what it reached in trials."""
 
 NUM_LENGTHS = 4
-GROWING = {
-    "ours": ["capacity.toml", []],
-    "progressive cramming": ["progressive_cramming.toml", []],
+GROWING: dict[str, tuple[str, list[str]]] = {
+    "ours": ("capacity.toml", []),
+    "progressive cramming": ("progressive_cramming.toml", []),
 }
+METHODS = [*GROWING, "per-sample cramming"]
 
 
 def pick_texts(lm: FrozenLM, num_texts: int) -> list[Target]:
@@ -64,9 +71,8 @@ def cut(target: Target, num_tokens: int) -> Target:
     return Target(f"{target.id}/{num_tokens}", target.text, target.token_ids[:num_tokens], ends=False)
 
 
-def recipe_of(file: str | None, sets: list[str], budget: int) -> Recipe:
-    path = ROOT / "recipes" / file if file else None
-    return load_recipe(path, [*sets, f"max_positions={budget}", "stages=[]", "stop_margin=0.01"])
+def recipe_of(file: str, sets: list[str], budget: int) -> Recipe:
+    return load_recipe(ROOT / "recipes" / file, [*sets, f"max_positions={budget}", "stages=[]", "stop_margin=0.01"])
 
 
 def grow(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int) -> list[int]:
@@ -98,40 +104,71 @@ def bisect(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int
     return [solved[target.id] for target in targets]
 
 
-def main() -> None:
+def recipe_for(method: str, budget: int) -> Recipe:
+    """Of one attempt: per-sample cramming makes one for each length."""
+    if method in GROWING:
+        return recipe_of(*GROWING[method], budget)
+    return recipe_of("per_sample_cramming.toml", [], budget // NUM_LENGTHS)
+
+
+def measured(lm: FrozenLM, targets: list[Target], method: str, num_vectors: int, budget: int) -> dict[str, Any]:
+    """One cell: the length of every text, in the texts' order."""
+    recipe, find = recipe_for(method, budget), grow if method in GROWING else bisect
+    lengths = find(lm, targets, recipe, num_vectors)
+    return {
+        "method": method, "num_vectors": num_vectors, "budget": budget, "recipe": recipe.hash,
+        "lengths": lengths, "mean": statistics.fmean(lengths), "least": min(lengths), "most": max(lengths),
+    }  # fmt: skip
+
+
+def ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, float]:
+    """Mean length over theirs on the texts that both have, and a 95 % interval: pairs of texts resampled."""
+    num = min(len(ours), len(theirs))
+    pairs_N2 = np.array([ours[:num], theirs[:num]]).T
+    drawn_R2 = pairs_N2[np.random.default_rng(0).integers(0, num, (2000, num))].sum(1)
+    low, high = np.percentile(drawn_R2[:, 0] / drawn_R2[:, 1].clip(min=1), (2.5, 97.5))
+    return float(pairs_N2[:, 0].sum() / max(1, pairs_N2[:, 1].sum())), float(low), float(high)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket", help="a name, or a model's folder")
     parser.add_argument("--texts", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vectors", type=int, nargs="*", default=list(BUDGETS))
+    parser.add_argument("--share", type=float, default=1.0, help="of the positions a text, for a large model")
+    parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
     torch.set_num_threads(args.threads)
-    lm = FrozenLM.load(ModelSource())
+    lm = FrozenLM.load(ModelSource(args.model))
     targets = pick_texts(lm, args.texts)
-    setting = {"model": lm.fingerprint, "texts": len(targets), "default": Recipe().hash, "torch": torch.__version__}
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
-    if record.get("setting") != setting:
-        record = {"setting": setting, "cells": {}}
+    mine = record.get(args.model, {})
+    if mine.get("fingerprint") != lm.fingerprint:
+        mine = {"fingerprint": lm.fingerprint, "torch": torch.__version__, "cells": {}}
+    record[args.model], cells = mine, mine["cells"]
     for num_vectors in args.vectors:
-        budget = BUDGETS[num_vectors]
-        for method in (*GROWING, "per-sample cramming"):
-            cell = f"{method}, K = {num_vectors}"
-            if cell in record["cells"]:
+        for method in args.methods:
+            cell, budget = f"{method}, K = {num_vectors}", round(args.share * BUDGETS[num_vectors])
+            kept = cells.get(cell)
+            is_same = kept and kept["recipe"] == recipe_for(method, budget).hash
+            if is_same and len(kept["lengths"]) >= len(targets):
                 continue
             started = time.monotonic()
-            if method in GROWING:
-                file, sets = GROWING[method]
-                lengths = grow(lm, targets, recipe_of(file, sets, budget), num_vectors)
-            else:
-                recipe = recipe_of("per_sample_cramming.toml", [], budget // NUM_LENGTHS)
-                lengths = bisect(lm, targets, recipe, num_vectors)
-            record["cells"][cell] = {
-                "method": method, "num_vectors": num_vectors, "budget": budget, "lengths": lengths,
-                "mean": statistics.fmean(lengths), "least": min(lengths), "most": max(lengths),
-            }  # fmt: skip
+            cells[cell] = made = measured(lm, targets, method, num_vectors, budget)
             args.out.write_text(json.dumps(record) + "\n")
-            print(f"{cell:<32} mean {statistics.fmean(lengths):6.1f} tokens ({min(lengths)} to {max(lengths)}), "
+            print(f"{cell:<32} mean {made['mean']:6.1f} tokens ({made['least']} to {made['most']}), "
                   f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+    for num_vectors in args.vectors:
+        own, *others = (cells.get(f"{method}, K = {num_vectors}") for method in METHODS)
+        for other in filter(None, others if own else []):
+            print("K = {}: {:.2f} ({:.2f} to {:.2f}) times {}".format(
+                num_vectors, *ratio(own["lengths"], other["lengths"]), other["method"]))  # fmt: skip
 
 
 if __name__ == "__main__":
