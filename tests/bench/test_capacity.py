@@ -4,7 +4,7 @@ import pytest
 
 from bench import capacity
 from bench.capacity import METHODS, NUM_LENGTHS, arguments, measured, ratio, recipe_for
-from engine.target import make_target
+from engine.target import Target, encode
 
 BUDGET = 80
 
@@ -13,7 +13,8 @@ BUDGET = 80
 def test_a_cell_has_a_length_for_every_text_and_is_known_by_its_recipe(tiny_llama, monkeypatch, method):
     monkeypatch.setattr(capacity, "LONGEST", {2: 6})
     monkeypatch.setattr(capacity, "FIRST_TRY", {2: 2})
-    targets = [make_target(tiny_llama.token_rule, text, text) for text in ("abc def", "bcd efg")]
+    rule = tiny_llama.token_rule
+    targets = [Target(text, text, tuple(encode(rule, text)), ends=False) for text in ("abc def", "bcd efg")]
     cell = measured(tiny_llama, targets, method, 2, BUDGET)
     assert len(cell["lengths"]) == 2 and all(0 <= length <= 6 for length in cell["lengths"])
     assert cell["recipe"] == recipe_for(method, BUDGET).hash != recipe_for(method, BUDGET + NUM_LENGTHS).hash
