@@ -105,6 +105,16 @@ class Footprint:
         """
         return (_layers(self.config) + 1) * self.layer_bytes_a_position(dtype, length)
 
+    def recomputed_bytes_a_position(self, dtype: str, length: int = 0) -> int:
+        """The same where layers compute again in backward what they need (`engine.recomputation`).
+
+            L D itemsize + 2 * layer_bytes_a_position
+
+        What each layer reads is kept; the layer that is gone through backward has its own and its gradients.
+        """
+        read = _layers(self.config) * self._hidden * DTYPES[dtype].itemsize
+        return read + 2 * self.layer_bytes_a_position(dtype, length)
+
     def layer_bytes_a_position(self, dtype: str, length: int = 0) -> int:
         """Bytes that one layer keeps of one position for the backward pass; a forward pass alone has no more at once.
 

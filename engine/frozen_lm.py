@@ -5,10 +5,11 @@ Owns: loading, the embedding rule, the one alignment point. Must not know: losse
 B rows, K soft-prompt vectors, T target tokens, S = K + T - 1 read positions, D hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.layout import Layout
 from engine.loading import from_pretrained, load_model, load_skeleton, told_in_one_line
 from engine.model_source import ModelError, ModelSource
 from engine.packing import Row, packed
+from engine.recomputation import recomputed
 from engine.served_length import pin_rope
 from engine.spelling import Speller
 
@@ -117,6 +119,8 @@ class FrozenLM:
     Attributes:
         body: the model without its head: embeddings to last hidden states, final norm included.
         packs_up_to: positions of the longest text that may share a row with others, see `engine.packing`; 0 is none.
+        keeps_up_to: positions, padding included, of the largest pass whose layers keep what backward needs; those of a
+            larger one compute it again, see `engine.recomputation`.
         caches: whether a cache reads as training does; `engine.soundness` finds out, and `Reader` goes without.
 
     Raises:
@@ -131,6 +135,7 @@ class FrozenLM:
         self.body = model.base_model if model.base_model is not model else model.model
         self.caches = True
         self.packs_up_to = 0
+        self.keeps_up_to = math.inf
         self.is_compiled = False
         self.token_rule = TokenRule.of(tokenizer, model)
         embedding = model.get_input_embeddings()
@@ -224,7 +229,8 @@ class FrozenLM:
         given = torch.cat([prompts_RD.to(self.dtype), contexts_ND.to(self.dtype)])
         read_PD = given.new_zeros(rows * positions + 1, self.hidden_size).index_copy(0, layout.at, given)
         read_BSD = read_PD[:-1].view(rows, positions, self.hidden_size)
-        hidden_BSD = self._hidden_packed(read_BSD, layout) if layout.is_packed else self.hidden(read_BSD)
+        with self._recomputed(layout) if layout.num_positions > self.keeps_up_to else nullcontext():
+            hidden_BSD = self._hidden_packed(read_BSD, layout) if layout.is_packed else self.hidden(read_BSD)
         return hidden_BSD.flatten(0, 1).index_select(0, layout.predicting)
 
     def _hidden_packed(self, read_1PD: Float[Tensor, "1 P D"], layout: Layout) -> Float[Tensor, "1 P D"]:
@@ -232,6 +238,13 @@ class FrozenLM:
             return self.body(
                 inputs_embeds=read_1PD, position_ids=layout.position_ids, use_cache=False, row=Row.of(layout)
             ).last_hidden_state
+
+    @contextmanager
+    def _recomputed(self, layout: Layout) -> Iterator[None]:
+        """Uncompiled: such a pass is rare, and a compiled layer would be compiled anew for it."""
+        inside = partial(packed, self.body.config) if layout.is_packed else nullcontext
+        with self.uncompiled(), recomputed(self.body, inside):
+            yield
 
     def embed_targets(self, targets: list[Tensor]) -> list[Tensor]:
         """Embeddings of B texts' tokens, (T_b, D) each: what teacher forcing reads."""

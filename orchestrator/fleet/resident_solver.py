@@ -3,6 +3,7 @@
 Owns: nothing but the engine's solver. Must not know: Ray, the queue, the verifier, files of a run.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.probes import Probe, make_probes
 from engine.recipe import Recipe
+from engine.recomputation import layers_of
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
@@ -129,7 +131,8 @@ class ResidentSolver:
             self._solver = Solver(self._lm, table_positions=room.table_positions)
             self._followed = Followed()
             self._solver.on_measured = self._followed.measured
-            self._table = TableSize(room.table_positions, room.table_positions)
+            self._table = TableSize(room.table_positions, room.table_positions, room.kept_positions or math.inf)
+            self._lm.keeps_up_to = self._table.kept
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
             self._calibration: Calibration | None = None
@@ -233,22 +236,23 @@ class ResidentSolver:
             self._lm.compile_layers()
 
     def _step(self) -> tuple[list[Attempt], Shortage | None]:
-        """One step of the solver; where memory runs out, a table of half the size."""
+        """One step; where memory runs out, a table of half the size, and for a text alone a pass that keeps less."""
         try:
             attempts = self._solver.step()
             self._table.step()
             self._measure()
-            self._solver.table_positions = self._table.positions
+            self._solver.table_positions, self._lm.keeps_up_to = self._table.positions, self._table.kept
             return attempts, None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         reclaim()
         jobs = [slot.job for slot in self._solver.active] or [self._solver.waiting[0].job]
-        if not self._table.halve([(job.key, job.num_positions) for job in jobs]):
-            return [], Shortage(too_large=jobs[0].key)
-        self._solver.table_positions = self._table.positions
-        return [], Shortage(too_large=None)
+        passed = min((slot.num_positions for slot in self._solver.active), default=jobs[0].num_positions)
+        is_smaller = self._table.halve([(job.key, job.num_positions) for job in jobs])
+        keeps_less = not is_smaller and bool(layers_of(self._lm.body)) and self._table.keep_less(passed)
+        self._solver.table_positions, self._lm.keeps_up_to = self._table.positions, self._table.kept
+        return [], Shortage(too_large=None if is_smaller or keeps_less else jobs[0].key)
 
     def _measure(self) -> None:
         """On a GPU what the passes of this step took decides what the table may be."""

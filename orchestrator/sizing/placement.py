@@ -28,6 +28,7 @@ class Placement:
         verifier_gpus: GPUs of each verifier.
         solver_threads: torch threads of the first solver; on a CPU each has those of its seat.
         table_positions: read positions in each solver's table; 0 until its memory has been looked at.
+        kept_positions: of the largest pass whose memory a solver has; 0 until it has been looked at.
         verifier_threads: threads of a verifier on the CPU.
         is_budget_fixed: whether the table's size was asked for, so that it is not to be found by measuring.
         solver_bytes: what each solver may take of its card; 0 until it has been looked at.
@@ -48,13 +49,16 @@ class Placement:
     served_length: int | None = None
     solver_cpus: int = 0
     num_verifiers: int = 1
+    kept_positions: int = 0
 
     @property
     def solver_room(self) -> SolverRoom:
         """What each solver is told of all this."""
         num_bytes = self.solver_bytes if self.device == "cuda" else 0
         most = KINDS[self.device].most_positions
-        return SolverRoom(self.table_positions, most, self.served_length, num_bytes, self.is_budget_fixed)
+        return SolverRoom(
+            self.table_positions, most, self.served_length, num_bytes, self.is_budget_fixed, self.kept_positions
+        )
 
     def company(self, num_nodes: int) -> list[tuple[int, int]]:
         """Who shares a card, or a machine without: (solvers, verifiers), for every kind of card."""

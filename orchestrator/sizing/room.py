@@ -155,6 +155,7 @@ def room_in(memory: Memory, tenancy: Tenancy, num_nodes: int, need: Need, footpr
             placement,
             served_length=_served(verifier.cache, need, footprint, tenancy),
             table_positions=min((sharing.table_positions for sharing in solvers), default=0),
+            kept_positions=min((sharing.kept_positions for sharing in solvers), default=0),
             solver_bytes=min((sharing.solver_bytes for sharing in solvers), default=0),
             is_budget_fixed=placement.table_positions > 0,
         ),

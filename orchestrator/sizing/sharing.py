@@ -107,6 +107,7 @@ class Sharing:
 
     Attributes:
         table_positions: read positions of each solver's table.
+        kept_positions: of the largest pass that holds all that backward needs; a larger one computes it again.
         solver_bytes: what each solver may take, its context aside; 0 where there is none.
         cache: of the verifier; None where there is none.
         verifier_bytes: all that a verifier takes.
@@ -114,6 +115,7 @@ class Sharing:
     """
 
     table_positions: int
+    kept_positions: int
     solver_bytes: int
     cache: Cache | None
     verifier_bytes: int
@@ -169,6 +171,7 @@ def share(memory: Memory, device: str, footprint: Footprint, need: Need, tenants
     table = LEAST_POSITIONS + (left + solver - footprint.weights_bytes(tenants.dtype) - passing) // position
     return Sharing(
         table_positions=tenants.table_positions or min(kind.most_positions, table),
+        kept_positions=table,
         solver_bytes=solver + left if tenants.num_solvers else 0,
         cache=cache,
         verifier_bytes=verifier,

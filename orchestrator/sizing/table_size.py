@@ -1,8 +1,10 @@
 """How many positions a solver's table has, from step to step.
 
-Owns: halving after a shortage, growing again, the size that measured memory allows. Must not know: the solver, torch.
+Owns: halving after a shortage, growing again, the size that measured memory allows, which passes are too large to keep
+all that backward needs. Must not know: the solver, torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ class SolverRoom:
         served_length: positions that the verifier reads at most; None is the model's context.
         num_bytes: what it may take of its card; 0 is as much as it gets.
         is_budget_fixed: whether the table stays as it is asked for.
+        kept_positions: of the largest pass that holds all that backward needs; 0 is no bound.
     """
 
     table_positions: int
@@ -33,6 +36,7 @@ class SolverRoom:
     served_length: int | None = None
     num_bytes: int = 0
     is_budget_fixed: bool = False
+    kept_positions: int = 0
 
 
 @dataclass
@@ -42,10 +46,12 @@ class TableSize:
     Attributes:
         positions: of the table at present.
         aim: what it grows back to.
+        kept: positions of the largest pass that holds all that backward needs; a larger one computes it again.
     """
 
     positions: int
     aim: int
+    kept: float = math.inf
     _quiet: int = 0
     _num_shortages: int = 0
     _measured: int = 0
@@ -67,6 +73,12 @@ class TableSize:
         self._num_shortages += 1
         return True
 
+    def keep_less(self, positions: int) -> bool:
+        """After a shortage with one text of so many positions alone: whether its pass can keep less than it did."""
+        was_kept = positions <= self.kept
+        self.kept = min(self.kept, positions - 1)
+        return was_kept
+
     def step(self) -> None:
         """A step went well."""
         self._quiet += 1
@@ -78,12 +90,13 @@ class TableSize:
         """A pass of so many positions, padding included, took `taken_bytes` of the `num_bytes` beside the weights.
 
         Larger passes say more: each that is half as large again sets the aim anew, and the table too unless it is
-        small because of a shortage.
+        small because of a shortage. A pass that computes again what backward needs says nothing of one that keeps it.
         """
-        if positions < max(TELLING_POSITIONS, 1.5 * self._measured):
+        if positions > self.kept or positions < max(TELLING_POSITIONS, 1.5 * self._measured):
             return
         self._measured = positions
         is_short = self.positions < self.aim
         allowed = int(MEASURED_FRAC * num_bytes * positions / max(1, taken_bytes))
-        self.aim = max(1, min(allowed, most_positions))
+        self.kept = max(1, allowed)
+        self.aim = min(self.kept, most_positions)
         self.positions = min(self.positions, self.aim) if is_short else self.aim

@@ -211,3 +211,18 @@ def test_a_measured_table_that_is_short_grows_back_step_by_step():
     assert table.halve(texts(512, 512))
     table.measure(512, 512 * 4096, num_bytes=8000 * 4096, most_positions=16384)
     assert (table.positions, table.aim) == (512, 7200)
+
+
+def test_a_text_alone_that_does_not_fit_is_passed_once_more_in_a_way_that_keeps_less():
+    table = TableSize(1000, 1000)
+    assert not table.halve(texts(700)) and table.keep_less(700) and table.kept == 699
+    assert not table.keep_less(700), "it kept little already"
+    assert table.keep_less(500) and table.kept == 499
+
+
+def test_a_pass_that_keeps_little_does_not_say_what_a_table_takes():
+    table = TableSize(1024, 1024, kept=4000)
+    table.measure(5000, 5000, num_bytes=10**9, most_positions=16384)
+    assert (table.positions, table.kept) == (1024, 4000)
+    table.measure(1000, 1000 * 4096, num_bytes=20_000 * 4096, most_positions=16384)
+    assert (table.positions, table.kept) == (16384, 18000)

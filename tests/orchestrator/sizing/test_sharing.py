@@ -108,6 +108,17 @@ def test_processors_keep_the_table_near_their_caches_and_shrink_it_where_memory_
         share(Memory(16 * GIB, 7 * GIB), "cpu", QWEN3_06B, SENTENCES, small)
 
 
+def test_a_pass_may_keep_what_memory_holds_however_small_the_table_is():
+    small = replace(TENANTS, dtype="float32", engine_dtype="float32")
+    plenty, short = (
+        share(Memory(total * GIB, free * GIB), "cpu", QWEN3_06B, SENTENCES, small).kept_positions
+        for total, free in ((64, 60), (16, 10))
+    )
+    assert short < 1536 < plenty
+    asked = share(Memory(64 * GIB, 60 * GIB), "cpu", QWEN3_06B, SENTENCES, replace(small, table_positions=10**6))
+    assert (asked.table_positions, asked.kept_positions) == (10**6, plenty), "what does not fit is computed again"
+
+
 def test_solvers_that_share_a_card_share_what_is_left():
     one, three = (
         share(card(79.6), "cuda", QWEN3_06B, SENTENCES, replace(TENANTS, num_solvers=number)) for number in (1, 3)
