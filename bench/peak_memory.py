@@ -5,13 +5,15 @@ again (`engine.recomputation`).
 
 Owns: the measurement, each in a process of its own that has made a small pass before. Must not know: who shares memory.
 
-One text of so many positions alone, forward and backward. The estimate is `Footprint`'s a position and two chunks of
-logits; what a run plans with is `spread` times the first, since allocators keep more than tensors take.
+One text of so many positions alone, forward and backward. The estimate is `Footprint`'s a position and three chunks of
+logits; what a run plans with is `spread` times the first, since allocators keep more than tensors take. With
+MALLOC_MMAP_THRESHOLD_=65536 in the environment glibc keeps nothing, and the figures are those of the tensors.
 """
 
 import argparse
 import datetime
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -50,8 +52,8 @@ def measured(model: str, positions: int, keeps: bool, threads: int) -> dict[str,
     lm = FrozenLM.load(ModelSource(model))
     one_pass(lm, 64)
     lm.keeps_up_to = positions if keeps else 0
-    before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts anew
+    before = memory("VmRSS")
     began = time.perf_counter()
     one_pass(lm, positions)
     return {"bytes": memory("VmHWM") - before, "seconds": time.perf_counter() - began}
@@ -82,11 +84,11 @@ def rows(args: argparse.Namespace) -> list[dict]:
                 told.append({
                     "date": datetime.date.today().isoformat(), "model": model, "positions": positions, "keeps": keeps,
                     "turns": turns, "estimate": bare, "planned": planned, "over_estimate": shares,
-                    "torch": torch.__version__,
+                    "mmap_threshold": os.environ.get("MALLOC_MMAP_THRESHOLD_"), "torch": torch.__version__,
                 })  # fmt: skip
-                middle = statistics.median(turn["bytes"] for turn in turns)
+                middle, how = statistics.median(t["bytes"] for t in turns), "kept" if keeps else "computed again"
                 print(
-                    f"{model}, {positions} positions, {'kept' if keeps else 'computed again'}: {middle / 2**20:.0f} MiB, "
+                    f"{model}, {positions} positions, {how}: {middle / 2**20:.0f} MiB, "
                     f"{statistics.median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f}) of the estimate, "
                     f"{middle / planned:.2f} of what a run plans with",
                     flush=True,

@@ -102,10 +102,10 @@ class Head:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
 
-    def slope(self, logit: Tensor) -> Tensor:
-        """Derivative of the final logit by the raw inner product, same shape as `logit`."""
+    def slope(self, logit: Tensor) -> Tensor | float:
+        """Derivative of the final logit by the raw inner product: of the shape of `logit`, or the same for all."""
         if self.softcap is None:
-            return torch.full_like(logit, self.scale)
+            return self.scale
         return self.scale * (1 - (logit / self.softcap) ** 2)
 
     def score(
@@ -133,35 +133,40 @@ class Head:
 class _Score(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, target_N: Tensor, sharpness_N: Tensor | None, head: Head):
-        rows = range(0, len(hidden_ND), head.rows_at_once)
-        chunks = [slice(first, first + rows.step) for first in rows]
-        parts = [
-            _score_chunk(head, hidden_ND[c], target_N[c], None if sharpness_N is None else sharpness_N[c])
-            for c in chunks
-        ]
+        parts, logits_MV = [], None
+        for rows in _chunks(head, len(hidden_ND)):
+            logits_MV = None  # only now, so that two chunks are never held
+            logits_MV = head.logits(hidden_ND[rows])
+            parts.append(_score_chunk(logits_MV, target_N[rows], None if sharpness_N is None else sharpness_N[rows]))
         log_sum_exp, target_logit, rival_logit, rival_id, nats = map(torch.cat, zip(*parts, strict=True))
         ctx.head = head
-        ctx.save_for_backward(hidden_ND, target_N, sharpness_N, log_sum_exp, target_logit, rival_logit, rival_id)
+        kept_MV = logits_MV if ctx.needs_input_grad[0] else None  # of the last chunk, which backward begins with
+        columns = log_sum_exp, target_logit, rival_logit, rival_id
+        ctx.save_for_backward(hidden_ND, target_N, sharpness_N, *columns, kept_MV)
         ctx.mark_non_differentiable(rival_id, nats)
         ctx.set_materialize_grads(False)
         return log_sum_exp, target_logit, rival_logit, rival_id, nats
 
     @staticmethod
     def backward(ctx, grad_lse, grad_target, grad_rival, *_):
-        hidden_ND, target_N, sharpness_N, log_sum_exp, target_logit, rival_logit, rival_id = ctx.saved_tensors
+        hidden_ND, target_N, sharpness_N, log_sum_exp, target_logit, rival_logit, rival_id, kept_MV = ctx.saved_tensors
         head: Head = ctx.head
         grad_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
         if grad_lse is not None:
             sharpness_N = torch.ones_like(grad_lse) if sharpness_N is None else sharpness_N
             grad_target = torch.zeros_like(grad_lse) if grad_target is None else grad_target
-            active_M = _worth_computing(grad_lse)
-            for rows in active_M.split(head.rows_at_once):
-                logits_MV = head.logits(hidden_ND[rows])
-                pull_MV = (logits_MV * sharpness_N[rows, None] - log_sum_exp[rows, None]).exp_()
+            for chunk in reversed(_chunks(head, len(hidden_ND))):
+                within_M = _worth_computing(grad_lse[chunk])
+                rows = within_M + chunk.start
+                if kept_MV is None:
+                    logits_MV = head.logits(hidden_ND[rows])
+                else:
+                    logits_MV, kept_MV = kept_MV if len(within_M) == len(kept_MV) else kept_MV[within_M], None
+                pull_MV = (logits_MV * sharpness_N[rows, None]).sub_(log_sum_exp[rows, None]).exp_()
                 _pull(pull_MV, target_N[rows], grad_lse[rows] * sharpness_N[rows], grad_target[rows])
                 pull_MV *= head.slope(logits_MV)
                 grad_ND[rows] += to_states(pull_MV, head.weight_VD)
-            grad_target = grad_target.index_fill(0, active_M, 0.0)
+            grad_target = grad_target.index_fill(0, _worth_computing(grad_lse), 0.0)
         _add_rows(grad_ND, head, target_N, grad_target, target_logit)
         _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)
         return grad_ND.to(hidden_ND.dtype), None, None, None
@@ -172,12 +177,18 @@ def _recomputed(function: Callable[..., Tensor], *args: Tensor) -> Any:
     return checkpoint(function, *args, use_reentrant=False)
 
 
-def _score_chunk(head: Head, hidden_ND: Tensor, target_N: Tensor, sharpness_N: Tensor | None) -> tuple[Tensor, ...]:
-    logits_NV = head.logits(hidden_ND)
+def _chunks(head: Head, num_rows: int) -> list[slice]:
+    """At least one, which may be empty."""
+    return [slice(first, first + head.rows_at_once) for first in range(0, max(1, num_rows), head.rows_at_once)]
+
+
+def _score_chunk(logits_NV: Tensor, target_N: Tensor, sharpness_N: Tensor | None) -> tuple[Tensor, ...]:
+    """Columns of `Scores` and the nats; the logits are left as they were."""
     plain = logits_NV.logsumexp(-1)
     log_sum_exp = plain if sharpness_N is None else (logits_NV * sharpness_N[:, None]).logsumexp(-1)
     target_logit = logits_NV.gather(1, target_N[:, None]).squeeze(1)
     rival_logit, rival_id = logits_NV.scatter_(1, target_N[:, None], float("-inf")).max(-1)
+    logits_NV.scatter_(1, target_N[:, None], target_logit[:, None])
     return log_sum_exp, target_logit, rival_logit, rival_id, plain - target_logit
 
 

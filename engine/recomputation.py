@@ -3,7 +3,7 @@
 Owns: which layers those are, and for how long. Must not know: prompts, targets, how much memory there is.
 
 What is kept of a position falls from all that every layer needs for its gradient to one row of width D a layer, and
-from one layer at a time everything; a step computes 5 instead of 4 floating-point operations a parameter and position.
+from one layer at a time everything; a step computes 6 instead of 4 floating-point operations a parameter and position.
 """
 
 from collections.abc import Callable, Iterator

@@ -26,11 +26,11 @@ CACHE_SLACK = 1.1
 LEAST_POSITIONS = 256
 """Positions of the smallest table and the smallest cache that are worth a start. Assumption."""
 
-LOGITS_BYTES = {"cpu": 2 * 4 * CHUNK_ELEMENTS, "cuda": 2 * 4 * CHUNK_ELEMENTS_ON_DEVICE}
-"""A chunk of logits and one copy of it, held during a solver's pass."""
+LOGITS_BYTES = {"cpu": 3 * 4 * CHUNK_ELEMENTS, "cuda": 3 * 4 * CHUNK_ELEMENTS_ON_DEVICE}
+"""A chunk of logits and two more of its size, held during a solver's pass."""
 
 ENGINE_LOGITS_BYTES = 2 * 4 * CHUNK_ELEMENTS
-"""The same of a verifier."""
+"""Of a verifier, which has no gradient."""
 
 
 @dataclass(frozen=True)

@@ -200,3 +200,21 @@ def test_a_satisfied_position_pulls_on_nothing():
     is_satisfied_N = scores_N.margin >= wanted
     assert 0 < is_satisfied_N.sum() < N
     assert torch.equal(hidden_ND.grad.abs().sum(1) == 0, is_satisfied_N)
+
+
+@pytest.mark.parametrize("rows", [3, 100], ids=lambda rows: f"{rows} rows a chunk")
+def test_logits_of_the_last_chunk_are_kept_for_backward_and_right_where_few_positions_pull(rows, monkeypatch):
+    monkeypatch.setattr(head_module, "CHUNK_ELEMENTS", rows * V)
+    weight_VD, hidden_ND, target_N = draw()
+    computed, logits = [], Head.logits
+    monkeypatch.setattr(
+        Head, "logits", lambda head, hidden_MD: computed.append(len(hidden_MD)) or logits(head, hidden_MD)
+    )
+    pulls_N = (torch.arange(N) % 2).float()
+    scores = Head(weight_VD).score(hidden_ND, target_N)
+    last = computed[-1]
+    (ours_ND,) = torch.autograd.grad((scores.nll * pulls_N).sum(), hidden_ND)
+    naive_N = torch.nn.functional.cross_entropy(hidden_ND @ weight_VD.T, target_N, reduction="none")
+    (naive_ND,) = torch.autograd.grad((naive_N * pulls_N).sum(), hidden_ND)
+    torch.testing.assert_close(ours_ND, naive_ND)
+    assert sum(computed) == N + int(pulls_N[: N - last].sum())
