@@ -12,11 +12,15 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from engine.frozen_lm import DTYPES, FrozenLM
 from engine.recipe.sections import ParameterisationRecipe
 
 Parameters = dict[str, Tensor]
+
+ROWS_AT_ONCE = 4096
+"""Token embeddings held in float32 at once. Assumption."""
 
 
 class Parameterisation(NamedTuple):
@@ -71,9 +75,15 @@ def _low_rank_start(lm, start_KD, recipe, generator):
 
 
 def _convex_start(lm, start_KD, recipe, generator):
-    embedding_VD = lm.embedding.weight.float()
-    cosine_KV = torch.nn.functional.normalize(start_KD, dim=-1) @ torch.nn.functional.normalize(embedding_VD, dim=-1).T
-    return {"mixture": cosine_KV * recipe.sharpness}, {}
+    return {"mixture": cosines(start_KD, lm.embedding.weight) * recipe.sharpness}, {}
+
+
+def cosines(start_KD: Float[Tensor, "K D"], embedding_VD: Float[Tensor, "V D"]) -> Float[Tensor, "K V"]:
+    """Of every vector with every token embedding, float32; a part of the table at a time."""
+    unit_KD = normalize(start_KD, dim=-1)
+    return torch.cat(
+        [unit_KD @ normalize(part_CD.float(), dim=-1).T for part_CD in embedding_VD.split(ROWS_AT_ONCE)], 1
+    )
 
 
 PARAMETERISATIONS: dict[str, Parameterisation] = {

@@ -71,7 +71,7 @@ def random_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
 
 def mean_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
     """The mean embedding K times, with a tenth of the random start on top so that the vectors can part."""
-    mean_D = lm.embedding.weight.float().mean(0) * lm.embed_scale
+    mean_D = lm.embedding.weight.mean(0, dtype=torch.float32) * lm.embed_scale
     return mean_D + 0.1 * random_start(lm, origin)
 
 

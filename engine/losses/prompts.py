@@ -3,14 +3,19 @@
 Owns: what vectors cost. Must not know: weights, schedules. K soft-prompt vectors, D hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from engine.losses.view import View
 
 HULL_STEPS = 8
 """Frank-Wolfe steps towards the nearest point of the hull. Assumption: the distance changes little after them."""
+
+ROWS_AT_ONCE = 4096
+"""Token embeddings held in float32 at once: 64 MiB at a width of 4,096, where a whole table is 2 GiB. Assumption."""
 
 
 def prompt_perplexity(view: View) -> Float[Tensor, "B"]:
@@ -29,33 +34,47 @@ def manifold(view: View) -> Float[Tensor, "B"]:
     """
     unit = view.lm.hidden_size * view.lm.embed_rms**2
     nearest = {"nearest": nearest_embedding, "hull": nearest_in_hull}
+    weight_VD, scale = view.lm.embedding.weight, view.lm.embed_scale
     return torch.stack([
-        (text.prompt_KD - nearest[text.knobs.manifold](text.prompt_KD, _embeddings(view))).square().sum(1).mean() / unit
+        (text.prompt_KD - nearest[text.knobs.manifold](text.prompt_KD, weight_VD, scale)).square().sum(1).mean() / unit
         for text in view.texts
     ])  # fmt: skip
 
 
 @torch.no_grad()
-def nearest_embedding(prompt_KD: Float[Tensor, "K D"], embedding_VD: Float[Tensor, "V D"]) -> Float[Tensor, "K D"]:
-    """The token embedding nearest to each vector."""
-    return embedding_VD[torch.cdist(prompt_KD, embedding_VD).argmin(1)]
+def nearest_embedding(
+    prompt_KD: Float[Tensor, "K D"], embedding_VD: Float[Tensor, "V D"], scale: float = 1.0
+) -> Float[Tensor, "K D"]:
+    """The token embedding nearest to each vector, float32; `scale` is what the embedding module multiplies with."""
+    # The nearest e to c has the largest c.e - |e|**2 / 2.
+    best_K = _best(embedding_VD, scale, lambda e_CD: prompt_KD @ e_CD.T - e_CD.square().sum(1) / 2)
+    return embedding_VD[best_K].float() * scale
 
 
 @torch.no_grad()
-def nearest_in_hull(prompt_KD: Float[Tensor, "K D"], embedding_VD: Float[Tensor, "V D"]) -> Float[Tensor, "K D"]:
+def nearest_in_hull(
+    prompt_KD: Float[Tensor, "K D"], embedding_VD: Float[Tensor, "V D"], scale: float = 1.0
+) -> Float[Tensor, "K D"]:
     """A point of the embeddings' convex hull near each vector: Frank-Wolfe with exact line search from the nearest."""
-    point_KD = nearest_embedding(prompt_KD, embedding_VD)
+    point_KD = nearest_embedding(prompt_KD, embedding_VD, scale)
     for _ in range(HULL_STEPS):
-        corner_KD = embedding_VD[((prompt_KD - point_KD) @ embedding_VD.T).argmax(1)]
-        way_KD = corner_KD - point_KD
-        length_K1 = ((prompt_KD - point_KD) * way_KD).sum(1, keepdim=True)
+        away_KD = prompt_KD - point_KD
+        best_K = _best(embedding_VD, scale, lambda e_CD, away_KD=away_KD: away_KD @ e_CD.T)
+        way_KD = embedding_VD[best_K].float() * scale - point_KD
+        length_K1 = (away_KD * way_KD).sum(1, keepdim=True)
         share_K1 = (length_K1 / way_KD.square().sum(1, keepdim=True).clamp_min(1e-12)).clamp(0, 1)
         point_KD = point_KD + share_K1 * way_KD
     return point_KD
 
 
-def _embeddings(view: View) -> Tensor:
-    return view.lm.embedding.weight.float() * view.lm.embed_scale
+def _best(embedding_VD: Tensor, scale: float, score: Callable[[Tensor], Tensor]) -> Int[Tensor, "K"]:
+    """Token with the largest score, a (K, C) of C embeddings, for each vector; a part of the table at a time."""
+    values, tokens = [], []
+    for number, part_CD in enumerate(embedding_VD.split(ROWS_AT_ONCE)):
+        value_K, token_K = score(part_CD.float() * scale).max(1)
+        values.append(value_K)
+        tokens.append(token_K + number * ROWS_AT_ONCE)
+    return torch.stack(tokens).gather(0, torch.stack(values).argmax(0)[None])[0]
 
 
 def _surprise(view: View, prompt_KD: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine import parameterisation
 from engine.parameterisation import PARAMETERISATIONS, serve
 from engine.recipe.sections import ParameterisationRecipe
+from tests.engine.live_memory import LiveMemory
 from tests.engine.slow import projected_gradients, seeded
 from tests.tiny import HIDDEN_SIZE
 
@@ -265,3 +267,14 @@ def test_serving_writes_into_nothing(dtype):
     before_KD = prompt_KD.clone()
     serve(prompt_KD, dtype)
     assert torch.equal(prompt_KD, before_KD)
+
+
+def test_cosines_with_the_vocabulary_never_hold_the_table(monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    embedding_VD, start_KD = torch.randn(2003, 29, generator=generator).bfloat16(), torch.randn(2, 29)
+    whole_KV = torch.nn.functional.cosine_similarity(start_KD[:, None], embedding_VD.float()[None], dim=-1)
+    monkeypatch.setattr(parameterisation, "ROWS_AT_ONCE", 101)
+    with LiveMemory() as live:
+        parts_KV = parameterisation.cosines(start_KD, embedding_VD)
+    torch.testing.assert_close(parts_KV, whole_KV)
+    assert live.peak < 4 * embedding_VD.numel() / 3

@@ -10,6 +10,7 @@ from torch import Tensor
 from engine.frozen_lm import FrozenLM
 from engine.losses import prompts
 from engine.losses.prompts import HULL_STEPS, manifold, nearest_embedding, nearest_in_hull, prompt_perplexity
+from tests.engine.live_memory import LiveMemory
 from tests.engine.losses.views import (
     KNOBS,
     Text,
@@ -134,6 +135,19 @@ def test_the_nearest_embedding_is_that_of_a_slow_search():
     prompt_KD, corner_VD = draw_hull(3)
     for point_D, nearest_D in zip(prompt_KD, nearest_embedding(prompt_KD, corner_VD), strict=True):
         assert torch.equal(nearest_D, min(corner_VD, key=lambda corner_D: float((point_D - corner_D).norm())))
+
+
+@pytest.mark.parametrize("nearest", [nearest_embedding, nearest_in_hull], ids=lambda f: f.__name__)
+def test_a_part_of_the_table_at_a_time_finds_the_same_and_never_holds_the_table(nearest, monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    embedding_VD = torch.randn(2003, 29, generator=generator).bfloat16()
+    prompt_KD = torch.randn(5, 29, generator=generator)
+    whole_KD = nearest(prompt_KD, embedding_VD.float() * 1.5)
+    monkeypatch.setattr(prompts, "ROWS_AT_ONCE", 101)
+    with LiveMemory() as live:
+        parts_KD = nearest(prompt_KD, embedding_VD, 1.5)
+    torch.testing.assert_close(parts_KD, whole_KD)
+    assert live.peak < 4 * embedding_VD.numel() / 3
 
 
 def test_what_the_model_expects_carries_no_gradient(tiny_llama):
