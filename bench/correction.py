@@ -1,8 +1,7 @@
 """What do other starts save, and how good would one have to be?
 
     python -m bench.correction oracle --model pocket --texts 24
-    python -m bench.correction starts --solved 300
-    python -m bench.correction learned --folder DIR --corrections 0 1 3
+    python -m bench.correction starts --corpus train.txt.gz --solved 400 --texts 48
     python -m bench.correction iterated --texts 16
 
 Owns: the arms, what is counted. Must not know: verification.
@@ -15,41 +14,29 @@ K soft-prompt vectors, T target tokens, D hidden size.
 """
 
 import argparse
-import gzip
 import json
-import random
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from rapidfuzz.distance import Levenshtein
-from torch import Tensor
 
+from bench.cheap_starts import Start, common_arms, plain_start, sentences, solved_arms
 from bench.recipes import pick_targets
-from engine.correction.correction import figures
-from engine.correction.folder import load_correction
 from engine.correction.iterated import corrected
 from engine.correction.trainer import num_vectors_for
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Attempt, Job
-from engine.soft_prompt import Origin, target_start
 from engine.solver import Solver
-from engine.target import Target, make_target
+from engine.target import Target
 from orchestrator.learn.comparison import interval
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "correction.json"
 RATIO = 4.0
 TABLE = 2048
-RIDGE = 30.0
-"""Added to the diagonal of the features' products. Assumption."""
-
-Start = Callable[[Target, int], Tensor]
 
 
 def solve(lm: FrozenLM, jobs: list[Job]) -> list[Attempt]:
@@ -93,12 +80,6 @@ def _is_solved(attempt: Attempt) -> bool:
     return certificate is not None and attempt.is_greedy and certificate.min_margin >= attempt.job.recipe.stop_margin
 
 
-def plain_start(lm: FrozenLM, target: Target, num_vectors: int) -> Tensor:
-    """(K, D): the default's own."""
-    target_T = torch.tensor(target.token_ids, device=lm.device)
-    return target_start(lm, Origin(num_vectors, torch.Generator(), target_T))
-
-
 def oracle(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
     """Start again, with a fresh optimiser, from what the default itself had after n steps."""
     targets = pick_targets(lm, "english_1k", args.texts, (4, 50))
@@ -126,93 +107,18 @@ def _quality(lm: FrozenLM, targets: list[Target], start: Start) -> dict:
     return {"nats": round(float(scores.nats.mean()), 3), "accuracy": round(float(right), 3)}
 
 
-def sentences(lm: FrozenLM, corpus: Path, count: int, seed: int = 11) -> list[Target]:
-    """Sentences of the training corpus, drawn at random."""
-    with gzip.open(corpus, "rt", encoding="utf-8") as file:
-        paragraphs = file.read().split("\n")
-    draw, found = random.Random(seed), []
-    while len(found) < count:
-        parts = [s for s in re.split(r"(?<=[.!?;])\s+", draw.choice(paragraphs)) if 9 <= len(s) <= 218]
-        target = make_target(lm.token_rule, f"train-{len(found)}", draw.choice(parts)) if parts else None
-        if isinstance(target, Target) and 4 <= len(target.token_ids) <= 50:
-            found.append(target)
-    return found
-
-
 def starts(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
-    """Larger starts, and starts made of solved prompts: a bank, what is common to all, ridge regression."""
+    """Starts that need no network, beside the default's own and larger ones; what making them took is told."""
     recipe = load_recipe(None, ["max_steps=300"])
-    arms: dict[str, Start | None] = {"default": None}
-    for scale in (2.0, 3.0):
-        arms[f"target x {scale:g}"] = lambda t, k, scale=scale: scale * plain_start(lm, t, k)
-    bank = solve(lm, [job_of(target, recipe) for target in sentences(lm, args.corpus, args.solved)])
-    bank = [attempt for attempt in bank if attempt.is_greedy]
-    arms |= solved_arms(lm, bank)
+    learned_from = sentences(lm, args.corpus, max(args.solved, args.common))
+    bank = [a for a in solve(lm, [job_of(target, recipe) for target in learned_from[: args.solved]]) if a.is_greedy]
+    common, trained_positions = common_arms(lm, learned_from[: args.common], RATIO)
+    plain = {f"target x {x:g}": lambda t, k, x=x: x * plain_start(lm, t, k) for x in (1.0, 2.0, 3.0)}
+    arms = plain | solved_arms(lm, bank) | common
     targets = pick_targets(lm, "english_1k", args.texts, (4, 50))
-    rows = rows_of(solve(lm, [job_of(t, recipe, n, s) for n, s in arms.items() for t in targets]), "default")
-    work = sum(attempt.positions for attempt in bank)
-    return [row | {"solved_before": len(bank), "positions_before": work} for row in rows]
-
-
-def solved_arms(lm: FrozenLM, bank: list[Attempt]) -> dict[str, Start | None]:
-    """Starts from solved prompts."""
-
-    def nearest(target: Target, num_vectors: int) -> Tensor:
-        ids = list(target.token_ids)
-        best = max(bank, key=lambda a: Levenshtein.normalized_similarity(list(a.job.target.token_ids), ids))
-        return stretched(best.prompt_KD, num_vectors)
-
-    common_D = torch.cat([a.prompt_KD - _plain(lm, a) for a in bank]).mean(0)
-    weight = ridge(torch.cat([features(lm, a.job.target, len(a.prompt_KD)) for a in bank]),
-                   torch.cat([a.prompt_KD - _plain(lm, a) for a in bank]))  # fmt: skip
-    return {
-        "nearest of a bank": nearest,
-        "common offset": lambda t, k: plain_start(lm, t, k) + common_D,
-        "ridge": lambda t, k: plain_start(lm, t, k) + features(lm, t, k) @ weight,
-        "ridge x 2": lambda t, k: 2 * (plain_start(lm, t, k) + features(lm, t, k) @ weight),
-    }
-
-
-def _plain(lm: FrozenLM, attempt: Attempt) -> Tensor:
-    return plain_start(lm, attempt.job.target, len(attempt.prompt_KD))
-
-
-def stretched(prompt_KD: Tensor, num_vectors: int) -> Tensor:
-    """Another number of vectors, evenly spaced over those that there are."""
-    return prompt_KD[torch.linspace(0, len(prompt_KD) - 1, num_vectors).round().long()]
-
-
-def features(lm: FrozenLM, target: Target, num_vectors: int, parts: int = 4) -> Tensor:
-    """(K, parts * D + 1): embeddings of the tokens that each vector stands for, in order, and a one."""
-    ids_T = torch.tensor(target.token_ids)
-    middles = (torch.arange(num_vectors * parts) + 0.5) * len(ids_T) / (num_vectors * parts)
-    own = lm.embed(ids_T[middles.long().clamp_max(len(ids_T) - 1)]).float() / lm.embed_rms
-    return torch.cat([own.reshape(num_vectors, -1), torch.ones(num_vectors, 1)], 1)
-
-
-def ridge(features_NF: Tensor, values_ND: Tensor) -> Tensor:
-    """(F, D): the linear map of least squared error, with `RIDGE` on its weights."""
-    product = features_NF.T @ features_NF + RIDGE * torch.eye(features_NF.shape[1])
-    return torch.linalg.solve(product, features_NF.T @ values_ND)
-
-
-def learned(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
-    """The start and the corrections of folders that `verbatim learn` wrote."""
-    targets = pick_targets(lm, "english_1k", args.texts, (4, 50))
-    recipes = {"default": load_recipe(None, ["max_steps=300"])}
-    for folder in args.folder:
-        for count in args.corrections:
-            given = ["start.name=learned", f"start.folder={folder.resolve()}", f"start.corrections={count}"]
-            recipes[f"{folder.name}, {count} corrections"] = load_recipe(None, ["max_steps=300", *given])
-    rows = rows_of(solve(lm, [job_of(t, r, n) for n, r in recipes.items() for t in targets]), "default")
-    ids = [torch.tensor(t.token_ids, device=lm.device) for t in targets]
-    vectors = [num_vectors_for(len(t.token_ids), RATIO) for t in targets]
-    for folder in args.folder:
-        made = load_correction(folder, lm)
-        card = json.loads((folder / "card.json").read_text()) if (folder / "card.json").exists() else {}
-        told = {"arm": f"{folder.name}, no step", "trained_positions": card.get("positions")}
-        rows.append(told | {"rounds": [f.to_json() for f in figures(lm, made, ids, vectors, max(args.corrections))]})
-    return rows
+    rows = rows_of(solve(lm, [job_of(t, recipe, n, s) for n, s in arms.items() for t in targets]), "target x 1")
+    before = {"texts solved": sum(a.positions for a in bank), "common starts": trained_positions}
+    return [row | _quality(lm, targets, arms[row["arm"]]) | {"positions_before": before} for row in rows]
 
 
 def iterated(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
@@ -247,7 +153,7 @@ def _retried(lm: FrozenLM, jobs: list[Job], attempts: int) -> list[Attempt]:
     return ended
 
 
-QUESTIONS = {"oracle": oracle, "starts": starts, "learned": learned, "iterated": iterated}
+QUESTIONS = {"oracle": oracle, "starts": starts, "iterated": iterated}
 
 
 def main() -> None:
@@ -258,8 +164,7 @@ def main() -> None:
     parser.add_argument("--after", type=int, nargs="+", default=[2, 4, 7, 10], help="oracle: steps")
     parser.add_argument("--corpus", type=Path, default=Path("train.txt.gz"), help="starts: gzipped training text")
     parser.add_argument("--solved", type=int, default=300, help="starts: texts that are solved before")
-    parser.add_argument("--folder", type=Path, nargs="*", default=[], help="learned: what `verbatim learn` wrote")
-    parser.add_argument("--corrections", type=int, nargs="+", default=[0], help="learned: rounds")
+    parser.add_argument("--common", type=int, default=2000, help="starts: texts that a common one is trained on")
     parser.add_argument("--max-steps", type=int, default=40, help="iterated: of an attempt")
     parser.add_argument("--attempts", type=int, default=5, help="iterated")
     parser.add_argument("--tokens-a-vector", type=float, default=8, help="iterated")
@@ -269,9 +174,7 @@ def main() -> None:
     rows = QUESTIONS[args.question](lm, args)
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    told = {
-        key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items() if key != "folder"
-    }
+    told = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     records.append({"fingerprint": lm.fingerprint, **told, "rows": rows})
     RESULTS.write_text(json.dumps(records, indent=1) + "\n")
