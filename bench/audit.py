@@ -5,8 +5,11 @@ Owns: the account of one folder over several calls. Must not know: who killed wh
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from orchestrator.results import run_record
 from orchestrator.results.ledger import Ledger, Row
@@ -26,6 +29,7 @@ class Audit:
     def __init__(self, folder: Path, texts: dict[str, str]):
         self._folder, self._texts = folder, texts
         self._parts: dict[str, str] = {}
+        self._rows: set[tuple[str, str]] = set()
         self._committed: dict[str, datetime] = {}
         self._rewritten: set[str] = set()
         self._recomputed: set[str] = set()
@@ -36,7 +40,10 @@ class Audit:
         return len(self._committed)
 
     def look(self) -> None:
-        """See that what was committed stays as it is, and that nobody works on it again; remember what is new."""
+        """See that what was committed stays as it is, and that nobody works on it again; remember what is new.
+
+        Parts may be merged, when a run has ended: then it is their rows that stay as they were.
+        """
         for event in read_events(self._folder, *WORK):
             if datetime.fromisoformat(event["time"]) > self._committed.get(
                 event["id"], datetime.max.replace(tzinfo=UTC)
@@ -44,13 +51,21 @@ class Audit:
                 self._recomputed.add(event["id"])
         parts = {entry["part"]: entry["ids"] for entry in Ledger(self._folder).entries()}
         now = datetime.now(UTC)
-        self._rewritten |= self._parts.keys() - parts.keys()
+        if parts.keys() != self._parts.keys():
+            self._look_at_rows()
         for part, ids in parts.items():
-            digest = hashlib.sha256((self._folder / "results" / part).read_bytes()).hexdigest()
-            if self._parts.setdefault(part, digest) != digest:
-                self._rewritten.add(part)
             for id in ids:
                 self._committed.setdefault(id, now)
+            with suppress(FileNotFoundError):  # merged since; that its rows are there was seen, or will be
+                digest = hashlib.sha256((self._folder / "results" / part).read_bytes()).hexdigest()
+                if self._parts.setdefault(part, digest) != digest:
+                    self._rewritten.add(part)
+
+    def _look_at_rows(self) -> None:
+        """A row that was there and is not, as it was, has been written again, whatever part it is in."""
+        rows = {(row["id"], _digest(row)) for row in Ledger(self._folder).read()}
+        self._rewritten |= {id for id, _ in self._rows - rows}
+        self._rows |= rows
 
     def conclude(self) -> dict[str, list[str]]:
         """What is wrong with the finished run, by kind; empty if nothing is."""
@@ -74,3 +89,8 @@ class Audit:
         """Exact because an engine said this very text, or not called so."""
         is_proved = row["engine"] is not None and row["generated_ids"] == row["token_ids"]
         return row["text"] == self._texts.get(row["id"]) and row["exact"] == is_proved == (row["status"] == "verified")
+
+
+def _digest(row: Row) -> str:
+    values = [value.tobytes() if isinstance(value, np.ndarray) else value for value in row.values()]
+    return hashlib.sha256(repr(values).encode()).hexdigest()

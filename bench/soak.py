@@ -1,12 +1,12 @@
 """Does a run keep its promises while its processes are killed at random?
 
-    python -m bench.soak --minutes 10 --seed 1
+    python -m bench.soak --minutes 10 --seed 1 --verifiers 2
 
-Every few seconds one of solver, verifier and driver is killed or suspended; a driver that is gone is started again.
+Every few seconds one of solver, verifiers and driver is killed or suspended; a driver that is gone is started again.
 When the time is up the run goes on undisturbed to its end, and its folder is audited: rows lost, doubled, computed
 again, called exact without proof. Ends 1 if there are any. A text that was in a solver's hands three times when it was
 killed is poisoned by rule; such rows are counted apart. The driver has a Ray of its own, as `verbatim run` does
-without `--address`.
+without `--address`. Writes bench/results/soak.json.
 """
 
 import argparse
@@ -65,24 +65,25 @@ class Soak:
         faults: what was done to it, by who and what.
     """
 
-    def __init__(self, folder: Path, corpus: Path, engine: str):
-        self.folder = folder
+    def __init__(self, folder: Path, corpus: Path, engine: str, num_verifiers: int, chance: random.Random):
+        self.folder, self._chance = folder, chance
         self._command = [
             *(sys.executable, "-m", "orchestrator.cli", "run", str(corpus), "--out", str(folder), "--no-dashboard"),
             *("--engine", engine, "--lease", str(LEASE_S), "--set", "num_vectors=8"),
+            *("--verifiers", str(num_verifiers)),
         ]
         self._log = folder.with_suffix(".log").open("w")
         self.faults: Counter[str] = Counter()
         self.driver = self._start()
 
-    def disturb(self, chance: random.Random) -> None:
+    def disturb(self) -> None:
         """One fault, if there is somebody to have it; a driver that ended is started again."""
         if self.driver.poll() is not None:
             self.faults[f"driver ended {self.driver.returncode}"] += 1
             self.driver = self._start()
-        if self._is_loading and chance.random() < SPARED:
+        if self._is_loading and self._chance.random() < SPARED:
             return
-        who, what = chance.choices(list(FAULTS), weights=list(FAULTS.values()))[0]
+        who, what = self._chance.choices(list(FAULTS), weights=list(FAULTS.values()))[0]
         victim = self.driver if who == "driver" else self._actor(TITLES[who])
         if victim is None:
             return
@@ -110,11 +111,13 @@ class Soak:
         return subprocess.Popen(self._command, stdout=self._log, stderr=self._log, cwd=ROOT)
 
     def _actor(self, title: str) -> psutil.Process | None:
+        """One of them, if there is any."""
+        found = []
         for process in psutil.Process(self.driver.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if " ".join(process.cmdline()).startswith(title):
-                    return process
-        return None
+                    found.append(process)
+        return self._chance.choice(found) if found else None
 
     def _kill(self, who: str, victim: psutil.Process | subprocess.Popen) -> None:
         victim.send_signal(signal.SIGKILL)
@@ -139,27 +142,33 @@ def main() -> None:
     parser.add_argument("--quiet", type=float, default=12, help="longest time between two faults, seconds")
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--engine", default="hf", choices=["hf", "vllm"])
+    parser.add_argument("--verifiers", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "soak.json")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="verbatim-soak-") as name:
         place = Path(name)
         texts = write_corpus(place / "corpus.jsonl", options.texts)
         audit = Audit(place / "run", texts)
-        soak = Soak(place / "run", place / "corpus.jsonl", options.engine)
+        soak = Soak(place / "run", place / "corpus.jsonl", options.engine, options.verifiers, chance)
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
             time.sleep(chance.uniform(0.5, options.quiet))
-            soak.disturb(chance)
+            soak.disturb()
             audit.look()
         num_disturbed = audit.num_committed
         code = soak.finish()
         wrong = audit.conclude()
         statuses = Counter(row["status"] for row in Ledger(place / "run").read(["status"]))
-    print(f"seed {options.seed}, {options.minutes:g} minutes: {dict(sorted(soak.faults.items()))}")
-    print(f"{num_disturbed} of {len(texts)} rows committed among faults, then {dict(statuses)}, exit code {code}")
-    print(f"wrong: {({kind: len(found) for kind, found in wrong.items()}) or 'nothing'}")
-    for kind, found in wrong.items():
-        print(f"  {kind}: {', '.join(found[:10])}")
+    told = {name: getattr(options, name) for name in ("seed", "minutes", "texts", "engine", "verifiers")} | {
+        "faults": dict(sorted(soak.faults.items())),
+        "committed_among_faults": num_disturbed,
+        "rows": dict(statuses),
+        "exit_code": code,
+        "wrong": wrong,
+    }
+    print(json.dumps(told, indent=1))
+    options.out.write_text(json.dumps(told, indent=1) + "\n")
     raise SystemExit(1 if wrong or code not in (0, 3) else 0)
 
 

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.audit import Audit
+from orchestrator.results.compaction import compact
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.rows import result_row
@@ -31,6 +32,21 @@ def test_nothing_is_wrong_with_a_run_that_went_on(audit, tmp_path):
     Ledger(tmp_path).commit(rows("cd"))
     run_record(state="finished", counts={"verified": 4}).write(tmp_path)
     assert audit.conclude() == {}
+
+
+def test_parts_that_were_merged_hold_the_rows_that_were_there_or_are_found_out(audit, tmp_path):
+    run_record(state="finished", counts={"verified": 4}).write(tmp_path)
+    for id in ("c", "d", *"efghij"):
+        Ledger(tmp_path).commit(rows(id))
+    audit.look()
+    assert compact(tmp_path) == (9, 1)
+    assert "rewritten" not in audit.conclude()
+    part = next(iter((tmp_path / "results").iterdir()))
+    table = pq.read_table(part)
+    steps = table.column("steps").to_pylist()
+    pq.write_table(table.set_column(table.schema.names.index("steps"), "steps", [[0, *steps[1:]]]), part)
+    Ledger(tmp_path).commit(rows("k"))
+    assert audit.conclude()["rewritten"] == ["a", part.name]
 
 
 def test_every_kind_of_wrong_is_seen(audit, tmp_path):
