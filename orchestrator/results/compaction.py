@@ -54,8 +54,14 @@ def compact(folder: Location) -> tuple[int, int] | None:
     is_worth_it = len(sizes) >= FEWEST and 2 * num_after <= len(sizes)
     if is_worth_it:
         _merge(storage, manifest, sizes)
-    storage.delete([f"{RESULTS}/{name}" for name in manifest.superseded()])
+    take_away(storage)
     return (len(sizes), num_after) if is_worth_it else None
+
+
+def take_away(storage: Storage) -> None:
+    """Delete the parts that others stand for."""
+    there = Manifest(storage).superseded().intersection(storage.names(RESULTS))
+    storage.delete([f"{RESULTS}/{name}" for name in there])
 
 
 def _merge(storage: Storage, manifest: Manifest, sizes: dict[str, int]) -> None:

@@ -51,8 +51,19 @@ class Manifest:
                 yield line
 
     def superseded(self) -> set[str]:
-        """Names of parts that a line names and that do not count: others stand for them, or they for none."""
-        named = {name for _, line in self._lines() if (name := line.get("part") or line.get("merged"))}
+        """Names of parts that will never count again.
+
+        Merged parts at the very end are not among them: another process may be about to close that merge. Once there
+        is another line behind them it cannot.
+        """
+        named: set[str] = set()
+        merging: set[str] = set()
+        for _, line in self._lines():
+            if "merged" in line:
+                merging.add(line["merged"])
+            else:
+                named |= merging | ({line["part"]} if "part" in line else set())
+                merging = set()
         return named - {entry["part"] for entry in self.entries()}
 
     def append(self, line: Entry) -> None:

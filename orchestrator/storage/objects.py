@@ -91,9 +91,15 @@ class ObjectStore:
         return True
 
     def delete(self, names: Iterable[str]) -> None:
-        if paths := [self._path(name) for name in names]:
-            with asking(self._uri), suppress(FileNotFoundError):
+        if not (paths := [self._path(name) for name in names]):
+            return
+        with asking(self._uri):
+            try:
                 self._store.rm(paths)
+            except FileNotFoundError:  # where some packages stop
+                for path in paths:
+                    with suppress(FileNotFoundError):
+                        self._store.rm(path)
 
     def clear(self, folder: str) -> None:
         self.delete(f"{folder}/{name}" for name in self.names(folder))

@@ -80,6 +80,23 @@ def test_a_reader_that_had_begun_goes_on_behind_its_last_row(place):
     assert begun + [row["id"] for row in rows] == IDS
 
 
+def test_who_slept_before_taking_old_parts_away_leaves_what_another_process_is_merging(place, monkeypatch):
+    """The lease of a folder in a store runs out under a process that sleeps; its last step comes when it wakes."""
+    compact(place)
+    more = [f"more-{number}" for number in range(9)]
+    commit(place, more)
+    woken = []
+
+    def wake(point):
+        if point == "compaction.after_lines":
+            compaction.take_away(open_storage(place))
+            woken.append(point)
+
+    monkeypatch.setattr(compaction, "fail_point", wake)
+    assert compact(place) == (10, 1) and woken
+    assert ids(place) == IDS + more and len(open_storage(place).names("results")) == 1
+
+
 def test_a_part_that_is_gone_for_another_reason_is_named(place):
     storage = open_storage(place)
     name = next(Manifest(storage).entries())["part"]

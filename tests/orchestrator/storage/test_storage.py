@@ -46,7 +46,7 @@ def test_files_are_read_replaced_listed_and_taken_away(place):
     storage.replace({"a": b"3"})
     assert (storage.read("a"), storage.read("in_flight/c")) == (b"3", b"")
     assert (sorted(storage.names()), sorted(storage.names("in_flight"))) == (["a", "in_flight"], ["b", "c"])
-    storage.delete(["in_flight/b"])
+    storage.delete(["in_flight/gone", "in_flight/b", "in_flight/gone too"])
     storage.delete(["in_flight/b"])
     assert storage.names("in_flight") == ["c"]
     storage.clear("in_flight")
