@@ -16,25 +16,29 @@ class Followed:
     """Attempts by key; calibrations and probes in the same table are not followed."""
 
     def __init__(self) -> None:
-        self._trajectories: dict[str, Trajectory] = {}
+        self._siblings: dict[str, dict[int, tuple[Slot, Trajectory]]] = {}
 
     def begin(self, key: str) -> None:
         """Follow an attempt from here on."""
-        self._trajectories[key] = Trajectory()
+        self._siblings[key] = {}
 
     def measured(self, slot: Slot, margin_T: Tensor) -> None:
-        """Told by the solver at every step of every slot; the first sibling is followed."""
-        trajectory = self._trajectories.get(slot.job.key) if slot.sibling == 0 else None
-        if trajectory is not None:
+        """Told by the solver at every step of every slot."""
+        siblings = self._siblings.get(slot.job.key)
+        if siblings is not None:
+            _, trajectory = siblings.setdefault(slot.sibling, (slot, Trajectory()))
             missing = len(slot.target_T) - len(margin_T)
             trajectory.add(slot.step, pad(margin_T, (0, missing), value=-LARGEST) if missing else margin_T)
 
     def take(self, key: str) -> dict[str, Trajectory]:
-        """The trajectory of an attempt that ended, no longer followed."""
-        trajectory = self._trajectories.pop(key, None)
-        return {} if trajectory is None or not trajectory.steps else {key: trajectory.end()}
+        """The trajectory of an attempt that ended, no longer followed: its best sibling's, whose prompt is kept."""
+        siblings = [sibling for _, sibling in sorted(self._siblings.pop(key, {}).items())]
+        if not siblings:
+            return {}
+        _, trajectory = max(siblings, key=lambda sibling: sibling[0].rank)
+        return {key: trajectory.end()}
 
     def forget(self, keys: Iterable[str]) -> None:
         """Attempts that went elsewhere."""
         for key in keys:
-            self._trajectories.pop(key, None)
+            self._siblings.pop(key, None)

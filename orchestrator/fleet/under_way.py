@@ -39,8 +39,11 @@ class UnderWay:
 
 def longest(slots: Iterable[Slot]) -> tuple[UnderWay, ...]:
     """The attempts that have taken the most steps."""
-    long = [slot for slot in slots if slot.step >= LONG_STEPS and slot.sibling == 0]
-    return tuple(map(_under_way, nlargest(MOST, long, key=lambda slot: slot.step)))
+    families: dict[str, list[Slot]] = {}
+    for slot in slots:
+        if slot.step >= LONG_STEPS:
+            families.setdefault(slot.job.key, []).append(slot)
+    return tuple(nlargest(MOST, map(_under_way, families.values()), key=lambda each: each.steps))
 
 
 def in_words(counts: Mapping[State, int], num_slots: int, rate: float, longest: Iterable[UnderWay]) -> str:
@@ -56,7 +59,10 @@ def in_words(counts: Mapping[State, int], num_slots: int, rate: float, longest: 
     return "\n".join([line, *map(str, nlargest(MOST, longest, key=lambda each: each.steps))])
 
 
-def _under_way(slot: Slot) -> UnderWay:
-    accuracy, window = (slot.best.certificate.accuracy, slot.best.window) if slot.best else (0.0, 0)
+def _under_way(siblings: list[Slot]) -> UnderWay:
+    """An attempt's siblings as one: what is kept if it ends now is the best one's prompt."""
+    furthest = max(siblings, key=lambda slot: slot.rank)
+    best, target = furthest.best, furthest.job.target
+    accuracy, window = (best.certificate.accuracy, best.window) if best else (0.0, 0)
     num_right = 0 if math.isnan(accuracy) else round(accuracy * window)
-    return UnderWay(slot.job.target.id, slot.step, num_right, len(slot.job.target.token_ids))
+    return UnderWay(target.id, max(slot.step for slot in siblings), num_right, len(target.token_ids))

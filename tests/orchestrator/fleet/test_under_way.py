@@ -10,9 +10,9 @@ from orchestrator.work.item import State
 from tests.orchestrator.made_up import T, job
 
 
-def slot(id, step, accuracy=0.6, *, sibling=0):
-    best = SimpleNamespace(certificate=Certificate(-0.25, 1, T, accuracy=accuracy), window=T)
-    return SimpleNamespace(job=job(id), step=step, sibling=sibling, best=best)
+def slot(id, step, accuracy=0.6, *, sibling=0, margin=-0.25):
+    best = SimpleNamespace(certificate=Certificate(margin, 1, T, accuracy=accuracy), window=T)
+    return SimpleNamespace(job=job(id), step=step, sibling=sibling, best=best, rank=(T, 0.0, margin))
 
 
 def test_the_longest_are_told_of_and_what_is_new_is_not():
@@ -21,9 +21,16 @@ def test_the_longest_are_told_of_and_what_is_new_is_not():
         slot("new", LONG_STEPS - 1),
         slot("b", 400),
         slot("c", 40),
-        slot("b", 500, sibling=1),
     ]
     assert [(each.id, each.steps) for each in longest(slots)] == [("b", 400), ("c", 40)]
+
+
+def test_siblings_are_told_of_once_and_by_the_one_that_is_furthest():
+    slots = [slot("b", 400, 0.2), slot("b", 90, 0.8, sibling=1, margin=-0.1), slot("b", 400, 0.4, sibling=2)]
+    assert [str(each) for each in longest([*slots, slot("c", 40)])] == [
+        "b: step 400, 4 of 5 tokens right",
+        "c: step 40, 3 of 5 tokens right",
+    ]
 
 
 @pytest.mark.parametrize(("accuracy", "right"), [(0.6, 3), (1.0, 5), (float("nan"), 0)])
