@@ -1,6 +1,6 @@
 """CSV and TSV: a first line of names, then cells that are strings.
 
-Owns: quoting. Must not know: types; `007` stays `007`, and an empty cell is an empty text.
+Owns: quoting, which character separates. Must not know: types; `007` stays `007`, and an empty cell is an empty text.
 
 Programs differ in how they write a quote inside a quoted cell, and nothing in a file says how. Read the wrong way it
 has characters behind a closing quote or rows of unlike length; both are refused, because a corpus must never become
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.corpus.rows import Complaint, Pairs
-from orchestrator.corpus.text import MAX_LINE, lines, opened
+from orchestrator.corpus.text import MAX_LINE, begins_with, lines, opened
 
 QUOTES: dict[str, dict[str, Any]] = {
     "doubled": {},
@@ -63,7 +63,8 @@ class CsvRows:
         """The names, then the rows; empty lines are no rows."""
         csv.field_size_limit(MAX_LINE)
         with opened(source, newline="") as file:
-            cells = _Cells(self._prepared(lines(file)), self._dialect)
+            dialect = self._dialect | _separator(self._dialect["delimiter"], begins_with(file))
+            cells = _Cells(self._prepared(lines(file)), dialect)
             names = next(cells, None)
             if names is None:
                 raise Complaint("is empty; its first line must name the columns")
@@ -83,6 +84,12 @@ class CsvRows:
                     )
                 line = LONE_BACKSLASH.sub(r"\\\\", line)
             yield line
+
+
+def _separator(asked: str, head: str) -> dict[str, Any]:
+    """Semicolons, where the names are separated by them: spreadsheets write so where numbers have decimal commas."""
+    names = head.partition("\n")[0]
+    return {"delimiter": ";"} if asked == "," and ";" in names and "," not in names else {}
 
 
 class _Cells:

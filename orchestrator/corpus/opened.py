@@ -137,8 +137,8 @@ def open_corpus(path: Location, reading: Reading | None = None) -> Corpus:
     if reading.csv_quotes != "doubled" and not any(part.format in ("csv", "tsv") for part in parts):
         raise UserError(f"--csv-quotes {reading.csv_quotes}: {path} is neither CSV nor TSV; leave it away")
     columns, num_rows = _inspect(path, parts, reading.csv_quotes)
-    if num_rows == 0:
-        raise UserError(f"corpus {path}: holds no rows; give at least one text")
+    if num_rows == 0 or not columns:
+        raise UserError(f"corpus {path}: holds no {'columns' if num_rows else 'rows'}; give at least one text")
     if num_rows > MAX_ROWS:
         raise UserError(f"corpus {path}: {num_rows} rows are more than {MAX_ROWS}; split it")
     text = _choose(path, columns, reading.text_column, "--text-column", TEXT_COLUMNS)

@@ -3,13 +3,14 @@
 Owns: which files of a folder count and in which order, what their paths say. Must not know: what is in them.
 
 A folder is read as Spark, Hive and Hugging Face leave it: parts at any depth, in the order of their paths; names that
-begin with `.` or `_` are not data; `key=value` in a path is a column; a folder of `save_to_disk` names its parts.
+begin with `.` or `_` are not data; `key=value` in a path is a column; a folder of `save_to_disk` names its parts. A
+table of Delta Lake whose log takes files away is none of these: what was deleted would be a text again.
 """
 
 import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from orchestrator.console.errors import UserError
@@ -35,6 +36,10 @@ ABOUT = (STATE, SPLITS, "dataset_info.json", "dataset_infos.json")
 """Files of Hugging Face's that tell of the data beside them."""
 
 
+DELTA_LOG, REMOVE = "_delta_log/", b'"remove":'
+"""Where Delta Lake keeps its log, and the action by which a file does not count any more."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A file of a corpus.
@@ -58,7 +63,8 @@ def find_parts(path: Location, format: str | None, headers: tuple[str, ...]) -> 
         format: of all files, if the user has named one; of a folder it chooses the files that are read.
         headers: columns that a table would have.
     Raises:
-        UserError: no such file, none in the folder, files of several formats or of none that is known.
+        UserError: no such file, none in the folder, files of several formats or of none that is known, files that are
+            there and do not count.
     """
     if path == STDIN:
         return [Part(path, "", format or _of_standard_input(headers))]
@@ -66,12 +72,29 @@ def find_parts(path: Location, format: str | None, headers: tuple[str, ...]) -> 
         return [Part(path, "", format or _of_file(path))]
     names = files_below(path)
     if names is None:
-        raise UserError(f"corpus {path}: no such file; give {formats.LISTED}, or a folder of them")
+        raise UserError(f"corpus {path}: {_in_place_of_file(path)}")
+    _require_nothing_removed(path, [name for name in names if name.startswith(DELTA_LOG)])
     if STATE in names:
         return [Part(join(path, name), name, "arrow") for name in _named_by(path, STATE)]
     if SPLITS in names:
         return _of_splits(path, _named_by(path, SPLITS))
     return _of_folder(path, [name for name in names if _is_data(name)], format)
+
+
+def _in_place_of_file(path: Location) -> str:
+    if isinstance(path, Path) and path.exists():
+        return "is a pipe or a device; what comes through one is read from standard input, as with: ... | verbatim run -"
+    return f"no such file; give {formats.LISTED}, or a folder of them"
+
+
+def _require_nothing_removed(path: Location, log: list[str]) -> None:
+    for name in log:
+        with open_input(join(path, name)) as source:
+            if REMOVE in source.read(MAX_ABOUT):
+                raise UserError(
+                    f"corpus {path}: is a table of Delta Lake some of whose files do not count any more; write what it "
+                    "holds as Parquet in a folder of its own"
+                )
 
 
 def fingerprint_of(path: Location, parts: list[Part]) -> str:
@@ -103,6 +126,11 @@ def _of_folder(path: Location, names: list[str], asked: str | None) -> list[Part
     kinds = sorted({kind for kind in found.values() if kind})
     if asked is None and len(kinds) > 1:
         raise UserError(f"corpus {path}: holds {' and '.join(kinds)} files; say which are meant with --format")
+    nameless = [name for name in names if not name_of(name).suffix]
+    if not kinds and nameless:
+        if asked is None:
+            raise UserError(f"corpus {path}: its files have no endings; say what they are with {formats.FLAG}")
+        found, kinds = dict.fromkeys(nameless, asked), [asked]
     if (wanted := asked or next(iter(kinds), None)) not in kinds:
         raise UserError(f"corpus {path}: the folder holds no {asked or 'corpus'} files; give a folder that does")
     return [Part(join(path, name), name, kind, _keys(name)) for name, kind in found.items() if kind and kind == wanted]

@@ -14,6 +14,9 @@ from orchestrator.console.errors import FleetError, StorageError, UserError
 from orchestrator.console.terminal import never_fail_to_encode, one_line
 from orchestrator.process import interrupts
 
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""A place that cannot be what it was given for, or not for this user."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """A disk that is full, or takes no more from this user."""
 
@@ -29,10 +32,12 @@ def told_in_one_line() -> Iterator[None]:
         print(f"error: {one_line(error)}; what was committed stays, run it again", file=sys.stderr)
         raise typer.Exit(1) from None
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in (*NO_ROOM, *NOT_OURS):
             raise
         place = f" ({one_line(error.filename)})" if error.filename else ""
-        print(f"error: {error.strerror}{place}; make room, then the same command goes on from here", file=sys.stderr)
+        room = "make room, then the same command goes on from here"
+        remedy = "choose another place" if error.errno in NOT_OURS else room
+        print(f"error: {error.strerror}{place}; {remedy}", file=sys.stderr)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -95,8 +95,18 @@ def is_file(location: Location) -> bool:
         UserError, StorageError: not a store, or it does not answer.
     """
     if isinstance(location, Path):
-        return location.is_file()
+        with _nameable(location):
+            return location.is_file()
     return _info(location).get("type") == "file"
+
+
+@contextmanager
+def _nameable(path: Path) -> Iterator[None]:
+    """A name that no file can have, a folder that may not be entered: told as what they are."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give another path") from error
 
 
 def require_folder(folder: Path) -> None:
@@ -106,12 +116,16 @@ def require_folder(folder: Path) -> None:
         UserError: which one is a file.
     """
     for path in (folder, *folder.parents):
-        if path.exists() and not path.is_dir():
+        with _nameable(path):
+            is_there = path.exists()
+        if is_there and not path.is_dir():
             raise UserError(f"--out {folder}: {'' if path == folder else f'{path} '}is a file; choose a folder")
 
 
 def files_below(location: Location) -> list[str] | None:
     """The paths of all files in a folder and its folders, as seen from it, in order; None where there is no folder.
+
+    Pipes and devices are no files; links to nothing are, for whoever opens them to tell of.
 
     Raises:
         UserError, StorageError: as `is_file`.
@@ -120,7 +134,8 @@ def files_below(location: Location) -> list[str] | None:
         if not location.is_dir():
             return None
         found = (Path(folder) / name for folder, _, names in os.walk(location) for name in names)
-        return sorted(path.relative_to(location).as_posix() for path in found)
+        files = (path for path in found if path.is_file() or not path.exists())
+        return sorted(path.relative_to(location).as_posix() for path in files)
     if not _info(location):
         return None
     filesystem, path = connect(location)

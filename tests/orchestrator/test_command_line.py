@@ -228,3 +228,14 @@ def test_a_full_disk_is_one_line(verbatim, tmp_path, monkeypatch):
         outcome.err
         == f"error: No space left on device ({tmp_path}/part); make room, then the same command goes on from here\n"
     )
+
+
+def test_a_place_that_may_not_be_written_is_one_line(refused, corpus, tmp_path, monkeypatch):
+    def not_ours(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "run.json"))
+
+    monkeypatch.setattr("orchestrator.results.status.read_status", not_ours)
+    assert refused("status", tmp_path) == f"Permission denied ({tmp_path}/run.json); choose another place"
+    long = "a" * 256
+    assert f"{long}: File name too long; give another path" in refused("run", corpus, "--out", tmp_path / long)
+    assert f"{long}: File name too long; give another path" in refused("run", tmp_path / long)

@@ -116,3 +116,28 @@ def test_a_damaged_part_is_told_and_not_read(folder):
 def test_a_folder_under_way_is_read_as_far_as_it_is(folder):
     Ledger(folder).commit([made_row(6, num_vectors=K, hidden_size=D)])
     assert len(verbatim.load_results(folder)) == 7
+
+
+def test_duckdb_reads_the_data_set_and_the_stream(folder):
+    duckdb = pytest.importorskip("duckdb", reason="no part of the environment; run where it is installed")
+    stored = verbatim.load_results(folder)
+    dataset, batches = stored.dataset, stored.batches(["id", "prompt"])
+    (counted,) = duckdb.sql("select count(*) from dataset").fetchall()
+    assert counted == (len(stored),)
+    sizes = dict(duckdb.sql("select id, len(prompt) from batches").fetchall())
+    assert sizes == {result.id: None if result.prompt is None else len(result.prompt) for result in stored}
+    assert dataset is not None and batches is not None
+
+
+def test_datasets_of_hugging_face_reads_the_stream_and_the_table(folder):
+    datasets = pytest.importorskip("datasets", reason="no part of the environment; run where it is installed")
+    stored = verbatim.load_results(folder)
+    rows = datasets.IterableDataset.from_generator(
+        lambda: (row for batch in stored.batches(["id", "prompt"]) for row in batch.to_pylist())
+    )
+    expected = {result.id: result.prompt for result in stored}
+    for given in (rows, datasets.Dataset(stored.to_arrow(["id", "prompt"]))):
+        prompts = {row["id"]: row["prompt"] for row in given}
+        assert prompts.keys() == expected.keys()
+        for id, prompt in expected.items():
+            assert prompts[id] is prompt is None or np.array_equal(np.float32(prompts[id]), prompt)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 
 import pyarrow as pa
@@ -49,6 +50,42 @@ def test_a_tree_of_parts_is_one_corpus_in_the_order_of_its_paths(hive, where):
     assert [(row.row, row.id, row.text) for row in corpus.rows()] == [
         (row, f"row-{row}", text) for row, text in enumerate(["No language.", ROWS[2], ROWS[0], ROWS[1]])
     ]
+
+
+def test_a_delta_table_is_read_unless_some_of_its_files_do_not_count(hive):
+    log = hive / "_delta_log" / "1.json"
+    log.write_text('{"add":{"path":"a.parquet","stats":"{\\"remove\\":1}"}}\n')
+    assert len(pairs(hive)) == 4
+    log.write_text('{"remove":{"path":"lang=en/part-00000.snappy.parquet","dataChange":true}}\n')
+    with pytest.raises(UserError, match="Delta Lake some of whose files do not count any more; write what it holds"):
+        pairs(hive)
+
+
+def test_pipes_in_a_folder_are_no_data_and_one_as_corpus_is_told_the_way_in(tmp_path):
+    os.mkfifo(tmp_path / "b.jsonl")
+    with pytest.raises(UserError, match=r"b.jsonl: is a pipe or a device; .*: \.\.\. \| verbatim run -$"):
+        open_corpus(tmp_path / "b.jsonl")
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    assert pairs(tmp_path) == [("row-0", "a")]
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(UserError, match=r"c.jsonl: not a readable JSON file .*No such file"):
+        pairs(tmp_path)
+
+
+def test_parts_without_endings_are_what_format_says(tmp_path):
+    for number in (1, 0):
+        (tmp_path / f"part-0000{number}").write_text(f'{{"text": "{number}"}}\n')
+    (tmp_path / "_SUCCESS").write_text("")
+    with pytest.raises(UserError, match="its files have no endings; say what they are with --format parquet"):
+        pairs(tmp_path)
+    assert pairs(tmp_path, format="json") == [("row-0", "0"), ("row-1", "1")]
+    write(tmp_path / "c.parquet", ["c"])
+    assert pairs(tmp_path) == [("row-0", "c")]
+
+
+def test_a_name_that_no_file_can_have_is_told_as_such(tmp_path):
+    with pytest.raises(UserError, match="a{256}: File name too long; give another path"):
+        open_corpus(tmp_path / ("a" * 256))
 
 
 def test_what_the_path_says_is_a_column(hive):

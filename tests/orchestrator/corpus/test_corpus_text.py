@@ -180,11 +180,20 @@ def test_cells_that_are_never_quoted_keep_their_quotes(tmp_path):
     ('text\n"a" b\n', "characters after a closing quote"),
     ('text\nc\n"a\nb\n', "row 1, from line 3 on: a quote is opened and never closed"),
     ('text\n\n\n"a"b\n', "row 0, from line 4 on"),
-    ("id;text\n1;a\n", "choose one of id;text with --text-column"),
+    ("text;note\na;b;c\n", "3 cells where the first line has 2"),
     ("id,text\n1,a,b\n", "3 cells where the first line has 2"),
 ])  # fmt: skip
 def test_a_row_that_could_be_meant_otherwise_is_refused(tmp_path, body, complaint):
     assert complaint in refusal(written(tmp_path / "c.csv", body))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_cells_may_be_separated_by_semicolons_where_the_names_are(tmp_path, encoding):
+    path = tmp_path / "c.csv"
+    path.write_bytes('id;text\r\n1;"a; ""b"", c"\r\n2;d, e\r\n'.encode(encoding))
+    assert texts(path) == ['a; "b", c', "d, e"]
+    path.write_bytes('id,"text;old"\r\n1,"a, b"\r\n'.encode(encoding))
+    assert texts(path, text_column="text;old") == ["a, b"]
 
 
 def test_a_row_over_many_lines_is_bounded(tmp_path, monkeypatch):

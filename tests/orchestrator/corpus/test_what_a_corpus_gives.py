@@ -100,6 +100,7 @@ CORPORA = {
     "JSON lines in gzip": text("c.jsonl.gz", gzip.compress(LINES.encode())),
     "CSV": text("c.csv", 'id,text\n007,She made tea.\n008,"It was ""late""."\n'),
     "CSV in UTF-16, ending in upper case": text("C.CSV", "text\nShe made tea.\nIt was late.\n", "utf-16"),
+    "CSV of a spreadsheet with decimal commas": text("c.csv", "id;text\n0,5;She made tea.\n1;It was late.\n"),
     "CSV of Spark, `--csv-quotes backslash`": text("c.csv", 'id,text\n1,"He said \\"hi\\" to us"\n'),
     "TSV": text("c.tsv", "id\ttext\n1\tShe made tea.\n2\tIt was late.\n"),
     "lines of text": text("c.txt", "She made tea.\r\n\r\nIt was late."),
