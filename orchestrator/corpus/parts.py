@@ -83,7 +83,7 @@ def find_parts(path: Location, format: str | None, headers: tuple[str, ...]) -> 
 
 def _in_place_of_file(path: Location) -> str:
     if isinstance(path, Path) and path.exists():
-        return "is a pipe or a device; what comes through one is read from standard input, as with: ... | verbatim run -"
+        return "is a pipe or a device; what comes through one is read as standard input, as with: ... | verbatim run -"
     return f"no such file; give {formats.LISTED}, or a folder of them"
 
 

@@ -237,5 +237,5 @@ def test_a_place_that_may_not_be_written_is_one_line(refused, corpus, tmp_path, 
     monkeypatch.setattr("orchestrator.results.status.read_status", not_ours)
     assert refused("status", tmp_path) == f"Permission denied ({tmp_path}/run.json); choose another place"
     long = "a" * 256
-    assert f"{long}: File name too long; give another path" in refused("run", corpus, "--out", tmp_path / long)
+    assert "File name too long" in refused("run", corpus, "--out", tmp_path / long)
     assert f"{long}: File name too long; give another path" in refused("run", tmp_path / long)
