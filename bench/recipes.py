@@ -66,15 +66,11 @@ def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
 
 def row_of(name: str, attempts: list[Attempt]) -> dict:
     """Figures of one recipe."""
-    reached = [
-        a.certificate is not None and a.is_candidate and a.job.lead(a.certificate) >= a.job.recipe.stop_margin
-        for a in attempts
-    ]
     return {
         "recipe": name,
         "texts": len(attempts),
         "exact": sum(a.is_greedy for a in attempts),
-        "with_margin": sum(reached),
+        "with_margin": sum(a.has_margin for a in attempts),
         "mean_steps": round(fmean(a.steps for a in attempts), 1),
         "mean_positions": round(fmean(a.positions for a in attempts)),
     }

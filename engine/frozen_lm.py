@@ -18,28 +18,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from engine.context_length import context_of
 from engine.fingerprint import fingerprint, kept_fingerprint
 from engine.head import Head, Scores
 from engine.layout import Layout
 from engine.loading import from_pretrained, load_model, load_skeleton, told_in_one_line
 from engine.model_source import ModelError, ModelSource
 from engine.packing import Row, packed
+from engine.reach import Reach, longest_state
 from engine.recomputation import recomputed
 from engine.served_length import pin_rope
 from engine.spelling import Speller
-
-UNKNOWN_CONTEXT = 2048
-"""Positions of a model that says nowhere how many it reads (BLOOM, Mamba). Source: vLLM's own assumption then,
-`_get_and_verify_max_len`; nobody's limit, but both engines read as far."""
-
-CONTEXT_NAMES = (
-    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
-    "max_sequence_length", "max_seq_length", "seq_len", "context_length",
-)  # fmt: skip
-"""What configurations call their context; the smallest counts, as in vLLM. Source: vLLM's `possible_keys`; RWKV's."""
-
-NO_CONTEXT = 10**9
-"""From here on a context is a word for "none": tokenizers say 1e30. Assumption; the longest in use is 1e7 (Llama 4)."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -105,7 +94,7 @@ class TokenRule:
                 f"the tokenizer has tokens up to {max(own)}, the model's embedding has {num_embeddings} rows: it is "
                 "another model's tokenizer; copy the model's own tokenizer files into its folder"
             )
-        return cls(tokenizer, _context(tokenizer, model.config.get_text_config()), end_id, num_embeddings)
+        return cls(tokenizer, context_of(tokenizer, model.config.get_text_config()), end_id, num_embeddings)
 
 
 class FrozenLM:
@@ -188,6 +177,11 @@ class FrozenLM:
         """Within it the layers run as they are: with a cache each would be compiled anew, for a few short passes."""
         return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
 
+    @cached_property
+    def reach(self) -> Reach:
+        """The largest margins that tokens can have."""
+        return Reach(self.head, longest_state(self))
+
     def embed(self, token_ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
         """Embeddings as the first layer's input rule expects them, scaling included (Gemma).
 
@@ -264,14 +258,6 @@ class FrozenLM:
     def mix(self, weight_BV: Float[Tensor, "B V"]) -> Float[Tensor, "B D"]:
         """Weighted sums of token embeddings as the first layer expects them, float32."""
         return (weight_BV.to(self.dtype) @ self.embedding.weight).float() * self.embed_scale
-
-
-def _context(tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
-    said = [getattr(config, name, None) for name in CONTEXT_NAMES] + [tokenizer.model_max_length]
-    return min(
-        [int(length) for length in said if isinstance(length, (int, float)) and 0 < length < NO_CONTEXT]
-        or [UNKNOWN_CONTEXT]
-    )
 
 
 def _num_embeddings(model: Any) -> int:

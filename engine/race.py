@@ -58,7 +58,7 @@ class Arm:
 
     @property
     def num_solved(self) -> int:
-        return sum(map(_has_margin, self.ended))
+        return sum(attempt.has_margin for attempt in self.ended)
 
     @property
     def is_solved(self) -> bool:
@@ -79,12 +79,6 @@ class Arm:
             num_tokens = sum(certificate.num_tokens for certificate, _ in known)
             self.right_frac = sum(certificate.accuracy * window for certificate, window in known) / num_tokens
             self.margin = sum(certificate.min_margin for certificate, _ in known) / self.num_texts
-
-
-def _has_margin(attempt: Attempt) -> bool:
-    certificate = attempt.certificate
-    wanted = attempt.job.recipe.stop_margin
-    return certificate is not None and attempt.is_candidate and attempt.job.lead(certificate) >= wanted
 
 
 class Race:

@@ -16,13 +16,11 @@ from torch import Tensor
 
 from engine.certificate import Certificate
 from engine.curriculum import Lesson
+from engine.reach import enough
 from engine.recipe import Recipe
 from engine.schedules import Value, build_schedule
 from engine.snapshot import Snapshot, on_device
 from engine.target import Target
-
-FOCUS_WEIGHT = 3.0
-"""Weight of a position where the verifier broke off. Assumption."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,10 @@ class Job:
         num_vectors: K.
         attempt: 0 for the first; part of the random stream.
         start_KD: soft prompt to start from, or None for the recipe's start.
-        focus: positions where the verifier broke off; they weigh `FOCUS_WEIGHT`.
+        focus: positions where the verifier broke off; they weigh more.
         owner: whose attempt it is, where several try one text side by side; no part of the random stream.
         member: place in the recipe's portfolio at which the first sibling stands; the others follow.
+        reach: the largest margin that the text's hardest token can have, logits (`engine.reach`).
         budget: positions after which the attempt ends as it is. Schedules do not know of it, unlike `max_positions`.
     """
 
@@ -49,6 +48,7 @@ class Job:
     focus: tuple[int, ...] = ()
     owner: str = ""
     member: int = 0
+    reach: float = math.inf
     budget: float = math.inf
 
     @property
@@ -70,8 +70,14 @@ class Job:
         """Tokens that a search may decode past the target and still be proved to say it."""
         return self.recipe.beam_overrun if self.target.ends else 0
 
+    @property
+    def wanted(self) -> float:
+        """The lead at which it is done; below `stop_margin` where a token has its like and no verifier objected."""
+        is_limited = self.recipe.proof == "greedy" and not self.focus
+        return min(self.recipe.stop_margin, enough(self.reach) if is_limited else math.inf)
+
     def lead(self, certificate: Certificate) -> float:
-        """What `stop_margin` is asked of: the smallest margin, logits; with `proof = "beam"` the lead, nats."""
+        """What `wanted` is asked of: the smallest margin, logits; with `proof = "beam"` the lead, nats."""
         return certificate.min_margin if self.recipe.proof == "greedy" else certificate.lead(self.overrun)
 
 
@@ -114,6 +120,11 @@ class Attempt:
     def is_candidate(self) -> bool:
         """Whether the proof that was asked for holds in the solver's numerics, however narrowly."""
         return self.certificate is not None and self.is_greedy and self.job.lead(self.certificate) > 0
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether it holds by as much as was wanted."""
+        return self.is_candidate and self.certificate is not None and self.job.lead(self.certificate) >= self.job.wanted
 
     # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
     def __getstate__(self) -> dict[str, Any]:
@@ -220,8 +231,7 @@ class Slot:
     @property
     def is_certified(self) -> bool:
         certificate = self.best.certificate if self.best else None
-        wanted = self.job.recipe.stop_margin
-        return certificate is not None and certificate.is_greedy and self.job.lead(certificate) >= wanted
+        return certificate is not None and certificate.is_greedy and self.job.lead(certificate) >= self.job.wanted
 
     @property
     def rank(self) -> tuple[int, float, float]:

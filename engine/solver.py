@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -146,6 +147,7 @@ class Solver:
             used += cost
 
     def _open(self, job: Job) -> list[Slot]:
+        job = replace(job, reach=self.lm.reach.of(job.target.token_ids))
         slots = [self._new_slot(job, sibling) for sibling in range(job.recipe.siblings)]
         self.active += slots
         self._num_families += 1

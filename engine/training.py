@@ -24,8 +24,11 @@ from engine.losses import MARGIN_TERMS, SAMPLE_TERMS, TERMS, Knobs, Positions, T
 from engine.losses.position import position_weights
 from engine.optim import aligned
 from engine.passes import Pass, read_own_way
-from engine.slots import FOCUS_WEIGHT, Slot
+from engine.slots import Slot
 from engine.stacks import Stack
+
+FOCUS_WEIGHT = 3.0
+"""Weight of a position where the verifier broke off. Assumption."""
 
 ENDLESS_TERMS = {"entropy", "reinforce", "rloo", "professor_forcing"}
 """Terms whose least value is not 0, so that no step can aim at it."""

@@ -28,6 +28,7 @@ from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
 from orchestrator.fleet.crew import settle
 from orchestrator.measured.calibrating import settled_plan
+from orchestrator.measured.margin_control import told_of_end
 from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
 from orchestrator.process.failures import reason
@@ -133,6 +134,8 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
     say(console, f"loading models: {crew.line}")
     info, engine = told(pool, pool.describe.remote(), console)
     require_start(options.base.start, info.fingerprint)
+    if (warning := told_of_end(options.base, info.end_reach)) is not None:
+        say(console, warning)
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )

@@ -29,7 +29,7 @@ from orchestrator.corpus.intake import Intake, Taken, easiest_first
 from orchestrator.fleet.resident_solver import ResidentSolver
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
 from orchestrator.measured.calibrating import settled_plan
-from orchestrator.measured.margin_control import EnginePair, noise_mode, settled_noise, with_margin_for
+from orchestrator.measured.margin_control import EnginePair, noise_mode, settled_noise, told_of_end, with_margin_for
 from orchestrator.process.memory import Memory
 from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.rows import RowContext, result_row
@@ -182,6 +182,8 @@ class Inverter:
 
     def _with_margin(self, recipe: Recipe, plan: VectorPlan | None) -> Recipe:
         """The recipe, asking for the margin that the two engines' difference calls for."""
+        if (warning := told_of_end(recipe, self._info.end_reach)) is not None:
+            say(warning)
         if recipe.noise_factor == 0:
             return recipe
         judging, spec = self.engines.get(), self.engines.spec

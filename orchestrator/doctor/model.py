@@ -13,8 +13,9 @@ from typing import Any
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from engine.context_length import CONTEXT_NAMES, UNKNOWN_CONTEXT
 from engine.footprint import Footprint, numbers_of, weight_files
-from engine.frozen_lm import CONTEXT_NAMES, UNKNOWN_CONTEXT, FrozenLM, TokenRule
+from engine.frozen_lm import FrozenLM, TokenRule
 from engine.loading import load_config, require_trainable, require_whole_files
 from engine.model_source import ModelError, ModelSource
 from engine.weight_files import check_safetensors

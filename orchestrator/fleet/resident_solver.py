@@ -52,6 +52,7 @@ class SolverInfo:
     Attributes:
         fingerprint: of the weights as they are resident.
         device_name: as the driver calls it.
+        end_reach: the largest margin that the token which ends a text can have, logits (`engine.reach`).
     """
 
     fingerprint: str
@@ -59,6 +60,7 @@ class SolverInfo:
     device_name: str
     dtype: str
     num_threads: int
+    end_reach: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,11 @@ class ResidentSolver:
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
             self._calibration: Calibration | None = None
-            self._info = SolverInfo(self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads)
+            end_id = self._lm.token_rule.end_id
+            self._info = SolverInfo(
+                self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads,
+                end_reach=math.inf if end_id is None else self._lm.reach.of([end_id]),
+            )  # fmt: skip
 
     @property
     def num_positions(self) -> float:

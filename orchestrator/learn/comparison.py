@@ -110,7 +110,7 @@ def worth_of(pairs: list[tuple[Attempt, Attempt]]) -> Worth:
         ratio=round(_ratio(work), 4),
         low=round(low, 4),
         high=round(high, 4),
-        solved=(sum(_is_solved(a) for a, _ in pairs), sum(_is_solved(b) for _, b in pairs)),
+        solved=(sum(a.has_margin for a, _ in pairs), sum(b.has_margin for _, b in pairs)),
         steps=(round(fmean(a.steps for a, _ in pairs), 2), round(fmean(b.steps for _, b in pairs), 2)),
         positions=(round(fmean(a for a, _ in work), 1), round(fmean(b for _, b in work), 1)),
     )
@@ -125,9 +125,3 @@ def interval(work: list[tuple[int, int]]) -> tuple[float, float]:
 
 def _ratio(work: list[tuple[int, int]]) -> float:
     return sum(a for a, _ in work) / sum(b for _, b in work)
-
-
-def _is_solved(attempt: Attempt) -> bool:
-    certificate = attempt.certificate
-    wanted = attempt.job.recipe.stop_margin
-    return certificate is not None and attempt.is_candidate and attempt.job.lead(certificate) >= wanted

@@ -19,6 +19,7 @@ from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.probes import SECONDS as PROBE_S
 from engine.probes import Probe
+from engine.reach import ALIKE
 from engine.recipe import Recipe
 from engine.user_cache import cache_folder
 from orchestrator.console.errors import UserError
@@ -155,6 +156,22 @@ def require_same_model(probes: list[Probe], noise: EngineNoise | None, pair: Eng
     raise UserError(
         f"--model {pair.model}: the solver and {pair.engine} do not compute the same model: in float32 their margins "
         f"differ by up to {noise.largest:.2g} logits, and rounding explains {rounding:.1g}; {remedy}"
+    )
+
+
+def told_of_end(recipe: Recipe, end_reach: float) -> str | None:
+    """What to say of a model that hardly knows how to end a text; None of any other.
+
+    Args:
+        end_reach: the largest margin that its end-of-text token can have, logits.
+    """
+    if not recipe.end_of_text or end_reach >= ALIKE:
+        return None
+    return (
+        f"this model can tell its end-of-text token from its like by {end_reach:.2g} logits at most, so no text that "
+        f"ends with it gets a margin of {recipe.stop_margin:.2g}; texts are done with less, and take more steps. "
+        "--set end_of_text=false leaves the end out of them; or give the tokenizer the token that the model does end "
+        "texts with"
     )
 
 

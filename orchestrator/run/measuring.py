@@ -15,6 +15,7 @@ from orchestrator.measured.margin_control import (
     EnginePair,
     noise_mode,
     settled_noise,
+    told_of_end,
     with_margin_for,
 )
 from orchestrator.run.hiring import Hired
@@ -43,6 +44,8 @@ def measure(prepared: Prepared, hired: Hired, reporter: Reporter) -> Measured:
         UserError: solver and verifier do not compute the same model.
     """
     options, info, roster, crew = prepared.options, hired.info, hired.roster, hired.crew
+    if (warning := told_of_end(options.recipe, info.end_reach)) is not None:
+        reporter.say(warning)
     plan = _vector_plan(prepared, roster, reporter)
     engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
     pair = EnginePair(options.source.name, info.fingerprint, info.device_name, crew.dtype, engine, crew.spec.dtype)

@@ -11,10 +11,11 @@ from engine.decoding import greedy
 from engine.fingerprint import fingerprint
 from engine.frozen_lm import FrozenLM
 from engine.losses import POSITION_TERMS
-from engine.slots import FOCUS_WEIGHT, Attempt, Job
+from engine.slots import Attempt, Job
 from engine.snapshot import Snapshot
 from engine.soft_prompt import STARTS
 from engine.solver import Solver
+from engine.training import FOCUS_WEIGHT
 from tests.engine.jobs import NEVER, TEXTS, K, assert_same_path, job_of, slots_after, solve
 
 

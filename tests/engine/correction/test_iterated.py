@@ -6,9 +6,9 @@ import torch
 
 from engine.certificate import Certificate
 from engine.correction.iterated import corrected
-from engine.slots import FOCUS_WEIGHT, Attempt
+from engine.slots import Attempt
 from engine.solver import Solver
-from engine.training import position_weights_of
+from engine.training import FOCUS_WEIGHT, position_weights_of
 from tests.engine.jobs import NEVER, K, job_of
 
 

@@ -24,6 +24,7 @@ from orchestrator.measured.margin_control import (
     noise_mode,
     require_same_model,
     save_noise,
+    told_of_end,
     with_margin_for,
 )
 from orchestrator.verifiers.contract import SCORED, Mode, Verdict
@@ -140,3 +141,9 @@ def test_the_shipped_measurements_are_the_pocket_models_and_below_the_default_ma
     assert len(shipped) >= 4
     for values in shipped.values():
         assert Recipe().noise_factor * EngineNoise(**values).largest < Recipe().stop_margin
+
+
+def test_a_model_that_hardly_knows_how_to_end_a_text_is_told_of():
+    assert told_of_end(Recipe(), 4.2) is None and told_of_end(Recipe(end_of_text=False), 0.0) is None
+    line = told_of_end(Recipe(), 0.0059)
+    assert line and "0.0059 logits" in line and "--set end_of_text=false" in line
