@@ -130,18 +130,11 @@ class Calibration:
         *fewer, most = sorted({max(1, length // ratio) for ratio in TOKENS_PER_VECTOR})
         least = self._points[-1][1] if self._points else 1  # a longer text takes no fewer vectors
         race = Race(self._solver, {size: self._jobs(length, size) for size in fewer if size >= least})
-        yield from _run(race, ends)
+        yield from race.run(ends)
         if race.is_over and not race.winner.is_solved:
             race = Race(self._solver, {most: self._jobs(length, most)})
-            yield from _run(race, ends)
+            yield from race.run(ends)
         return race
 
     def _jobs(self, length: int, num_vectors: int) -> list[Job]:
         return [Job(target, self._recipe, num_vectors) for target in sample_targets(self._solver.lm.token_rule, length)]
-
-
-def _run(race: Race, ends: float) -> Iterator[None]:
-    while not race.is_over and time.monotonic() < ends:
-        race.step()
-        yield
-    race.stop()

@@ -4,7 +4,8 @@ Owns: what each way has cost, which are dropped and when, which wins. Must not k
 """
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from engine.slots import Attempt, Job, Slot
@@ -85,17 +86,18 @@ class Race:
     """Steps all ways together and drops those that cannot win.
 
     A way's cost is its positions until every text has its margin. The winner is the first, in the order given, within
-    `TOLERANCE` of the cheapest. A way is dropped as soon as it cannot be that, whatever it still does; and at looks,
+    `tolerance` of the cheapest. A way is dropped as soon as it cannot be that, whatever it still does; and at looks,
     after 8, 16, 32, ... steps, where it has less than `HOPELESS_FRAC` of the leader's tokens right or has gained less
     than `LEAST_GAIN` since the look before.
 
     Args:
         solver: with nothing in its table.
         ways: jobs by what they stand for, those preferred first; the same texts each.
+        tolerance: cost over the cheapest at which a way that comes earlier is preferred.
     """
 
-    def __init__(self, solver: Solver, ways: dict[int, list[Job]]):
-        self._solver = solver
+    def __init__(self, solver: Solver, ways: dict[int, list[Job]], *, tolerance: float = TOLERANCE):
+        self._solver, self._tolerance = solver, tolerance
         self.arms = [Arm(value, len(jobs)) for value, jobs in ways.items()]
         self._steps = 0
         self._next_look = FIRST_LOOK
@@ -109,13 +111,13 @@ class Race:
 
     @property
     def winner(self) -> Arm:
-        """The first within `TOLERANCE` of the cheapest; where none solved all, the one that is furthest, the later on
+        """The first within `tolerance` of the cheapest; where none solved all, the one that is furthest, the later on
         a tie."""
         solved = [arm for arm in self.arms if arm.is_solved]
         if not solved:
             return max(reversed(self.arms), key=lambda arm: (arm.num_solved, arm.right_frac))
         least = min(arm.spent for arm in solved)
-        return next(arm for arm in solved if arm.spent <= TOLERANCE * least)
+        return next(arm for arm in solved if arm.spent <= self._tolerance * least)
 
     def step(self) -> None:
         """One pass over every way that is still in."""
@@ -129,6 +131,13 @@ class Race:
             self._next_look *= 2
             self._look()
 
+    def run(self, ends: float) -> Iterator[None]:
+        """Step by step until it is over, or until `time.monotonic()` is `ends`; the table is left empty."""
+        while not self.is_over and time.monotonic() < ends:
+            self.step()
+            yield
+        self.stop()
+
     def stop(self) -> None:
         """Leave the table empty."""
         self._solver.withdraw(self._solver.keys)
@@ -137,7 +146,7 @@ class Race:
         """Whether one that solved all would be taken whatever this one still does."""
         place = self.arms.index(arm)
         return any(
-            arm.spent > TOLERANCE * other.spent or (n < place and other.spent <= TOLERANCE * arm.spent)
+            arm.spent > self._tolerance * other.spent or (n < place and other.spent <= self._tolerance * arm.spent)
             for n, other in enumerate(self.arms)
             if other.is_solved and other is not arm
         )

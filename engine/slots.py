@@ -73,12 +73,12 @@ class Job:
     @property
     def wanted(self) -> float:
         """The lead at which it is done; below `stop_margin` where a token has its like and no verifier objected."""
-        is_limited = self.recipe.proof == "greedy" and not self.focus
+        is_limited = self.recipe.proof != "beam" and not self.focus
         return min(self.recipe.stop_margin, enough(self.reach) if is_limited else math.inf)
 
     def lead(self, certificate: Certificate) -> float:
         """What `wanted` is asked of: the smallest margin, logits; with `proof = "beam"` the lead, nats."""
-        return certificate.min_margin if self.recipe.proof == "greedy" else certificate.lead(self.overrun)
+        return certificate.lead(self.overrun) if self.recipe.proof == "beam" else certificate.min_margin
 
 
 @dataclass(frozen=True)

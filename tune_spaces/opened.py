@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 
-from engine.capacity import SECONDS
+from engine.adaptation import Adaptation, is_left_open
+from engine.capacity import SECONDS, VectorPlan
 from engine.correction.start import require_start
 from engine.frozen_lm import TokenRule
 from engine.model_source import ModelError
@@ -27,7 +28,7 @@ from orchestrator.corpus import Corpus
 from orchestrator.corpus.intake import Intake
 from orchestrator.fleet import workers
 from orchestrator.fleet.crew import settle
-from orchestrator.measured.calibrating import settled_plan
+from orchestrator.measured.calibrating import settled_adaptation, settled_plan
 from orchestrator.measured.margin_control import told_of_end
 from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.slot_pool_actor import SlotPoolActor
@@ -139,18 +140,30 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
+    adaptation = _adaptation(options.base, plan, earlier, pool, console)
     taken = Intake(corpus, token_rule, recipe, plan, served_length=crew.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     if len(sample.tune) + len(sample.hold_out) < options.settings.texts + options.settings.hold_out:
         say(console, f"the corpus has fewer texts than --texts and --hold-out ask for: {sample.line}")
     sizes = (len(sample.tune), len(sample.hold_out))
-    record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points, sizes)
+    record = options.record(corpus, info.fingerprint, crew.dtype, engine, plan.points, sizes, adaptation)
     record.keep(options.out)
     texts = [PoolText(job, options.settings.budget) for job in sample.tune + sample.hold_out]
     known = workers.get(pool.open.remote(texts))
     if known:
         say(console, f"{known} outcomes are known from before")
     return Opened(pool, crew.placement.num_solvers, sample, record, console)
+
+
+def _adaptation(
+    base: Recipe, plan: VectorPlan, earlier: TuneRecord | None, pool: Any, console: Console
+) -> Adaptation | None:
+    """What the search's folder was begun with, else what suits the model; None where the base leaves nothing open."""
+    if not is_left_open(base):
+        return None
+    return (earlier and earlier.adaptation) or settled_adaptation(
+        lambda: workers.get(pool.adaptation.remote(base, plan, SECONDS)), base, SECONDS, lambda line: say(console, line)
+    )
 
 
 def told(pool: Any, ref: Any, console: Console) -> Any:

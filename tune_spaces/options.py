@@ -4,9 +4,10 @@ Owns: the options of `verbatim tune`, and the record they make with what was fou
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.adaptation import Adaptation
 from engine.recipe import Recipe
 from orchestrator.corpus import Corpus, Reading
 from orchestrator.fleet.options import FleetOptions
@@ -47,6 +48,10 @@ class TuneOptions(FleetOptions):
         """Where a person finds the folder."""
         return self.kept_at or self.out
 
+    def suited(self, adaptation: Adaptation | None) -> "TuneOptions":
+        """The same from the base recipe as it suits the model."""
+        return replace(self, base=adaptation.of(self.base)) if adaptation else self
+
     def record(
         self,
         corpus: Corpus,
@@ -55,12 +60,15 @@ class TuneOptions(FleetOptions):
         engine: str,
         points: PlanPoints,
         sizes: tuple[int, int] | None,
+        adaptation: Adaptation | None,
     ) -> TuneRecord:
         """All that decides what an outcome means, with the model's fingerprint and what was chosen for it.
 
         Args:
             sizes: texts to search with and texts held out, as the corpus had them.
+            adaptation: what the base left to the model.
         """
+        base = self.suited(adaptation).base
         return TuneRecord(
             corpus=absolute(self.corpus),
             corpus_fingerprint=corpus.fingerprint,
@@ -72,7 +80,7 @@ class TuneOptions(FleetOptions):
             dtype=dtype,
             engine=engine,
             engine_dtype=self.engine_dtype or dtype,
-            base=self.base,
+            base=base,
             vector_plan=points,
             space=self.space.name,
             space_fingerprint=self.space.fingerprint,
@@ -84,5 +92,6 @@ class TuneOptions(FleetOptions):
             budget=self.settings.budget,
             seed=self.seed,
             sizes=sizes,
-            base_hash=self.base.hash,
+            base_hash=base.hash,
+            adaptation=adaptation,
         )

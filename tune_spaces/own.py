@@ -144,7 +144,8 @@ def open_slots(
             console = Console(file=io.StringIO()) if quiet else make_console()
             opened = open_pool(options, opened_corpus, console)
             try:
-                yield Slots(options.base, objective, opened.cheapest_first(options.base))
+                base = opened.record.base
+                yield Slots(base, objective, opened.cheapest_first(base))
             finally:
                 ray.kill(opened.pool)  # and with it the solvers and the verifier, which it owns
         finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from engine.adaptation import Adaptation
 from engine.recipe import StoredRecipe
 from engine.settings import complaint
 from engine.strict import Strict
@@ -29,6 +30,8 @@ class TuneRecord(Strict):
         texts, hold_out: asked for.
         sizes: texts to search with and texts held out, as the corpus had them; None in a folder from before there was
             a difference.
+        base: as it suits the model.
+        adaptation: what the base that was asked for left to the model; None where it left nothing.
         base_hash: the base recipe's, which tells what it computes; None in a folder from before it was written down.
     """
 
@@ -55,6 +58,7 @@ class TuneRecord(Strict):
     seed: int
     sizes: tuple[int, int] | None = None
     base_hash: str | None = None
+    adaptation: Adaptation | None = None
 
     @property
     def num_texts(self) -> int:
@@ -69,7 +73,7 @@ class TuneRecord(Strict):
     @property
     def study_name(self) -> str:
         """Unlike any other search's: the space's name and a fingerprint of everything here."""
-        told = self.model_dump_json(exclude={"sizes", "base_hash"})
+        told = self.model_dump_json(exclude={"sizes", "base_hash", "adaptation"})
         digest = hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
         return f"verbatim-{self.space}-{digest}"
 
@@ -80,7 +84,7 @@ class TuneRecord(Strict):
             UserError: it was not; every difference is named.
         """
         earlier = read_record(folder)
-        left_out = {"sizes"} if self.base.revisions else {"sizes", "base_hash"}
+        left_out = {"sizes", "adaptation"} | (set() if self.base.revisions else {"base_hash"})
         if earlier is None:
             open_storage(folder).replace({FILE: (self.model_dump_json(indent=1) + "\n").encode()})
         elif earlier.sizes is None and self.sizes is not None:

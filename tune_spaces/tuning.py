@@ -50,11 +50,13 @@ class Tuned:
 
     Attributes:
         best: the recipe in best.toml: the winner, or the base where the winner lost.
+        base: as it suits the model.
         comparison: on the held-out texts; None without any, without a complete trial, or if the winner is the base.
     """
 
     study: optuna.Study
     best: Recipe
+    base: Recipe
     comparison: Comparison | None
 
 
@@ -127,18 +129,21 @@ def _finished(options: TuneOptions, corpus: Corpus) -> Tuned | None:
     if earlier is None:
         return None
     dtype = options.dtype or earlier.dtype
-    record = options.record(corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan, earlier.sizes)
+    record = options.record(
+        corpus, earlier.fingerprint, dtype, earlier.engine, earlier.vector_plan, earlier.sizes, earlier.adaptation
+    )
     record.keep(options.out)
     study = _open_study(options, record)
     # A folder from before there was a `progress.json` has its report when it is finished.
     is_finished = progress.state == "finished" if progress else (options.out / results.REPORT).is_file()
     if len(ended_trials(study)) < options.settings.trials or not is_finished:
         return None
-    return Tuned(study, load_recipe(options.out / results.BEST), read_comparison(options.out))
+    return Tuned(study, load_recipe(options.out / results.BEST), record.base, read_comparison(options.out))
 
 
 def _search(options: TuneOptions, corpus: Corpus, console: Console) -> Tuned:
     opened = open_pool(options, corpus, console)
+    options = options.suited(opened.record.adaptation)
     study = _open_study(options, opened.record)
     keeper = Keeper(options.out, options.settings.trials, opened.num_solvers)
     keeper.write("running")
@@ -198,33 +203,33 @@ def _check(options: TuneOptions, study: optuna.Study, opened: Opened) -> Tuned:
     """The winner against the base on texts that no trial saw."""
     best = winner(study)
     if best is None:
-        return Tuned(study, options.base, None)
+        return Tuned(study, options.base, options.base, None)
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
     hold_out = opened.sample.hold_out
     if is_base_best(study, options.base) or not hold_out:
-        return Tuned(study, recipe, None)
+        return Tuned(study, recipe, options.base, None)
     ours, theirs = workers.get([opened.solve(each, hold_out) for each in (recipe, options.base)])
     comparison = compare(ours, theirs, options.settings.objective)
-    return Tuned(study, recipe if comparison.is_win else options.base, comparison)
+    return Tuned(study, recipe if comparison.is_win else options.base, options.base, comparison)
 
 
 def print_tuned(tuned: Tuned, options: TuneOptions, console: Console, *, as_json: bool = False) -> None:
     """The best trials, the comparison, and how to use the recipe."""
     best, report = (join(options.place, name) for name in (results.BEST, f"report/{PAGE}"))
-    told = headline(tuned.study, options.base, tuned.comparison)
+    told = headline(tuned.study, tuned.base, tuned.comparison)
     if as_json:
         comparison = None if tuned.comparison is None else asdict(tuned.comparison)
         say_json(
             {
                 "folder": str(options.place), "best": str(best), "report": str(report),
                 "num_trials": len(ended_trials(tuned.study)), "headline": told, "comparison": comparison,
-                "is_base": tuned.best.hash == options.base.hash, "recipe": tuned.best.model_dump(mode="json"),
+                "is_base": tuned.best.hash == tuned.base.hash, "recipe": tuned.best.model_dump(mode="json"),
             }
         )  # fmt: skip
         return
     say(console, told, "bold")
     console.print(best_table(ended_trials(tuned.study), console, OBJECTIVES[options.settings.objective]))
-    is_base = tuned.best.hash == options.base.hash
+    is_base = tuned.best.hash == tuned.base.hash
     say(console, f"recipe: {best}{', the base' if is_base else ''}")
     say(console, f"report: {report}")
     if options.kept_at is None:

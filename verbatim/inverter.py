@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from engine.adaptation import Adaptation, is_left_open
 from engine.capacity import VectorPlan, seconds_for
 from engine.footprint import Footprint
 from engine.frozen_lm import DTYPES, TokenRule
@@ -28,7 +29,7 @@ from engine.target import decode
 from orchestrator.corpus.intake import Intake, Taken, easiest_first
 from orchestrator.fleet.resident_solver import ResidentSolver
 from orchestrator.fleet.verifier_actor import ENGINES, EngineSpec
-from orchestrator.measured.calibrating import settled_plan
+from orchestrator.measured.calibrating import settled_adaptation, settled_plan
 from orchestrator.measured.margin_control import EnginePair, noise_mode, settled_noise, told_of_end, with_margin_for
 from orchestrator.process.memory import Memory
 from orchestrator.results.run_record import ModelRecord, RunRecord
@@ -161,12 +162,16 @@ class Inverter:
     def _results(self, corpus: Given, recipe: Recipe, on_step: Callable[[Progress], None] | None) -> Results:
         started = time.monotonic()
         plan = None if recipe.num_vectors != "auto" or not corpus.num_rows else self._plan(recipe, corpus.num_rows)
-        margined = self._with_margin(recipe, plan)
+        adaptation = (
+            self._adaptation(recipe, plan, corpus.num_rows) if is_left_open(recipe) and corpus.num_rows else None
+        )
+        margined = self._with_margin(adaptation.of(recipe) if adaptation else recipe, plan)
         queue = WorkQueue(make_retry(self._context, grows=recipe.num_vectors == "auto"))
         loop = Loop(self._solver, self.engines.get(), queue, corpus.num_rows, on_step)
         context = RowContext(recipe.hash, self._info.fingerprint, self._dtype, partial(decode, self._token_rule))
         rows = [result_row(item, context) for item in loop.run(self._taken(corpus, margined, plan))]
         record = self._record(recipe, plan, margined.stop_margin, time.monotonic() - started)
+        record.adaptation = adaptation
         return Results(sorted(rows, key=lambda row: row["row"]), record, self.engines)
 
     def _taken(self, corpus: Given, recipe: Recipe, plan: VectorPlan | None) -> Iterable[Taken]:
@@ -179,6 +184,10 @@ class Inverter:
     def _plan(self, recipe: Recipe, num_texts: int) -> VectorPlan:
         seconds = seconds_for(num_texts)
         return settled_plan(lambda: self._solver.plan(recipe, seconds), seconds, say)
+
+    def _adaptation(self, recipe: Recipe, plan: VectorPlan | None, num_texts: int) -> Adaptation:
+        seconds = seconds_for(num_texts)
+        return settled_adaptation(lambda: self._solver.adaptation(recipe, plan, seconds), recipe, seconds, say)
 
     def _with_margin(self, recipe: Recipe, plan: VectorPlan | None) -> Recipe:
         """The recipe, asking for the margin that the two engines' difference calls for."""

@@ -56,10 +56,10 @@ class Recipe(Strict):
     )
     attempts: int = Field(default=5, ge=1, le=100, description="attempts at a text before it is given up")
     siblings: int = Field(default=1, ge=1, le=256, description="slots an attempt runs side by side; the first one wins")
-    proof: Literal["greedy", "beam"] = Field(
+    proof: Literal["greedy", "beam", "auto"] = Field(
         default="greedy",
         description="beam: no other text is likelier, so that beam search of any width says it too; margins then are "
-        "leads over whole texts, in nats",
+        "leads over whole texts, in nats; auto: beam where the model pays at most a quarter more for it, else greedy",
     )
     beam_overrun: int = Field(
         default=8,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from engine.adaptation import Adaptation, Adapting
 from engine.capacity import Calibration, VectorPlan
 from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
@@ -25,6 +26,7 @@ from engine.target import Target
 from engine.trajectory import Trajectory
 from orchestrator.fleet.followed import Followed
 from orchestrator.fleet.under_way import UnderWay, longest
+from orchestrator.measured import adaptation_cache
 from orchestrator.measured.plan_cache import load_plan, save_plan
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import told_at_start
@@ -138,6 +140,7 @@ class ResidentSolver:
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
             self._calibration: Calibration | None = None
+            self._adapting: Adapting | None = None
             end_id = self._lm.token_rule.end_id
             self._info = SolverInfo(
                 self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads,
@@ -167,6 +170,19 @@ class ResidentSolver:
             self._calibration = None
             save_plan(self._lm.fingerprint, recipe, plan)
         return plan
+
+    def adaptation(self, recipe: Recipe, plan: VectorPlan | None, seconds: float) -> Adaptation | float:
+        """What of the recipe suits the model, likewise."""
+        key = adaptation_cache.cache_key(self._lm.fingerprint, recipe, plan)
+        found = adaptation_cache.load_adaptation(key, seconds)
+        if found is None:
+            self._adapting = self._adapting or Adapting(self._solver, recipe, plan, seconds)
+            found = self._adapting.advance(CALIBRATION_SLICE_S)
+            if found is None:
+                return self._adapting.seconds_left
+            self._adapting = None
+            adaptation_cache.save_adaptation(key, found)
+        return found
 
     def probes(self, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:
         """Solved samples with their margins, to compare another engine with."""

@@ -1,11 +1,14 @@
-"""A calibration as a person sees it: what it is, how long it still takes, what it found, how to do without.
+"""What is measured about a model as a person sees it: what it is, how long it still takes, what it found, how to do
+without.
 
-Owns: the words, asking again until there is a plan. Must not know: who is asked, what a calibration does.
+Owns: the words, asking again until there is an answer. Must not know: who is asked, what a calibration does.
 """
 
 from collections.abc import Callable
 
+from engine.adaptation import AFFORDABLE, Adaptation, picks_member
 from engine.capacity import VectorPlan
+from engine.recipe import Recipe
 
 
 def settled_plan(
@@ -42,3 +45,44 @@ def in_words(plan: VectorPlan) -> str:
         lengths = " and ".join(map(str, plan.undecided))
         line += f" ({lengths} tokens not settled in {plan.seconds:.0f} s: what came furthest is taken)"
     return line
+
+
+def settled_adaptation(
+    ask: Callable[[], Adaptation | float],
+    recipe: Recipe,
+    seconds: float,
+    say: Callable[[str], None],
+    show: Callable[[str], None] = lambda _: None,
+) -> Adaptation:
+    """What asking again and again finds to suit the model.
+
+    Args:
+        ask: gives it, or the most seconds it still takes.
+        recipe: that leaves something open.
+        seconds: the bound.
+        say: a line for a person.
+        show: how far it is, for a bar.
+    """
+    answer = ask()
+    if not isinstance(answer, Adaptation):
+        asked = "which proof this model affords" if recipe.proof == "auto" else "which member of the portfolio suits"
+        say(f"measuring {asked}: at most {seconds:.0f} s, kept for the next run")
+    while not isinstance(answer, Adaptation):
+        show(f"at most {answer:.0f} s left")
+        answer = ask()
+    say(adapted_in_words(answer, recipe))
+    return answer
+
+
+def adapted_in_words(found: Adaptation, recipe: Recipe) -> str:
+    """In one line what a recipe becomes on this model."""
+    parts = []
+    if picks_member(recipe):
+        name = recipe.portfolio[found.member].name
+        parts.append(f"member {found.member} of the portfolio{f' ({name})' * bool(name)} goes first")
+    if recipe.proof == "auto" and found.price is not None:
+        parts.append(f"proof: beam, for {found.price:.2f} times the positions")
+    elif recipe.proof == "auto":
+        parts.append("proof: greedy" + f", beam takes more than {AFFORDABLE:g} times the positions" * found.is_settled)
+    late = "" if found.is_settled else f" (not settled in {found.seconds:.0f} s)"
+    return f"on this model {'; '.join(parts)}{late}"

@@ -12,12 +12,10 @@ from typing import Any
 from engine.user_cache import cache_folder
 
 
-def read_cached(key: str, shipped: Path) -> Any | None:
+def read_cached(key: str, shipped: Path | None = None) -> Any | None:
     """The value kept under a key, shipped ones first, or None. A damaged file counts as none."""
-    for path, pick in (
-        (shipped, lambda values: values[key]),
-        (cache_folder() / f"{key}.json", lambda value: value),
-    ):
+    own = (cache_folder() / f"{key}.json", lambda value: value)
+    for path, pick in [(shipped, lambda values: values[key]), own] if shipped else [own]:
         try:
             return pick(json.loads(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

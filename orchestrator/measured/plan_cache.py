@@ -32,7 +32,7 @@ SHIPPED = pocket.PATH / "vector_plans.json"
 
 def cache_key(fingerprint: str, recipe: Recipe) -> str:
     """Model and everything in the recipe that decides what a vector can hold."""
-    left_out = DECIDES_NOTHING | (FOR_BEAMS if recipe.proof == "greedy" else set())
+    left_out = DECIDES_NOTHING | (set() if recipe.proof == "beam" else FOR_BEAMS)
     optimisation = {key: value for key, value in recipe.canonical().items() if key not in left_out}
     rule = [optimisation, LENGTHS, TOKENS_PER_VECTOR, min(MAX_STEPS, recipe.max_steps)]
     digest = hashlib.blake2b(json.dumps(rule, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from engine.adaptation import Adaptation
 from engine.capacity import VectorPlan
 from engine.recipe import Recipe
 from orchestrator.dispatch.dispatcher import Dispatcher, Tempo
@@ -73,6 +74,12 @@ class SlotPool:
     async def plan(self, recipe: Recipe, seconds: float) -> VectorPlan | float:
         """How many vectors a text gets where a recipe leaves it open, or how long finding it still takes at most."""
         return await self._there(lambda: self._hired().ask(lambda solver: solver.plan.remote(recipe, seconds)))
+
+    async def adaptation(self, recipe: Recipe, plan: VectorPlan, seconds: float) -> Adaptation | float:
+        """What of a recipe suits the model, likewise."""
+        return await self._there(
+            lambda: self._hired().ask(lambda solver: solver.adaptation.remote(recipe, plan, seconds))
+        )
 
     async def open(self, texts: list[PoolText]) -> int:
         """Take the texts in and begin; how many outcomes are known from before."""

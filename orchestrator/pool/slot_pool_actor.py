@@ -10,6 +10,7 @@ import ray
 from orchestrator.pool.outcome import Outcome
 
 if TYPE_CHECKING:
+    from engine.adaptation import Adaptation
     from engine.capacity import VectorPlan
     from engine.recipe import Recipe
     from orchestrator.fleet.resident_solver import SolverInfo
@@ -42,6 +43,9 @@ class SlotPoolActor:
 
     async def plan(self, recipe: "Recipe", seconds: float) -> "VectorPlan | float":
         return await self._pool.plan(recipe, seconds)
+
+    async def adaptation(self, recipe: "Recipe", plan: "VectorPlan", seconds: float) -> "Adaptation | float":
+        return await self._pool.adaptation(recipe, plan, seconds)
 
     async def open(self, texts: "list[PoolText]") -> int:
         return await self._pool.open(texts)

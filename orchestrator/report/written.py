@@ -121,7 +121,7 @@ def _run(folder: Location, record: RunRecord) -> dict[str, Any]:
         "device": record.model.device,
         "engine": record.engine,
         "engine_dtype": record.engine_dtype,
-        "proof": record.recipe.proof,
+        "proof": record.proof,
         "recipe_hash": record.recipe_hash,
         "stop_margin": record.stop_margin,
         "state": record.state,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from engine.adaptation import Adaptation
 from engine.recipe import Recipe, StoredRecipe
 from orchestrator.console.errors import UserError
 from orchestrator.results.differences import differences
@@ -54,6 +55,7 @@ class RunRecord(BaseModel):
         rows_digest: of their ids and texts, so that rows which were appended are told from another corpus.
         num_rows: that the folder holds when the run is finished.
         selection: the rows of the corpus that were asked for last; None is all.
+        adaptation: what the recipe left to the model; None where it leaves nothing.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +75,7 @@ class RunRecord(BaseModel):
     recipe_hash: str
     seed: int
     vector_plan: list[tuple[int, int]] | None
+    adaptation: Adaptation | None = None
     engine: str
     engine_dtype: str
     stop_margin: float
@@ -83,6 +86,11 @@ class RunRecord(BaseModel):
     counts: dict[str, int]
     retries: dict[str, int] = {}
     seconds: float
+
+    @property
+    def proof(self) -> str:
+        """What rows are proved for: the recipe's, or what that came to on this model."""
+        return self.adaptation.of(self.recipe).proof if self.adaptation else self.recipe.proof
 
     @property
     def is_finished(self) -> bool:

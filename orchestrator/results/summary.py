@@ -166,7 +166,7 @@ def print_summary(summary: Summary, console: Console, says: Says | None = None) 
     """The figures in a few lines."""
     record = summary.record
     verdict = f"{summary.num_exact} of {record.num_rows} exact on {record.engine} ({record.engine_dtype})"
-    if record.recipe.proof == "beam":
+    if record.proof == "beam":
         verdict += f", {summary.num_for_beams} of them for beam search of any width"
     say(console, verdict, "bold green" if summary.is_all_verified else "bold yellow")
     for line in [*_exact_lines(summary), *_beam_lines(summary), *_spelling_lines(summary), *_failure_lines(summary)]:

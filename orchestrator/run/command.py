@@ -87,9 +87,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     hired = hire(prepared, reporter)
     require_start(prepared.options.recipe.start, hired.info.fingerprint)
     measured = measure(prepared, hired, reporter)
-    record = new_record(
-        prepared, hired.info, measured.plan, measured.engine, hired.crew.spec, measured.recipe.stop_margin
-    )
+    record = new_record(prepared, hired.info, measured, hired.crew.spec)
     record.write(prepared.options.out)
     # Not before the record: a folder that holds anything else is refused.
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))

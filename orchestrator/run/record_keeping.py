@@ -5,21 +5,19 @@ Owns: which fact of a run goes into which field. Must not know: files, actors, t
 
 from collections import Counter
 
-from engine.capacity import VectorPlan
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.results import run_record
 from orchestrator.results.ledger import SCHEMA_VERSION
 from orchestrator.results.run_record import ModelRecord, RunRecord
+from orchestrator.run.measuring import Measured
 from orchestrator.run.preparation import Prepared
 from orchestrator.storage.location import absolute
 from orchestrator.work.item import State
 
 
-def new_record(
-    prepared: Prepared, info: SolverInfo, plan: VectorPlan | None, engine: str, spec: EngineSpec, stop_margin: float
-) -> RunRecord:
+def new_record(prepared: Prepared, info: SolverInfo, measured: Measured, spec: EngineSpec) -> RunRecord:
     """The record of a run that begins, or goes on."""
     options, earlier, corpus = prepared.options, prepared.record, prepared.corpus
     is_known = earlier is not None and earlier.rows_digest and earlier.corpus_fingerprint == corpus.fingerprint
@@ -49,10 +47,11 @@ def new_record(
         recipe=options.recipe,
         recipe_hash=options.recipe.hash,
         seed=options.recipe.seed,
-        vector_plan=list(plan.points) if plan else None,
-        engine=engine,
+        vector_plan=list(measured.plan.points) if measured.plan else None,
+        adaptation=measured.adaptation,
+        engine=measured.engine,
         engine_dtype=spec.dtype,
-        stop_margin=stop_margin,
+        stop_margin=measured.recipe.stop_margin,
         versions=run_record.installed_versions(),
         python=run_record.python_version(),
         started=earlier.started if earlier else run_record.now(),

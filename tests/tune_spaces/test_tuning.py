@@ -29,6 +29,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NUM_TRIALS, NUM_TEXTS = 8, 4
 BASE = ["num_vectors=4", "attempts=1", "max_steps=60"]
+ASKED = [*BASE, "proof=auto"]
+"""Of which the embedded model makes `BASE`."""
+
 WHO = ("cat", "dog", "man", "old man")
 ACTORS = ("SlotPoolActor", "SolverActor", "VerifierActor", "ImplicitFunc")
 """What computes or waits for it, as the operating system sees it."""
@@ -50,7 +53,7 @@ def command(folder):
     settings = ["--trials", NUM_TRIALS, "--texts", NUM_TEXTS, "--hold-out", 4, "--budget", 40, "--sampler", "random"]
     settings += ["--stopping", "none", "--concurrent", 3, "--engine", "hf", "--no-dashboard"]
     settings += ["--callback", "tensorboard"]
-    for value in BASE:
+    for value in ASKED:
         settings += ["--set", value]
     return [sys.executable, "-m", "tune_spaces.cli", "tune", corpus, "--out", folder / "search", *map(str, settings)]
 

@@ -129,6 +129,20 @@ def test_a_recipe_by_name_is_the_file_of_that_name(inverter):
     assert "beam" in verbatim.recipe_names()
 
 
+def test_a_recipe_may_leave_proof_and_order_to_the_model(inverter, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("verbatim.inverter.seconds_for", lambda num_texts: 600.0)  # however busy the machine is
+    monkeypatch.setattr("engine.samples.NUM_SAMPLES", {4: 2})
+    monkeypatch.setattr("engine.adaptation.LENGTHS", (4,))
+    members = [{"name": "slow", "set": {"optim": {"lr": 0.01}}}, {"name": "usual"}]
+    changes = {"proof": "auto", "portfolio": members, "num_vectors": 8, "max_steps": 60}
+    results = inverter.invert(["So it goes."], set=changes)
+    found = results.record.adaptation
+    assert found.is_settled and found.member == 1
+    assert results[0].is_exact and results[0].proof == results.record.proof == ("beam" if found.price else "greedy")
+    assert [path.name for path in (tmp_path / "verbatim").glob("*-adapted-*.json")], "kept for the next run"
+
+
 def test_an_equal_recipe_is_the_same_by_name_by_path_and_as_an_object():
     from verbatim.recipes import chosen_recipe
 
