@@ -4,30 +4,27 @@
     python -m bench.beam_verdicts runs/demo-beam --engine vllm --beams 4 8
     python -m bench.beam_verdicts runs/demo-beam --engine hf --beams 4 8 16
 
-`verbatim verify DIR --beams N` says the same of one width; here the engine is loaded once. Counts every exact row, and
-apart those that claim it. Keeps an entry a folder and engine in bench/results/beam_verdicts.json.
+`verbatim verify DIR --beams N` says the same of one width; here one engine, without Ray, says it of all. Counts every
+exact row, and apart those that claim it. Keeps an entry a folder and engine in bench/results/beam_verdicts.json.
 """
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from bench.recipes import ROOT
-from orchestrator.fleet import workers
+from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
 from orchestrator.proof.claims import Claims, read_claims
-from orchestrator.proof.judge import Judge
-from orchestrator.proof.reproof import ReproofOptions, spec_for
-from orchestrator.verifiers.contract import Mode
+from orchestrator.verifiers.contract import Mode, Verifier
 
 RESULTS = ROOT / "bench" / "results" / "beam_verdicts.json"
 
 
-def verdicts_at(claims: Claims, judge: Judge, width: int) -> dict[str, Any]:
+def verdicts_at(claims: Claims, verifier: Verifier, width: int) -> dict[str, Any]:
     """Rows said by beams of a width, and the ids of those that claim it and are not."""
-    verdicts = judge.judge(list(claims), Mode(beams=width))
+    verdicts = verifier.judge(list(claims), Mode(beams=width))
     certified = [verdict for row, verdict in zip(claims.rows(), verdicts, strict=True) if row["proof"] == "beam"]
     return {
         "width": width, "engine": verdicts[0].engine, "exact_rows": len(verdicts),
@@ -52,14 +49,15 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    claims, options = read_claims(args.folder), ReproofOptions(args.folder, engine=args.engine)
-    workers.connect(None, dashboard=False)
-    rows = []
-    with Judge(spec_for(claims, options), "beams") as judge:
-        for width in args.beams:
-            rows.append(verdicts_at(claims, judge, width))
-            print(json.dumps(rows[-1]), flush=True)
-    ray.shutdown()
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    claims = read_claims(args.folder)
+    model = claims.record.model
+    spec = EngineSpec(args.engine, model.name, model.revision, claims.record.engine_dtype, model.was_served)
+    verifier, rows = make_verifier(spec), []
+    for width in args.beams:
+        rows.append(verdicts_at(claims, verifier, width))
+        print(json.dumps(rows[-1]), flush=True)
     asked = f"{args.engine} {claims.record.engine_dtype}"
     told = {"folder": args.folder.name, "model": claims.record.model.name, "asked": asked}
     solved = {

@@ -8,13 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from engine.adaptation import Adaptation
+from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from orchestrator.console.errors import UserError
+from orchestrator.corpus import Reading, open_corpus
 from tests.tune_spaces.made_up import NUM_TEXTS, outcome, report, search_on, study_in, tune_record
 from tune_spaces import results
 from tune_spaces.cli import app
 from tune_spaces.folder import FILE
 from tune_spaces.hold_out import compare
+from tune_spaces.options import TuneOptions
+from tune_spaces.record import read_record
+from tune_spaces.spaces import Preset, space
 
 LOST = compare([outcome("a", 3.0)], [outcome("a", 2.0)])
 
@@ -109,3 +115,19 @@ def test_a_search_goes_on_only_where_its_base_still_computes_what_it_did(tmp_pat
     assert tune_record(base_hash="5eed").study_name == tune_record().study_name, "folders of before are found"
     tune_record(base_hash=None).keep(tmp_path / "greedy")
     tune_record(base_hash=Recipe().hash).keep(tmp_path / "greedy")
+
+
+def test_a_search_starts_from_the_recipe_as_it_suits_the_model(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"id": "a", "text": "Ada"}) + "\n")
+    corpus = open_corpus(tmp_path / "corpus.jsonl", Reading())
+    options = TuneOptions(
+        corpus=tmp_path / "corpus.jsonl", out=tmp_path / "search", settings=Preset(), space=space("quick"),
+        base=load_recipe(None, ["proof=auto"]), source=ModelSource("pocket"), reading=Reading(),
+    )  # fmt: skip
+    record = options.record(corpus, "f", "float32", "hf 5", ((8, 2),), (3, 1), Adaptation(price=1.1))
+    assert record.base.proof == "beam" and record.base_hash == record.base.hash != options.base.hash
+    assert options.suited(record.adaptation).base == record.base
+    record.keep(tmp_path / "search")
+    kept = read_record(tmp_path / "search")
+    assert kept == record and kept.adaptation == Adaptation(price=1.1)
+    assert options.suited(None) is options

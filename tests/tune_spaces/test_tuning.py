@@ -29,9 +29,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NUM_TRIALS, NUM_TEXTS = 8, 4
 BASE = ["num_vectors=4", "attempts=1", "max_steps=60"]
-ASKED = [*BASE, "proof=auto"]
-"""Of which the embedded model makes `BASE`."""
-
 WHO = ("cat", "dog", "man", "old man")
 ACTORS = ("SlotPoolActor", "SolverActor", "VerifierActor", "ImplicitFunc")
 """What computes or waits for it, as the operating system sees it."""
@@ -53,7 +50,7 @@ def command(folder):
     settings = ["--trials", NUM_TRIALS, "--texts", NUM_TEXTS, "--hold-out", 4, "--budget", 40, "--sampler", "random"]
     settings += ["--stopping", "none", "--concurrent", 3, "--engine", "hf", "--no-dashboard"]
     settings += ["--callback", "tensorboard"]
-    for value in ASKED:
+    for value in BASE:
         settings += ["--set", value]
     return [sys.executable, "-m", "tune_spaces.cli", "tune", corpus, "--out", folder / "search", *map(str, settings)]
 
