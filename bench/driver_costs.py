@@ -25,7 +25,8 @@ from bench.recipes import ROOT
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.target import Target
-from orchestrator.results.ledger import SCHEMA, parquet_bytes
+from orchestrator.results.ledger import SCHEMA
+from orchestrator.results.part_file import parquet_file
 from orchestrator.run.rows import RowContext, result_row
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
@@ -73,7 +74,7 @@ def go_through(clock: Clock, jobs: list[Job], attempts: list[Attempt]) -> None:
     clock.time("queue: judge", lambda: [queue.judge(exact(candidate)) for candidate in candidates])
     rows = clock.time("row", lambda: [result_row(item, CONTEXT) for item in queue.drain()])
     table = clock.time("part: table", lambda: pa.Table.from_pylist(rows, schema=SCHEMA))
-    clock.time("part: Parquet", lambda: parquet_bytes([table]))
+    clock.time("part: Parquet", lambda: parquet_file([table]))
 
 
 def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> dict:

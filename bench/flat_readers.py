@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[1]
 def make(folder: Path, num_rows: int) -> None:
     """Parts, manifest and record of a finished run. All full parts are one file under many names: its rows have their
     own ids in the manifest alone, which no reader here minds."""
-    from orchestrator.results.ledger import parquet_bytes
     from orchestrator.results.manifest import Manifest
+    from orchestrator.results.part_file import parquet_file
     from orchestrator.storage import open_storage
     from tests.orchestrator.made_up import run_record
 
@@ -46,7 +46,7 @@ def make(folder: Path, num_rows: int) -> None:
     whole = (
         folder
         / "results"
-        / storage.write_part(99_999, parquet_bytes(like.slice(at, GROUP) for at in range(0, PART_ROWS, GROUP)))
+        / storage.write_part(99_999, parquet_file(like.slice(at, GROUP) for at in range(0, PART_ROWS, GROUP)))
     )
     for number, first in enumerate(range(0, num_rows, PART_ROWS)):
         ids = [f"row-{n}" for n in range(first, first + PART_ROWS)]

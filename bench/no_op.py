@@ -7,6 +7,7 @@ K soft-prompt vectors, D hidden size.
 
 import time
 from collections.abc import Collection
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import Home, home
+from orchestrator.fleet.blocks import Block, present, taken_out
 from orchestrator.fleet.resident_solver import Advance, SolverInfo
-from orchestrator.verifiers.contract import Candidate, Verdict
+from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 
 D = 256
 """Hidden size of the prompts: the pocket model's."""
@@ -32,11 +34,18 @@ BATCH = 10_000
 """Rows of a corpus that are written together."""
 
 
+@cache
+def numbers(num_vectors: int, hidden_size: int) -> torch.Tensor:
+    """(K, D), random: they weigh and compress like an optimised prompt's."""
+    return torch.randn(num_vectors, hidden_size)
+
+
 def solved(job: Job, hidden_size: int = D) -> Attempt:
-    """A certified prompt of random numbers; they weigh and compress like an optimised one's."""
+    """A certified prompt, the same numbers for all: making new ones would take longer than what is measured."""
     num_tokens = len(job.target.token_ids)
     certificate = Certificate(0.55, num_tokens, num_tokens, mean_nats=0.01, accuracy=1.0)
-    return Attempt(job, torch.randn(job.num_vectors, hidden_size), certificate, steps=30, positions=1000, seconds=1.0)
+    prompt_KD = numbers(job.num_vectors, hidden_size).clone()
+    return Attempt(job, prompt_KD, certificate, steps=30, positions=1000, seconds=1.0)
 
 
 def exact(candidate: Candidate) -> Verdict:
@@ -66,6 +75,7 @@ class NoOpSolver:
         """As `SolverActor.describe`."""
         return SolverInfo("no-op", self._hidden_size, "cpu", "float32", 1)
 
+    @ray.method(num_returns=2)
     def advance(
         self,
         jobs: list[Job],
@@ -74,16 +84,17 @@ class NoOpSolver:
         *,
         keeps: bool = False,
         give_back: Collection[str] = (),
-    ) -> Advance:
+    ) -> tuple[Advance, Block]:
         """`SolverActor.advance` without the optimisation."""
         started = time.monotonic()
         self._jobs += jobs
         given_back = [job.key for job in self._jobs if job.key in give_back]
         self._jobs = [job for job in self._jobs if job.key not in give_back]
-        attempts = [solved(job, self._hidden_size) for job in self._jobs[: self._jobs_a_call]]
+        attempts, block = taken_out([solved(job, self._hidden_size) for job in self._jobs[: self._jobs_a_call]])
         del self._jobs[: len(attempts)]
         steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
-        return Advance(attempts, len(self._jobs), steps, tokens, elapsed, TABLE, given_back=tuple(given_back))
+        advance = Advance(attempts, len(self._jobs), steps, tokens, elapsed, TABLE, given_back=tuple(given_back))
+        return advance, block
 
 
 @ray.remote(num_cpus=0)
@@ -98,9 +109,9 @@ class NoOpVerifier:
         """As `VerifierActor.home`."""
         return home()
 
-    def judge(self, candidates: list[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
         """`VerifierActor.judge` without the decoding."""
-        return [exact(candidate) for candidate in candidates]
+        return [exact(candidate) for candidate in present(candidates)]
 
 
 def write_corpus(path: Path, num_rows: int, *, has_ids: bool = True) -> None:

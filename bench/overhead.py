@@ -82,7 +82,7 @@ def measure(num_targets: int, fleet: Fleet) -> dict:
         wall, cpu = time.monotonic(), time.process_time()
         with driver.watch.log:
             driver.run()
-            sink.commit(driver)
+            sink.settle(driver)
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         assert driver.queue.counts == {State.VERIFIED: num_targets}
         assert sum(entry["rows"] for entry in sink.ledger.entries()) == num_targets

@@ -58,7 +58,7 @@ def make_probes(solver: Solver, recipe: Recipe, plan: VectorPlan | None) -> list
         num_vectors = fixed or (plan.num_vectors(length, lm.token_rule.context) if plan else length)
         jobs += [Job(target, recipe, num_vectors) for target in sample_targets(lm.token_rule, length)]
     attempts = solver.solve(jobs, seconds=SECONDS)
-    return measure(lm, [attempt.job.target for attempt in attempts], [attempt.prompt_KD for attempt in attempts])
+    return measure(lm, [attempt.job.target for attempt in attempts], [attempt.held_KD for attempt in attempts])
 
 
 @torch.no_grad()

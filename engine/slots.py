@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.certificate import Certificate
 from engine.curriculum import Lesson
+from engine.elsewhere import Elsewhere
 from engine.reach import enough
 from engine.recipe import Recipe
 from engine.schedules import Value, build_schedule
@@ -32,7 +33,7 @@ class Job:
         recipe: its values, margins already raised where a candidate was rejected.
         num_vectors: K.
         attempt: 0 for the first; part of the random stream.
-        start_KD: soft prompt to start from, or None for the recipe's start.
+        start_KD: soft prompt to start from, here by the time a solver begins; or None for the recipe's start.
         focus: positions where the verifier broke off; they weigh more.
         owner: whose attempt it is, where several try one text side by side; no part of the random stream.
         member: place in the recipe's portfolio at which the first sibling stands; the others follow.
@@ -44,7 +45,7 @@ class Job:
     recipe: Recipe
     num_vectors: int
     attempt: int = 0
-    start_KD: Tensor | None = None
+    start_KD: Tensor | Elsewhere | None = None
     focus: tuple[int, ...] = ()
     owner: str = ""
     member: int = 0
@@ -86,7 +87,7 @@ class Attempt:
     """What one attempt came to: a claim in the solver's numerics; only the verifier makes it a fact.
 
     Attributes:
-        prompt_KD: the soft prompt of the best measurement, float32 on the CPU.
+        prompt_KD: the soft prompt of the best measurement, float32 on the CPU, or where that lies.
         certificate: what was measured on exactly that prompt, or None if nothing finite ever was.
         steps: optimisation steps of the winning slot.
         positions: positions passed forward and backward, all siblings together.
@@ -99,7 +100,7 @@ class Attempt:
     """
 
     job: Job
-    prompt_KD: Tensor
+    prompt_KD: Tensor | Elsewhere
     certificate: Certificate | None
     steps: int
     positions: int
@@ -110,6 +111,12 @@ class Attempt:
     prefix_tokens: int = 0
     sibling: int = 0
     generated_ids: tuple[int, ...] | None = None
+
+    @property
+    def held_KD(self) -> Tensor:
+        """The prompt, of an attempt that has it here."""
+        assert isinstance(self.prompt_KD, Tensor), f"the prompt of {self.job.key} is elsewhere"
+        return self.prompt_KD
 
     @property
     def is_greedy(self) -> bool:
@@ -128,11 +135,13 @@ class Attempt:
 
     # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"prompt_KD": self.prompt_KD.numpy()}
+        prompt_KD = self.prompt_KD
+        return vars(self) | {"prompt_KD": prompt_KD.numpy() if isinstance(prompt_KD, Tensor) else prompt_KD}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy: the array may be a view of a whole message, which it would keep in memory.
-        vars(self).update(state, prompt_KD=torch.tensor(state["prompt_KD"]))
+        prompt_KD = state["prompt_KD"]
+        vars(self).update(state, prompt_KD=prompt_KD if isinstance(prompt_KD, Elsewhere) else torch.tensor(prompt_KD))
 
 
 @dataclass(eq=False)

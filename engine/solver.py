@@ -158,9 +158,9 @@ class Solver:
         target_T = torch.tensor(job.target.token_ids, device=self.lm.device)
         generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
         if job.start_KD is not None and sibling == 0:
-            start_KD = correct_start(
-                self.lm, job.start_KD.to(self.lm.device, torch.float32), target_T, job.recipe.start
-            )
+            assert isinstance(job.start_KD, Tensor), f"the start of {job.key} is elsewhere"
+            given_KD = job.start_KD.to(self.lm.device, torch.float32)
+            start_KD = correct_start(self.lm, given_KD, target_T, job.recipe.start)
         else:
             start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
         slot = Slot(
@@ -231,7 +231,7 @@ class Solver:
                 attempt = winner.attempt(positions=sum(slot.positions for slot in family))
                 attempts.append(attempt)
                 if winner.is_certified and winner.job.recipe.start.name in BORROWING:
-                    self.solved.add(list(winner.job.target.token_ids), attempt.prompt_KD)
+                    self.solved.add(list(winner.job.target.token_ids), attempt.held_KD)
                 self.active = [slot for slot in self.active if slot not in family]
             else:
                 cull(self.lm, family)

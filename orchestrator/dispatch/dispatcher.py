@@ -27,6 +27,7 @@ from orchestrator.dispatch.pace import Pace
 from orchestrator.dispatch.protocol import Sink, Source
 from orchestrator.dispatch.seats import Seats
 from orchestrator.dispatch.watch import Watch
+from orchestrator.fleet.blocks import placed
 from orchestrator.fleet.resident_solver import Advance, Shortage
 from orchestrator.fleet.roster import Loss, Roster
 from orchestrator.fleet.worker import LEASE_S, Worker
@@ -44,6 +45,9 @@ CANDIDATES_FRAC = 0.25
 
 ANSWERS_A_TURN = 64
 """Answers taken in one turn of the loop; a turn looks at every solver, however few have answered."""
+
+REFUSED_PAUSE_S = 0.1
+"""Between two turns of the loop where everything waits for a store that refuses."""
 
 
 @dataclass(frozen=True)
@@ -125,24 +129,33 @@ class Dispatcher:
 
     @property
     def _is_held_back(self) -> bool:
-        """Whether so many candidates wait that solvers get nothing new."""
-        return self.queue.num_candidates >= CANDIDATES_FRAC * self._window
+        """Whether so many candidates wait, or so many rows for the folder, that solvers get nothing new."""
+        return self.sink.is_behind or self.queue.num_candidates >= CANDIDATES_FRAC * self._window
 
     def run(self) -> None:
         """The loop: fill the queue, feed, wait for an answer, route what came, let the sink take what ended."""
         self.source.fill(self.queue, self._window)
-        while not (self.source.is_over and self.queue.is_done):
-            self.source.fill(self.queue, self._window)
-            self.roster.look_around()
-            self._feed_solvers()
-            self._judging.feed()
-            self._seats.look()
-            self._route_answers()
-            self._stop_overdue()
-            self.sink.turned(self)
-            self.watch.gauges(self.queue, self.num_slots)
+        while not self._is_over:
+            self._turn()
+            if self._is_over:
+                self.sink.settle(self)  # whose prompt is lost goes round again
         self.sink.turned(self)
         self.watch.gauges(self.queue, self.num_slots, is_last=True)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.source.is_over and self.queue.is_done
+
+    def _turn(self) -> None:
+        self.source.fill(self.queue, self._window)
+        self.roster.look_around()
+        self._feed_solvers()
+        self._judging.feed()
+        self._seats.look()
+        self._route_answers()
+        self._stop_overdue()
+        self.sink.turned(self)
+        self.watch.gauges(self.queue, self.num_slots)
 
     def _feed_solvers(self) -> None:
         for solver in self.roster.solvers:
@@ -150,7 +163,7 @@ class Dispatcher:
                 if solver.is_ready:
                     self._feed_solver(solver)
                 else:
-                    solver.ask(solver.actor.advance.remote([], 0.0, keeps=True))  # its goodbye
+                    solver.ask(*solver.actor.advance.remote([], 0.0, keeps=True))  # its goodbye
 
     def _feed_solver(self, solver: Worker) -> None:
         held = self.queue.leased_positions(solver.name)
@@ -165,7 +178,7 @@ class Dispatcher:
         surplus = [] if jobs or not self._is_somebody_idle() else self.queue.spare(solver.name, -room)
         let_go = list({**dict.fromkeys(surplus), **dict.fromkeys(self.source.unwanted(self.queue.held(solver.name)))})
         checkpoints = self.queue.checkpoints(jobs)
-        solver.ask(solver.actor.advance.remote(jobs, self.tempo.slice_s, checkpoints, keeps=is_due, give_back=let_go))
+        solver.ask(*solver.actor.advance.remote(jobs, self.tempo.slice_s, checkpoints, keeps=is_due, give_back=let_go))
 
     def _table(self, solver: Worker) -> int:
         """Read positions of a solver's table."""
@@ -183,14 +196,15 @@ class Dispatcher:
         return self._pace.share(solver.name, ready) * self.queue.num_unsolved_positions
 
     def _route_answers(self) -> None:
-        calls = self.roster.calls
-        if not calls:
-            self.source.wait(self.tempo.patrol_s)
+        calls, writes = self.roster.calls, self.sink.awaited
+        if not (calls or writes):
+            if self.sink.is_behind:
+                time.sleep(REFUSED_PAUSE_S)
+            else:
+                self.source.wait(self.tempo.patrol_s)
             return
-        ready, _ = ray.wait(list(calls), num_returns=1, timeout=self.tempo.patrol_s)
-        if not ready:
-            return
-        ready, _ = ray.wait(list(calls), num_returns=min(len(calls), ANSWERS_A_TURN), timeout=0)
+        ray.wait([*calls, *writes], num_returns=1, timeout=self.tempo.patrol_s)
+        ready, _ = ray.wait(list(calls), num_returns=min(len(calls), ANSWERS_A_TURN), timeout=0) if calls else ([], [])
         for ref in ready:
             self._route(calls[ref])
 
@@ -227,9 +241,10 @@ class Dispatcher:
         self._pace.measure(solver.name, advance.num_positions, advance.seconds)
         self.watch.advanced(solver.name, advance)
         self._budgets[solver.name] = advance.table_positions
-        for attempt in advance.attempts:
+        for attempt in placed(advance.attempts, solver.block):
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
+        solver.block = None
         self._keep(solver, advance)
         self.queue.give_back(solver.name, dict.fromkeys(advance.given_back))
         self.sink.advanced(advance)

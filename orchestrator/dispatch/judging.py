@@ -50,8 +50,13 @@ class Judging:
         self._oldest = None
 
     def take(self, verifier: Worker, verdicts: list[Verdict]) -> None:
-        """Its verdicts came."""
+        """Its verdicts came; none of a candidate whose prompt is lost."""
+        judged = {verdict.id for verdict in verdicts}
+        lost = [id for id in verifier.load if id not in judged]
         verifier.num_deaths, verifier.load = 0, []
+        if lost:
+            self.queue.redo(lost)
+            self.watch.lost_prompts(lost)
         states = [self.queue.judge(verdict) for verdict in verdicts]
         self.watch.judged(verifier.name, verdicts, states)
 

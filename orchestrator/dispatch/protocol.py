@@ -4,7 +4,7 @@ Owns: what each must be able to do. Must not know: who does it.
 """
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.work.work_queue import WorkQueue
@@ -42,6 +42,16 @@ class Source(Protocol):
 class Sink(Protocol):
     """Takes what became of texts out of the queue."""
 
+    @property
+    def awaited(self) -> Collection[Any]:
+        """Ray's references of what it waits for: the loop turns when one is there."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be kept that solvers should get nothing new."""
+        ...
+
     def advanced(self, advance: Advance) -> None:
         """A solver came back from a slice of time; the queue has taken its attempts."""
         ...
@@ -56,4 +66,8 @@ class Sink(Protocol):
 
     def turned(self, dispatcher: "Dispatcher") -> None:
         """The loop has turned once: time to take items that ended, and to tell how things stand."""
+        ...
+
+    def settle(self, dispatcher: "Dispatcher") -> None:
+        """Every text has ended: see that what became of each is kept; the queue has those again that are lost."""
         ...

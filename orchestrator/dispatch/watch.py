@@ -5,7 +5,7 @@ Owns: which event becomes which metric and which line. Must not know: how either
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from engine.slots import Attempt, Job
@@ -30,7 +30,7 @@ class Watch:
     """Told of every event of a run or a search, once each.
 
     Attributes:
-        retries: texts sent round again, by cause: `unsolved`, `rejected`, `lost_worker`.
+        retries: texts sent round again, by cause: `unsolved`, `rejected`, `lost_worker`, `lost_prompt`.
     """
 
     metrics: Metrics
@@ -102,6 +102,11 @@ class Watch:
             if state is State.PENDING:
                 self._retried(verdict.id, "rejected", claim.attempt)
 
+    def lost_prompts(self, ids: Collection[str]) -> None:
+        """Prompts went with their node before they were in the folder."""
+        for id in ids:
+            self._retried(id, "lost_prompt", None)
+
     def unkept(self, cause: str) -> None:
         """A checkpoint could not be written; the run goes on without it."""
         self.log.warning("checkpoint_failed", cause=cause)
@@ -114,6 +119,10 @@ class Watch:
                 self.log.warning("poisoned", id=id, worker=worker)
             else:
                 self._retried(id, "lost_worker", None)
+
+    def unwritten(self, cause: str) -> None:
+        """A part could not be written; it is tried again."""
+        self.log.warning("part_failed", cause=cause)
 
     def replaced(self, worker: str, count: int) -> None:
         """An actor was started anew."""

@@ -286,10 +286,11 @@ class ResidentSolver:
 
     def _listen(self, attempt: Attempt) -> Attempt:
         """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""
-        if attempt.is_candidate or not torch.isfinite(attempt.prompt_KD).all():
+        prompt_KD = attempt.held_KD
+        if attempt.is_candidate or not torch.isfinite(prompt_KD).all():
             return attempt
         try:
-            said = greedy(self._lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+            said = greedy(self._lm, prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -11,6 +11,7 @@ import ray
 
 from engine.model_source import ModelSource
 from orchestrator.cluster.nodes import Home, home
+from orchestrator.fleet.blocks import present
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import told_at_start
 from orchestrator.verifiers.cache import PASS_POSITIONS, USUAL_CACHE, Cache
@@ -118,7 +119,7 @@ class VerifierActor:
         return self._verifier.engine
 
     def judge(self, candidates: list[Candidate], mode: Mode = GREEDY) -> list[Verdict]:
-        """One verdict for each candidate, in order."""
-        verdicts = self._verifier.judge(candidates, mode)
+        """One verdict for each candidate, in order; none for one whose prompt is lost."""
+        verdicts = self._verifier.judge(present(candidates), mode)
         fail_point("verifier.before_answer")
         return verdicts

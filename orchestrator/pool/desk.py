@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
@@ -166,6 +167,9 @@ class Desk:
 
     # Its sink.
 
+    awaited: Collection[Any] = ()
+    is_behind = False
+
     def advanced(self, advance: Advance) -> None:
         """Note how far texts under way have come."""
         with self._lock:
@@ -195,6 +199,9 @@ class Desk:
                 self._settle(item)
         if ended:
             dispatcher.watch.kept(Counter(str(item.state) for item in ended), 0.0)
+
+    def settle(self, dispatcher: Dispatcher) -> None:
+        """Nothing: outcomes are kept as they come."""
 
     def fail(self, error: Exception) -> None:
         """The dispatcher cannot go on: everybody who waits, or asks later, is told."""

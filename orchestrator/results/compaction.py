@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from orchestrator.process.fail_points import fail_point
-from orchestrator.results.ledger import SCHEMA, parquet_bytes, read_batches
+from orchestrator.results.ledger import SCHEMA, read_batches
 from orchestrator.results.manifest import Manifest
+from orchestrator.results.part_file import parquet_file
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import Location
 from orchestrator.storage.protocol import RESULTS, Storage
@@ -59,9 +60,10 @@ def compact(folder: Location) -> tuple[int, int] | None:
 
 
 def take_away(storage: Storage) -> None:
-    """Delete the parts that others stand for."""
-    there = Manifest(storage).superseded().intersection(storage.names(RESULTS))
-    storage.delete([f"{RESULTS}/{name}" for name in there])
+    """Delete the parts that others stand for, and those that no line will ever name."""
+    there, manifest = storage.names(RESULTS), Manifest(storage)
+    gone = manifest.superseded().intersection(there) | manifest.orphans(there)
+    storage.delete([f"{RESULTS}/{name}" for name in gone])
 
 
 def _merge(storage: Storage, manifest: Manifest, sizes: dict[str, int]) -> None:
@@ -70,7 +72,7 @@ def _merge(storage: Storage, manifest: Manifest, sizes: dict[str, int]) -> None:
         assert manifest.num_lines is not None
         name = group.names[0]
         if len(group.names) > 1:
-            name = storage.write_part(manifest.num_lines, parquet_bytes(_tables(storage, group)))
+            name = storage.write_part(manifest.num_lines, parquet_file(_tables(storage, group)))
         fail_point("compaction.after_part")
         manifest.append({"merged": name, "rows": len(group.ids), "ids": group.ids})
     fail_point("compaction.after_lines")

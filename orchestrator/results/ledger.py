@@ -1,7 +1,6 @@
 """The ledger: results in storage, each row committed exactly once.
 
-Owns: the Parquet schema, reading and writing parts. Must not know: Ray, the engine's tensors, the queue, where the
-folder lies.
+Owns: commits, reading parts. Must not know: Ray, the engine's tensors, the queue, where the folder lies.
 
     DIR/results/part-00000.parquet ...   rows, page checksums written and verified
     DIR/manifest.jsonl                   one line per committed part; readers trust the manifest alone
@@ -9,9 +8,8 @@ folder lies.
 A part is written first; its line commits it. What both are in an object store: `orchestrator/storage/objects.py`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,72 +17,16 @@ import pyarrow.parquet as pq
 
 from orchestrator.console.errors import UserError
 from orchestrator.process.fail_points import fail_point
+from orchestrator.results.columns import EARLIER, PRESENT, PROMPT, SCHEMA, SCHEMA_VERSION, Row
 from orchestrator.results.manifest import Entry, Manifest
+from orchestrator.results.part_file import write_part
 from orchestrator.storage import open_storage
 from orchestrator.storage.digest_set import DigestSet
 from orchestrator.storage.location import Location
 from orchestrator.storage.protocol import RESULTS, Storage
 
-SCHEMA_VERSION = 5
+__all__ = ["PROMPT", "SCHEMA", "SCHEMA_VERSION", "Ledger", "Row", "in_present_names", "read_batches"]
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),  # the corpus's id; made unique with #row where it was null or a duplicate
-        ("row", pa.int64()),  # 0-based position in the corpus
-        ("text", pa.string()),  # the target text; null where it was null, not valid Unicode, or huge and no target
-        ("token_ids", pa.list_(pa.int32())),  # T target tokens, end-of-text included; null for invalid rows
-        ("spelling", pa.string()),  # engine.spelling.Spelling of token_ids; null for invalid rows and before version 4
-        ("status", pa.string()),  # verified, rejected, unsolved, invalid, poisoned
-        ("reason", pa.string()),  # why it is not verified; null where it is
-        (
-            "exact",
-            pa.bool_(),
-        ),  # the verifying engine emitted exactly token_ids; written by the verifier alone
-        ("text_exact", pa.bool_()),  # what it emitted decodes to exactly the text, by whatever tokens
-        ("rung", pa.string()),  # highest rung of proof reached: none, argmax, margin, scored, greedy; null if
-        # never solved
-        ("proof", pa.string()),  # greedy, or beam: the solver's certificate for beam search of any width holds and the
-        # verifying engine's beams of 4 said the text too; null where it is not exact
-        ("engine", pa.string()),  # verifying engine and version; null if never judged
-        ("engine_dtype", pa.string()),  # its numerics
-        ("generated_ids", pa.list_(pa.int32())),  # what it emitted
-        ("num_vectors", pa.int32()),  # K
-        ("hidden_size", pa.int32()),  # D
-        (
-            "prompt",
-            pa.list_(pa.float32()),
-        ),  # K * D values, vector after vector; null if nothing was optimised
-        ("min_margin", pa.float32()),  # smallest margin the solver measured on exactly this prompt, logits
-        ("engine_margin", pa.float32()),  # smallest margin the verifying engine gives a target token, the true text
-        # before it, logits; null if never judged, and of texts too long to be scored
-        ("log_prob", pa.float32()),  # of the text on exactly this prompt, nats: plain sampling says it so often
-        ("beam_slack", pa.float32()),  # every other text is at least so much less likely, nats, as the solver measured
-        # it; positive: beam search of any width says the text; null, as log_prob, where only a prefix was measured
-        ("first_mismatch", pa.int32()),  # the verifier's if it judged, else the solver's; T if none
-        ("teacher_forced_nats", pa.float32()),  # mean cross-entropy under the true prefix, on the stored prompt
-        ("token_accuracy", pa.float32()),  # share of right tokens in free-running greedy decoding: the verifier's if
-        # it judged, else the solver's own
-        ("seq_rep_4", pa.float32()),  # share of repeated 4-grams in the same text
-        ("diagnosis", pa.string()),  # engine.monitors.Diagnosis of the same text
-        ("steps", pa.int64()),  # optimisation steps of all attempts
-        ("positions", pa.int64()),  # positions passed forward and backward, all attempts and siblings
-        ("attempts", pa.int32()),  # attempts that ended
-        ("recipe_hash", pa.string()),
-        ("model_fingerprint", pa.string()),
-        ("solver_dtype", pa.string()),  # numerics min_margin was measured in
-        ("seconds", pa.float64()),  # wall time in the solver's table, shared with the slots beside it
-    ],
-    metadata={"verbatim_schema_version": str(SCHEMA_VERSION)},
-)
-
-EARLIER = {"positions": "tokens"}
-"""What a column was called before version 5."""
-
-PRESENT = {earlier: name for name, earlier in EARLIER.items()}
-
-Row = dict[str, Any]
-
-PROMPT = "prompt"
 BATCH, PROMPT_BATCH = 1024, 64
 """Rows in memory at a time, without prompts and with them: the prompt of a large model takes a quarter of a MiB."""
 
@@ -92,22 +34,20 @@ BUFFER_BYTES = 1 << 20
 """Of a column that are read at a time; without a bound Arrow reads all of it that a row group has."""
 
 
-GROUP_VALUES = 1 << 21
-"""Numbers in the prompts of a row group, about: 8 MiB. The memory of one serves the next; with all rows of a part at
-once a large model's took twice the time and twice the memory, LOG 2026-11-26."""
-
-
 class Ledger:
     """The results of one run folder.
 
     Args:
         folder: the run's folder; made with the first commit.
+
+    Attributes:
+        storage: where it lies.
     """
 
     def __init__(self, folder: Location):
         self.folder = folder
-        self._storage = open_storage(folder)
-        self._manifest = Manifest(self._storage)
+        self.storage = open_storage(folder)
+        self._manifest = Manifest(self.storage)
 
     def commit(self, rows: list[Row]) -> None:
         """Write rows as one part and commit it. Does nothing for no rows.
@@ -115,16 +55,26 @@ class Ledger:
         Raises:
             Superseded: another process has committed since `committed_ids` was asked for.
         """
-        if not rows:
-            return
-        number = self._manifest.num_lines
-        if number is None:
-            number = self._manifest.count()
-        fail_point("ledger.before_write")
-        part = self._storage.write_part(number, _parquet(rows))
+        if rows:
+            fail_point("ledger.before_write")
+            self.add(write_part(self.storage, self.next_number, rows), [row["id"] for row in rows])
+
+    def add(self, part: str, ids: list[str]) -> None:
+        """Commit a part that has been written: its rows are results from here on.
+
+        Raises:
+            Superseded: as `commit`.
+        """
+        assert self.next_number >= 0, "the lines before it were gone through"
         fail_point("ledger.after_rename")
-        self._manifest.append({"part": part, "rows": len(rows), "ids": [row["id"] for row in rows]})
+        self._manifest.append({"part": part, "rows": len(ids), "ids": ids})
         fail_point("ledger.after_line")
+
+    @property
+    def next_number(self) -> int:
+        """Of the line that is committed next."""
+        number = self._manifest.num_lines
+        return self._manifest.count() if number is None else number
 
     def entries(self) -> Iterator[Entry]:
         """Committed parts in order, one at a time.
@@ -132,7 +82,7 @@ class Ledger:
         Raises:
             UserError: a line is damaged.
         """
-        return Manifest(self._storage).entries()
+        return Manifest(self.storage).entries()
 
     def committed_ids(self) -> DigestSet:
         """Ids that have their row. Whoever leaves them out commits right after them, or not at all."""
@@ -195,7 +145,7 @@ class Ledger:
         """
         none: Row = dict.fromkeys(columns or SCHEMA.names)
         try:
-            for batch in read_batches(self._storage, part, columns):
+            for batch in read_batches(self.storage, part, columns):
                 yield from (none | row for row in _rows(batch))
         except FileNotFoundError:
             raise
@@ -205,7 +155,7 @@ class Ledger:
     def _damaged(self, part: str, error: Exception) -> UserError:
         reason = str(error).strip().splitlines()[0]
         return UserError(
-            f"results part {self._storage.at(f'{RESULTS}/{part}')}: damaged ({reason}); restore it from a copy, or "
+            f"results part {self.storage.at(f'{RESULTS}/{part}')}: damaged ({reason}); restore it from a copy, or "
             "delete the run's folder and run again"
         )
 
@@ -251,32 +201,3 @@ def _require_ours(schema: pa.Schema) -> None:
         name = PRESENT.get(field.name, field.name)
         if name not in SCHEMA.names or field.type != SCHEMA.field(name).type:
             raise ValueError(f"column {field.name} is none of a run's results")
-
-
-def _parquet(rows: list[Row]) -> bytes:
-    """Rows as a Parquet file."""
-    return parquet_bytes(pa.Table.from_pylist(group, schema=SCHEMA) for group in _groups(rows))
-
-
-def _groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """Rows of which so many are in memory once more while they are written."""
-    group: list[Row] = []
-    num_values = 0
-    for row in rows:
-        group.append(row)
-        num_values += 0 if row[PROMPT] is None else len(row[PROMPT])
-        if num_values >= GROUP_VALUES:
-            yield group
-            group, num_values = [], 0
-    if group:
-        yield group
-
-
-def parquet_bytes(tables: Iterable[pa.Table]) -> bytes:
-    """Tables as a Parquet file, one row group each."""
-    content = pa.BufferOutputStream()
-    how: dict[str, Any] = {"write_page_checksum": True, "compression": "zstd", "use_dictionary": False}
-    with pq.ParquetWriter(content, SCHEMA, **how) as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, len(table)))
-    return content.getvalue().to_pybytes()

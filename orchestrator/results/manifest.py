@@ -11,13 +11,13 @@ Lines are only ever appended, and the last kind is one line: parts are merged in
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orchestrator.console.errors import UserError
 from orchestrator.storage.protocol import Storage
 
-PART = re.compile(r"part-\d{5,}(-[0-9a-f]+)?\.parquet")
+PART = re.compile(r"part-(\d{5,})(-[0-9a-f]+)?\.parquet")
 """Names of parts; a manifest that names another file is not one of ours."""
 
 CLOSING = b'{"merged_from"'
@@ -65,6 +65,18 @@ class Manifest:
                 named |= merging | ({line["part"]} if "part" in line else set())
                 merging = set()
         return named - {entry["part"] for entry in self.entries()}
+
+    def orphans(self, names: Iterable[str]) -> set[str]:
+        """Those of the names in the results folder that are parts, whole or half written, which no line will ever name.
+
+        A part is named by the line of its number or by one before it; where that line is there and names another, its
+        writer or its driver died. One of a later number may be another process's, which is about to commit it.
+        """
+        named = {name for _, line in self._lines() if (name := line.get("part") or line.get("merged"))}
+        assert self.num_lines is not None
+        found = {name: PART.fullmatch(name.removeprefix(".").removesuffix(".tmp")) for name in names}
+        parts = {name for name, match in found.items() if match and int(match[1]) < self.num_lines}
+        return parts - named
 
     def append(self, line: Entry) -> None:
         """Commit a line after those that were last gone through.

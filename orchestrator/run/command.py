@@ -9,14 +9,16 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import ray
+from ray.exceptions import RayError
 
 from engine.correction.start import require_start
 from engine.target import Target, decode
-from orchestrator.console.errors import Superseded
+from orchestrator.console.errors import FleetError, StorageError, Superseded
 from orchestrator.console.progress import Reporter
 from orchestrator.corpus.intake import Taken, easiest_first
 from orchestrator.dispatch.dispatcher import OPEN_WINDOW, Dispatcher, Tempo
@@ -36,7 +38,7 @@ from orchestrator.run.measuring import Measured, measure
 from orchestrator.run.preparation import Prepared, RunOptions, prepare
 from orchestrator.run.record_keeping import new_record, touch
 from orchestrator.run.rows import RowContext
-from orchestrator.run.unkept import Unkept
+from orchestrator.run.unkept import CHECKPOINTS, PARTS, Unkept
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import first_line
 from orchestrator.verifiers.contract import GREEDY_AND_SCORED
@@ -93,11 +95,12 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))
     sink = LedgerSink(
         prepared.ledger,
-        InFlight(prepared.options.out, Unkept(reporter.say, watch)),
+        InFlight(prepared.options.out, Unkept(watch.unkept, reporter.say, CHECKPOINTS)),
         RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.token_rule)),
         reporter,
-        on_commit=lambda dispatcher: touch(record, dispatcher, prepared, "running"),
+        on_commit=lambda dispatcher: touch(record, dispatcher, sink.counts, prepared, "running"),
         num_done=len(prepared.committed),
+        on_refusal=Unkept(watch.unwritten, reporter.say, PARTS),
     )
     with watch.log:
         _drive(_dispatcher(prepared, hired, measured, sink, watch), sink, prepared, record, hired.name)
@@ -128,15 +131,16 @@ def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record:
     watch.started(name, total=record.num_rows, done=sink.num_done, num_solvers=len(dispatcher.roster.solvers))
     try:
         dispatcher.run()
-        sink.commit(dispatcher)
+        sink.settle(dispatcher)
     except Superseded:
         raise  # the folder is another run's: nothing more may be written there
     except BaseException as error:
-        sink.commit(dispatcher)
-        touch(record, dispatcher, prepared, "interrupted")
+        with suppress(OSError, StorageError, FleetError, RayError):  # what is not committed is solved again
+            sink.settle(dispatcher, is_patient=False)
+        touch(record, dispatcher, sink.counts, prepared, "interrupted")
         watch.interrupted(error, sink.num_done)
         raise
-    touch(record, dispatcher, prepared, "finished")
+    touch(record, dispatcher, sink.counts, prepared, "finished")
     sink.in_flight.clear()
     watch.finished(sink.num_done, dispatcher.seconds)
 

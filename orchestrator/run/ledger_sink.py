@@ -1,13 +1,18 @@
 """A run's sink: what ended becomes rows, committed as parts of the results.
 
-Owns: when a part is written. Must not know: where texts come from, solvers.
+Owns: when a part is due, what is done once it is committed. Must not know: where texts come from, solvers, how parts
+are written.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import ray
+
+from engine.elsewhere import Elsewhere
 from orchestrator.console.progress import Reporter
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.fleet.resident_solver import Advance
@@ -17,12 +22,20 @@ from orchestrator.results.history import History
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.rows import RowContext, result_row
+from orchestrator.run.writing import Part, Writing
+from orchestrator.work.item import Item
 
 COMMIT_ROWS = 64
 COMMIT_PAUSE_S = 1.0
 COMMIT_INTERVAL_S = 5.0
 """A part is written when it has so many rows, but once a second at most, so that parts grow with the rate; or after
 a while, whatever it has."""
+
+PART_BYTES = 128 << 20
+"""Of prompts in a part: with so many it is written at once."""
+
+MOST_UNWRITTEN = 4 * PART_BYTES
+"""Of prompts that wait for the folder; with more, solvers get nothing new."""
 
 
 @dataclass
@@ -34,6 +47,8 @@ class LedgerSink:
         context: what all rows have in common.
         on_commit: told after rows were committed.
         num_done: rows of the folder.
+        on_refusal: told of parts that a store refuses and is asked to take again.
+        counts: rows by status that this call has committed.
     """
 
     ledger: Ledger
@@ -42,10 +57,25 @@ class LedgerSink:
     reporter: Reporter
     on_commit: Callable[[Dispatcher], None]
     num_done: int = 0
-    _last_commit: float = field(default_factory=time.monotonic)
+    on_refusal: Callable[[Exception], None] = lambda _: None
+    counts: Counter[str] = field(default_factory=Counter)
+    _gathered: list[Item] = field(default_factory=list)
+    _gathered_bytes: int = 0
+    _last_part: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._history = History(self.ledger.folder)
+        self._writing = Writing(self.ledger, self.on_refusal)
+
+    @property
+    def awaited(self) -> Collection[Any]:
+        """The parts that are being written."""
+        return self._writing.awaited
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more is solved than the folder takes."""
+        return self._writing.num_bytes + self._gathered_bytes >= MOST_UNWRITTEN
 
     def advanced(self, advance: Advance) -> None:
         """Remember the way of attempts that ended; rows are made of texts that ended."""
@@ -59,28 +89,74 @@ class LedgerSink:
         """Nothing: what the folder holds is still what they go on from."""
 
     def turned(self, dispatcher: Dispatcher) -> None:
-        """Commit if that is due; show how far it is."""
-        if self._is_commit_due(dispatcher.queue.num_ended):
-            self.commit(dispatcher)
-        self.reporter.update(self.num_done + dispatcher.queue.num_ended, _detail(dispatcher))
+        """Commit what is written, have a part written if one is due; show how far it is."""
+        self._commit(dispatcher)
+        self._gather(dispatcher, is_last=False)
+        num_ended = self.num_done + self._writing.num_rows + len(self._gathered)
+        self.reporter.update(num_ended, _detail(dispatcher))
+
+    def settle(self, dispatcher: Dispatcher, *, is_patient: bool = True) -> None:
+        """Have everything that ended written, and wait until it is committed.
+
+        Args:
+            is_patient: whether a store that refuses is asked again.
+        """
+        self._gather(dispatcher, is_last=True)
+        while self._writing.is_busy:
+            if awaited := self._writing.awaited:
+                ray.wait(awaited, num_returns=1, timeout=1.0)
+            else:
+                time.sleep(0.1)  # a store refuses
+            self._commit(dispatcher, is_patient=is_patient)
 
     @interrupts.held()
-    def commit(self, dispatcher: Dispatcher) -> None:
-        """Commit the rows that ended."""
-        rows = [result_row(item, self.context) for item in dispatcher.queue.drain()]
-        started = time.monotonic()
-        self.ledger.commit(rows)
-        self._history.commit(rows)
-        self.in_flight.forget(row["row"] for row in rows)
-        self.num_done += len(rows)
-        self._last_commit = time.monotonic()
-        if rows:
-            dispatcher.watch.kept(Counter(row["status"] for row in rows), self._last_commit - started)
-            self.on_commit(dispatcher)
+    def _gather(self, dispatcher: Dispatcher, *, is_last: bool) -> None:
+        """Take what ended; have it written if it is time to."""
+        ended = dispatcher.queue.drain()
+        self._gathered += ended
+        self._gathered_bytes += sum(_num_bytes(item) for item in ended)
+        if not (is_last or self._is_part_due()):
+            return
+        items, num_bytes = self._gathered, self._gathered_bytes
+        self._gathered, self._gathered_bytes, self._last_part = [], 0, time.monotonic()
+        if items:
+            self._writing.add(items, [result_row(item, self.context) for item in items], num_bytes)
 
-    def _is_commit_due(self, num_ended: int) -> bool:
-        waited = time.monotonic() - self._last_commit
-        return waited >= COMMIT_INTERVAL_S or (waited >= COMMIT_PAUSE_S and num_ended >= COMMIT_ROWS)
+    @interrupts.held()
+    def _commit(self, dispatcher: Dispatcher, *, is_patient: bool = True) -> None:
+        """Lines of what is written; what is lost goes back into the queue."""
+        if not self._writing.is_busy:
+            return
+        started = time.monotonic()
+        parts = self._writing.committed(is_patient=is_patient)
+        for part in parts:
+            self._account(part, dispatcher, started)
+        if lost := self._writing.lost:
+            self._writing.lost = []
+            dispatcher.queue.redo(lost)
+            dispatcher.watch.lost_prompts([item.id for item in lost])
+
+    def _account(self, part: Part, dispatcher: Dispatcher, started: float) -> None:
+        """A part's rows are results now."""
+        self._history.commit(part.rows)
+        self.in_flight.forget(row["row"] for row in part.rows)
+        counts = Counter(row["status"] for row in part.rows)
+        self.num_done += len(part.rows)
+        self.counts += counts
+        dispatcher.watch.kept(counts, time.monotonic() - started)
+        self.on_commit(dispatcher)
+
+    def _is_part_due(self) -> bool:
+        waited = time.monotonic() - self._last_part
+        if waited >= COMMIT_INTERVAL_S or self._gathered_bytes >= PART_BYTES:
+            return True
+        return waited >= COMMIT_PAUSE_S and len(self._gathered) >= COMMIT_ROWS
+
+
+def _num_bytes(item: Item) -> int:
+    """Of an item's prompt that waits in Ray's store."""
+    prompt = item.attempt.prompt_KD if item.attempt else None
+    return prompt.num_bytes if isinstance(prompt, Elsewhere) else 0
 
 
 def _detail(dispatcher: Dispatcher) -> str:

@@ -14,7 +14,6 @@ from orchestrator.results.run_record import ModelRecord, RunRecord
 from orchestrator.run.measuring import Measured
 from orchestrator.run.preparation import Prepared
 from orchestrator.storage.location import absolute
-from orchestrator.work.item import State
 
 
 def new_record(prepared: Prepared, info: SolverInfo, measured: Measured, spec: EngineSpec) -> RunRecord:
@@ -62,16 +61,15 @@ def new_record(prepared: Prepared, info: SolverInfo, measured: Measured, spec: E
     )
 
 
-def touch(record: RunRecord, dispatcher: Dispatcher, prepared: Prepared, state: str) -> None:
-    """Bring `run.json` up to date: state, counts and retries over all calls, seconds."""
+def touch(record: RunRecord, dispatcher: Dispatcher, committed: Counter[str], prepared: Prepared, state: str) -> None:
+    """Bring `run.json` up to date: state, counts and retries over all calls, seconds.
+
+    Args:
+        committed: rows by status that this call has committed.
+    """
     earlier = prepared.record
-    counts = dict(prepared.counts)
-    for status, count in dispatcher.queue.counts.items():
-        if status in (State.PENDING, State.LEASED, State.CANDIDATE):
-            continue
-        counts[str(status)] = counts.get(str(status), 0) + count
     record.state = state
-    record.counts = counts
+    record.counts = dict(prepared.counts + committed)
     record.retries = dict(dispatcher.watch.retries + Counter(earlier.retries if earlier else {}))
     record.updated = run_record.now()
     record.seconds = (earlier.seconds if earlier else 0.0) + dispatcher.seconds

@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import numpy as np
 
 from engine.monitors import monitor
 from engine.slots import Attempt
 from orchestrator.results.ledger import Row
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.item import Item
+from orchestrator.work.item import Item, as_stored
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "generated_ids": list(judged.generated_ids) if judged else None,
         "num_vectors": len(attempt.prompt_KD) if attempt else None,
         "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
-        "prompt": attempt.prompt_KD.flatten().numpy() if attempt else None,
+        "prompt": flat(as_stored(attempt)) if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
         "engine_margin": _engine_margin(judged),
         "log_prob": _known(certificate.log_prob) if certificate else None,
@@ -86,6 +89,11 @@ def result_row(item: Item, context: RowContext) -> Row:
         "solver_dtype": context.solver_dtype,
         "seconds": item.seconds,
     }
+
+
+def flat(prompt_KD: Any) -> Any:
+    """The numbers of a prompt, vector after vector; one that lies elsewhere as it is."""
+    return prompt_KD.reshape(-1) if isinstance(prompt_KD, np.ndarray) else prompt_KD
 
 
 def _says_the_text(judged: Verdict, item: Item, context: RowContext) -> bool:

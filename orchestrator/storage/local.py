@@ -2,12 +2,14 @@
 
 Owns: temporary name, sync, rename; the manifest's file. Must not know: rows.
 
-    DIR/results/part-00000.parquet ...
+    DIR/results/part-00000.parquet ...   with a name of its own, part-00000-3f9c1a2b, where its writer is a process
+                                         that may outlive its driver
     DIR/manifest.jsonl                   one line a committed part
 """
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -63,8 +65,9 @@ class LocalFolder:
     def clear(self, folder: str) -> None:
         shutil.rmtree(self._folder / folder, ignore_errors=True)
 
-    def write_part(self, number: int, content: bytes) -> str:
-        name = f"part-{number:05d}.parquet"
+    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
+        own = "" if is_alone else f"-{uuid.uuid4().hex[:8]}"
+        name = f"part-{number:05d}{own}.parquet"
         temporary = self._temporary(f"{RESULTS}/{name}")
         temporary.write_bytes(content)
         _sync(temporary)

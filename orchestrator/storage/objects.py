@@ -104,9 +104,9 @@ class ObjectStore:
     def clear(self, folder: str) -> None:
         self.delete(f"{folder}/{name}" for name in self.names(folder))
 
-    def write_part(self, number: int, content: bytes) -> str:
+    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
         name = f"part-{number:05d}-{uuid.uuid4().hex[:8]}.parquet"
-        self.replace({f"{RESULTS}/{name}": content})
+        self.replace({f"{RESULTS}/{name}": content if isinstance(content, bytes) else content.to_pybytes()})
         return name
 
     def committed(self) -> Iterator[bytes]:

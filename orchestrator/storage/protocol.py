@@ -57,9 +57,11 @@ class Storage(Protocol):
         """Take a folder away with all that lies in it."""
         ...
 
-    def write_part(self, number: int, content: bytes) -> str:
+    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
         """Write a part of the results; it counts once a committed line names it.
 
+        Args:
+            is_alone: no other process can be writing a part of that number, such as one whose driver was killed.
         Returns:
             its name within `results`. No part that a line names is ever overwritten.
         """

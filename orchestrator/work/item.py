@@ -5,6 +5,9 @@ Owns: its states, what is known of it. Must not know: the other texts, which tra
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from torch import Tensor
 
 from engine.slots import Attempt, Job
 from engine.target import Target
@@ -87,12 +90,28 @@ class Item:
         self.seconds += attempt.seconds
         self.verdict = None  # it was given on another prompt
 
+    def uncount(self) -> None:
+        """The prompt of the last attempt is lost: as if that had never come back."""
+        attempt = self.attempt
+        assert attempt is not None, f"{self.id} was not attempted"
+        self.attempt = self.verdict = self.reason = None
+        self.num_attempts -= 1
+        self.steps -= attempt.steps
+        self.positions -= attempt.positions
+        self.seconds -= attempt.seconds
+
     def candidate(self) -> Candidate:
         """What the last attempt claims; the last of all may hold for greedy decoding alone, whatever was asked for."""
         attempt = self.attempt
         assert attempt is not None, f"{self.id} was not attempted"
         for_beams = attempt.is_candidate and attempt.job.recipe.proof == "beam"
-        return Candidate(self.id, attempt.prompt_KD.numpy(), attempt.job.target.token_ids, for_beams)
+        return Candidate(self.id, as_stored(attempt), attempt.job.target.token_ids, for_beams)
+
+
+def as_stored(attempt: Attempt) -> Any:
+    """An attempt's prompt as an array of its own, or where it lies: who reads it brings it."""
+    prompt_KD = attempt.prompt_KD
+    return prompt_KD.numpy() if isinstance(prompt_KD, Tensor) else prompt_KD
 
 
 def positions(job: Job) -> int:

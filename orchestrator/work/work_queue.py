@@ -8,6 +8,7 @@ models.
        |         |  |        +-> pending (rejected: more margin), or rejected when attempts are spent
        |         |  +-> pending (unsolved: more vectors), or unsolved when attempts are spent
        |         +-> pending (given back, or lost with its node), or unsolved where it fits no worker
+       |     candidate, or ended without its row in the folder -> pending (its prompt was lost with a node)
        +---------+-> poisoned when too many workers were lost with it
        +-> gone without a row where nobody wants it any more
     invalid: never could be a target
@@ -17,14 +18,14 @@ small groups, then each alone, so that the text that took the workers down is po
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, KeysView, Mapping
+from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
 from dataclasses import dataclass, field
 
 from engine.slots import Attempt, Job
 from engine.target import Refusal
 from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.work.holdings import Holdings, require_holder
-from orchestrator.work.item import Item, State, TransitionError, positions
+from orchestrator.work.item import TERMINAL, Item, State, TransitionError, positions
 
 MAX_LOST_WORKERS = 3
 """Workers a text may take down before it is set aside as poisoned: among others, among few, and alone."""
@@ -192,6 +193,14 @@ class WorkQueue:
             by = "the verifier's beam search" if verdict.beams > 1 else "the verifier"
             self._try_again(item, State.REJECTED, verdict.refusal or f"decoded otherwise by {by}", verdict)
         return item.state
+
+    def redo(self, lost: Iterable[str | Item]) -> None:
+        """Prompts went with their node, of candidates or of items that were given out: the same attempts again."""
+        for each in lost:
+            item = self._item(each) if isinstance(each, str) else self._open.setdefault(each.id, each)
+            self._move(item, State.PENDING, {State.CANDIDATE, *TERMINAL})
+            item.uncount()
+            self._pending.appendleft(item.id)
 
     def give_back(self, worker: str, checkpoints: Mapping[str, bytes | None]) -> dict[str, State]:
         """A worker that is well gives up some of its leases: they are pending again, no suspicion cast.

@@ -55,7 +55,7 @@ def test_prompts_come_back_bit_for_bit(tmp_path):
 
 def test_rows_with_many_numbers_are_written_in_several_groups_and_keep_their_order_and_prompts(tmp_path, monkeypatch):
     prompts = [None, np.arange(3, dtype=np.float32), np.arange(3, 9, dtype=np.float32), None, [9.5], None]
-    monkeypatch.setattr("orchestrator.results.ledger.GROUP_VALUES", 4)
+    monkeypatch.setattr("orchestrator.results.part_file.GROUP_VALUES", 4)
     Ledger(tmp_path).commit([row(id, prompt=prompt) for id, prompt in zip("abcdef", prompts, strict=True)])
     assert pq.ParquetFile(tmp_path / "results" / "part-00000.parquet").num_row_groups == 2
     stored = list(Ledger(tmp_path).read())

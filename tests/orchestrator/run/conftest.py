@@ -34,7 +34,7 @@ from orchestrator.results.run_log import RunLog
 from orchestrator.run.corpus_source import CorpusSource
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
-from orchestrator.run.unkept import Unkept
+from orchestrator.run.unkept import CHECKPOINTS, Unkept
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.table_size import SolverRoom
 from orchestrator.work.retry import make_retry
@@ -163,7 +163,7 @@ def play(story, tokens, tmp_path):
         with RunLog(tmp_path) as log:
             context = RowContext(recipe.hash, info.fingerprint, "float32", partial(decode, tokens))
             watch = Watch(Metrics("test"), log)
-            in_flight = InFlight(checkpoints, Unkept(story.say, watch))
+            in_flight = InFlight(checkpoints, Unkept(watch.unkept, story.say, CHECKPOINTS))
             taken = iter([Accepted(row, job) for row, job in enumerate(jobs)])
             sink = LedgerSink(Ledger(tmp_path), in_flight, context, story, on_commit=lambda _: None)
             story.dispatcher = Dispatcher(
@@ -178,7 +178,7 @@ def play(story, tokens, tmp_path):
                 lease_s=lease_s,
             )
             story.dispatcher.run()
-            sink.commit(story.dispatcher)
+            sink.settle(story.dispatcher)
         story.close()
         rows = list(Ledger(tmp_path).read())
         assert sorted(row["row"] for row in rows) == list(range(len(texts)))
