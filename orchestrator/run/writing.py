@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 from orchestrator.cluster.nodes import only_on
 from orchestrator.console.errors import FleetError, StorageError, Superseded
 from orchestrator.fleet.blocks import brought
+from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import reason
 from orchestrator.results.ledger import PROMPT, Ledger, Row
 from orchestrator.results.part_file import write_part
@@ -65,9 +66,11 @@ def write(storage: Storage, number: int, rows: list[Row]) -> Written:
         return Written(lost=lost)
     whole = [row | {PROMPT: flat(prompt)} for row, prompt in zip(rows, prompts, strict=True)]
     try:
-        return Written(write_part(storage, number, whole, is_alone=False))
+        part = write_part(storage, number, whole, is_alone=False)
     except (OSError, StorageError) as error:
         return Written(refusal=error)
+    fail_point("writing.before_answer")
+    return Written(part)
 
 
 @dataclass
@@ -127,6 +130,7 @@ class Writing:
 
     def add(self, items: list[Item], rows: list[Row], num_bytes: int) -> None:
         """One more part, after those that are on their way."""
+        fail_point("ledger.before_write")
         self._parts.append(Part(items, rows, num_bytes, self.ledger.next_number + len(self._parts)))
         self.num_bytes += num_bytes
         self.num_rows += len(rows)

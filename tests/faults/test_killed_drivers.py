@@ -1,19 +1,26 @@
 """A driver that is killed again and again: every row comes out once, and nothing is left behind."""
 
+import contextlib
 import random
+import resource
 import signal
 import time
 
+import psutil
 import pytest
 
+from orchestrator.results.ledger import Ledger
 from tests.orchestrator.killed import POINTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = 7
 
-MAX_BYTES = 64 << 10
-"""Enough for a run's record and log, not for a part."""
+MAX_BYTES = 2 << 10
+"""Not enough for a part."""
+
+DRIVERS_POINTS = [point for point in POINTS if point != "ledger.after_write"]
+"""The other is passed by whoever writes the part, which is not the driver."""
 
 LOADING_S, LOOPING_S = 8.0, 3.0
 """Longest that a doomed call lives, from its start or from the loop's."""
@@ -35,15 +42,17 @@ def test_kills_lose_nothing_double_nothing_and_compute_nothing_again(run, orders
         call.kill()
 
     def meet_a_full_disk():
-        call = run.call(max_bytes=MAX_BYTES)
-        assert call.end() == 2 and "make room, then the same command goes on from here" in call.output, call.output
+        call = run.call()
+        call.wait_for(call.actors)
+        with full_disk(run.cluster.process):
+            assert call.end() == 2 and "make room, then the same command goes on from here" in call.output, call.output
 
     def die_at(point):
         orders.give(point, 1)
         assert run.call().end() == -signal.SIGKILL
         assert point not in orders.open
 
-    points = chance.sample(POINTS, 2)
+    points = chance.sample(DRIVERS_POINTS, 2)
     lives = [die_while_loading, *(lambda point=point: die_at(point) for point in points), meet_a_full_disk]
     chance.shuffle(lives)
     die_in_the_loop(is_alone=True)
@@ -53,12 +62,31 @@ def test_kills_lose_nothing_double_nothing_and_compute_nothing_again(run, orders
         if chance.random() < 0.5:
             tear_the_manifest(run.folder)
 
-    orders.give("solver.before_answer", 1)  # and the last call loses an actor
+    orders.give("solver.before_answer", 1)  # and the last call loses an actor, and two who write parts
+    orders.give("ledger.after_write", 1)
+    orders.give("writing.before_answer", 1)
     call = run.call()
     assert call.end() == 0, call.output
     assert [event["worker"] for event in run.log("actor_died")] == ["solver-0"] and not orders.open
     assert run.audit.conclude() == {}
     assert not (run.folder / "in_flight").exists()
+    parts = {entry["part"] for entry in Ledger(run.folder).entries()}
+    assert {path.name for path in (run.folder / "results").iterdir()} == parts, "what the dead left behind is gone"
+
+
+@contextlib.contextmanager
+def full_disk(cluster):
+    """No file of the cluster's processes, and of those that they start, may grow inside."""
+    processes = [cluster, *cluster.children(recursive=True)]
+    before = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            before[process] = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (MAX_BYTES, resource.RLIM_INFINITY))
+    yield
+    for process in {*before, *cluster.children(recursive=True)}:
+        with contextlib.suppress(psutil.Error):
+            process.rlimit(psutil.RLIMIT_FSIZE, before.get(process, (resource.RLIM_INFINITY,) * 2))
 
 
 def tear_the_manifest(folder):

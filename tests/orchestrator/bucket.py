@@ -44,8 +44,21 @@ class Bucket(LocalFileSystem):
         return shown if detail else [entry["name"] for entry in shown]
 
 
-fsspec.register_implementation("bucket", Bucket, clobber=True)
-location.EXTRAS["bucket"] = "none"
+class Unwell(Bucket):
+    """A store that answers 503 to whatever is written, in every process, as long as a file of that name lies in it."""
+
+    protocol = "unwell"
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        target = Path(self._strip_protocol(path))
+        if any((folder / "503").exists() for folder in target.parents):
+            raise OSError("503 Service Unavailable")
+        super().pipe_file(path, value, mode, **kwargs)
+
+
+for kind in (Bucket, Unwell):
+    fsspec.register_implementation(kind.protocol, kind, clobber=True)
+    location.EXTRAS[kind.protocol] = "none"
 
 
 def uri(folder: Path) -> str:

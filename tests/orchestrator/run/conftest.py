@@ -28,13 +28,14 @@ from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.solver_actor import SolverActor
 from orchestrator.fleet.verifier_actor import EngineSpec, VerifierActor
 from orchestrator.fleet.worker import Worker
+from orchestrator.process import fail_points
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.corpus_source import CorpusSource
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
-from orchestrator.run.unkept import CHECKPOINTS, Unkept
+from orchestrator.run.unkept import CHECKPOINTS, PARTS, Unkept
 from orchestrator.sizing.placement import Placement
 from orchestrator.sizing.table_size import SolverRoom
 from orchestrator.work.retry import make_retry
@@ -66,15 +67,29 @@ MANY_TURNS = Tempo(slice_s=0.2, judge_wait_s=1.0, patrol_s=1.0, seat_wait_s=1.0,
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def _orders(tmp_path_factory):
+    return tmp_path_factory.mktemp("orders")
+
+
+@pytest.fixture
+def orders(_orders):
+    """A folder for orders to die, which the cluster's processes look into."""
+    yield _orders
+    for order in _orders.iterdir():
+        order.unlink()
+
+
+@pytest.fixture(scope="module")
+def cluster(_orders):
     """A head that seats one solver, and this process connected to it."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ |= {"RAY_AUTH_MODE": "disabled", fail_points.VARIABLE: str(_orders)}
     head = {**NODE, "include_dashboard": False, "_system_config": SOON_DEAD}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     workers.connect(cluster.address, dashboard=False)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    del os.environ[fail_points.VARIABLE]
 
 
 def solver(index, *, model="pocket", dtype="float32", table_positions=1536):
@@ -157,7 +172,7 @@ def hire(verifier, story):
 def play(story, tokens, tmp_path):
     """Run texts to their end on a roster; the rows by text, each there once."""
 
-    def run(roster, texts=TEXTS, recipe=LONG, lease_s=600, checkpoints=tmp_path):
+    def run(roster, texts=TEXTS, recipe=LONG, lease_s=600, checkpoints=tmp_path, results=tmp_path):
         info = roster.first_ready()
         jobs = [job(tokens, f"row-{row}", text, recipe) for row, text in enumerate(texts)]
         with RunLog(tmp_path) as log:
@@ -165,7 +180,9 @@ def play(story, tokens, tmp_path):
             watch = Watch(Metrics("test"), log)
             in_flight = InFlight(checkpoints, Unkept(watch.unkept, story.say, CHECKPOINTS))
             taken = iter([Accepted(row, job) for row, job in enumerate(jobs)])
-            sink = LedgerSink(Ledger(tmp_path), in_flight, context, story, on_commit=lambda _: None)
+            refused = Unkept(watch.unwritten, story.say, PARTS)
+            ledger = Ledger(results)
+            sink = LedgerSink(ledger, in_flight, context, story, on_commit=lambda _: None, on_refusal=refused)
             story.dispatcher = Dispatcher(
                 source=CorpusSource(taken, in_flight, story.say, watch),
                 sink=sink,
@@ -180,7 +197,7 @@ def play(story, tokens, tmp_path):
             story.dispatcher.run()
             sink.settle(story.dispatcher)
         story.close()
-        rows = list(Ledger(tmp_path).read())
+        rows = list(Ledger(results).read())
         assert sorted(row["row"] for row in rows) == list(range(len(texts)))
         assert all(row["engine"].startswith("hf") for row in rows if row["exact"])
         return {row["text"]: row for row in rows}
