@@ -69,7 +69,7 @@ STATIONS = (
         "committed row",
         "results/ledger.py",
         (
-            ("killed in a commit", "storage/local.py, storage/objects.py"),
+            ("killed in a commit", "run/writing.py, storage/local.py, storage/objects.py"),
             ("two runs in one folder", "storage/folder_lock.py, storage/lease.py"),
             ("Ctrl-C, SIGTERM", "process/interrupts.py"),
         ),

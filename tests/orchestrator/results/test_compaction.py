@@ -48,6 +48,17 @@ def test_many_parts_become_few_and_every_row_is_as_it_was(place):
     assert Ledger(place).read_id("row-7")["row"] == 7
 
 
+def test_what_no_line_will_ever_name_is_swept_and_what_one_may_name_stays(place):
+    storage = open_storage(place)
+    dead = ["part-00003-0123abcd.parquet", ".part-00019-0123abcd.parquet.tmp"]
+    alive = ["part-00020-0123abcd.parquet", ".part-00021-0123abcd.parquet.tmp", "notes.txt"]
+    storage.replace({f"results/{name}": b"" for name in (*dead, *alive)})
+    assert Manifest(storage).orphans(storage.names("results")) == set(dead)
+    compact(place)
+    assert len(storage.names("results")) == 2 and "notes.txt" in storage.names("results"), "its own lines took theirs"
+    assert ids(place) == IDS
+
+
 def test_merging_again_does_nothing_until_there_is_more_and_rows_come_after_it(place):
     compact(place)
     names = open_storage(place).names("results")

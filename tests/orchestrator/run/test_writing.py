@@ -85,7 +85,6 @@ def test_prompts_that_go_with_their_node_are_solved_again_and_nothing_is_doubled
     there = only_on(second_seat.node_id)
     solve(queue, "on the node that goes", NoOpSolver.options(scheduling_strategy=there).remote(None, WIDE), most=100)
     first, second = queue.take_candidates(2), queue.take_candidates(2)
-    assert len(present(first)) == 2
     verify(queue, first)
     cluster.remove_node(second_seat, allow_graceful=False)
 

@@ -48,6 +48,24 @@ def test_a_text_goes_from_pending_to_verified(queue):
     assert queue.drain() == [] and queue.num_open == 2 and not queue.is_done
 
 
+def test_whose_prompt_is_lost_goes_round_again_under_the_same_job_as_if_it_had_never_come_back(queue):
+    jobs = queue.lease("w", ALL)
+    solve(queue, jobs)
+    queue.take_candidates(2)
+    queue.judge(verdict("a"))
+    (ended,) = queue.drain()
+    queue.redo([ended, "b"])
+    assert queue.counts == Counter({State.PENDING: 2, State.CANDIDATE: 1}) and queue.num_open == 3
+    again = queue.lease("v", ALL)
+    assert {job.key: job for job in again} == {job.key: job for job in jobs[:2]}
+    solve(queue, again, "v")
+    for candidate in queue.take_candidates(3):
+        queue.judge(verdict(candidate.id))
+    assert [(item.num_attempts, item.steps, item.positions) for item in queue.drain()] == [(1, 11, 13)] * 3
+    with pytest.raises(TransitionError, match="a is not open"):
+        queue.redo(["a"])
+
+
 def test_a_lease_ends_with_the_job_that_reaches_the_limit(queue):
     each = positions(job("a"))
     assert ids(queue.lease("w", 0)) == []
