@@ -2,10 +2,12 @@
 
     python -m bench.driver_costs
 
-The steps that a text takes through the driver, one after another in one process, without Ray: what would arrive from a
-solver is unpickled, goes through the queue, to the verifier and back, becomes a row and a part. Once with prompts of
-the embedded model's size and once with those of a 7B. Processor time, the least of several rounds, since the machine
-may have other work: what a step takes with its memory at hand. Writes bench/results/driver_costs-DATE.json.
+The steps that a text takes, one after another in one process, without Ray. The driver's: what would arrive from a
+solver is unpickled, its prompts elsewhere, goes through the queue, to the verifier and back, becomes a row and goes to
+who writes the part. The writer's: rows and prompts become a part. Once with prompts of the embedded model's size and
+once with those of a 7B. Processor time, the least of several rounds, since the machine may have other work: what a step
+takes with its memory at hand. What Ray takes for a call and for a reference, one a block of prompts, is not in it.
+Writes bench/results/driver_costs-DATE.json.
 """
 
 import argparse
@@ -25,9 +27,10 @@ from bench.recipes import ROOT
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from engine.target import Target
-from orchestrator.results.ledger import SCHEMA
+from orchestrator.fleet.blocks import placed, taken_out
+from orchestrator.results.ledger import PROMPT, SCHEMA
 from orchestrator.results.part_file import parquet_file
-from orchestrator.run.rows import RowContext, result_row
+from orchestrator.run.rows import RowContext, flat, result_row
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
@@ -62,19 +65,21 @@ def sent(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
 def go_through(clock: Clock, jobs: list[Job], attempts: list[Attempt]) -> None:
     """One round."""
     queue = WorkQueue(make_retry(1024, grows=False))
-    message, buffers = sent(attempts)
+    without, block = taken_out(attempts)
+    message, _ = sent(without)
     clock.time(
         "queue: add, lease", lambda: [queue.add(row, job) for row, job in enumerate(jobs)] + queue.lease("w", 10**12)
     )
-    arrived = clock.time("attempt: unpickle", lambda: pickle.loads(message, buffers=buffers))
+    arrived = clock.time("attempt: unpickle, place", lambda: placed(pickle.loads(message), "a reference"))
     clock.time("queue: finish", lambda: [queue.finish("w", attempt) for attempt in arrived])
     candidates = queue.take_candidates(len(jobs))
-    _, buffers = clock.time("candidate: pickle", lambda: sent(candidates))
-    clock.time("candidate: into Ray's store", lambda: [bytes(buffer) for buffer in buffers])
+    clock.time("candidate: pickle", lambda: sent(candidates))
     clock.time("queue: judge", lambda: [queue.judge(exact(candidate)) for candidate in candidates])
     rows = clock.time("row", lambda: [result_row(item, CONTEXT) for item in queue.drain()])
-    table = clock.time("part: table", lambda: pa.Table.from_pylist(rows, schema=SCHEMA))
-    clock.time("part: Parquet", lambda: parquet_file([table]))
+    clock.time("row: pickle", lambda: sent(rows))
+    whole = [row | {PROMPT: flat(block[row[PROMPT].index])} for row in rows]
+    table = clock.time("writer: table", lambda: pa.Table.from_pylist(whole, schema=SCHEMA))
+    clock.time("writer: Parquet", lambda: parquet_file([table]))
 
 
 def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> dict:
@@ -86,8 +91,10 @@ def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> 
     attempts = [solved(job, hidden_size) for job in jobs]
     for _ in range(rounds):
         go_through(clock, jobs, attempts)
-    total = round(sum(clock.steps.values()), 1)
-    return {"vectors": num_vectors, "hidden_size": hidden_size, "steps_us": clock.steps, "all_us": total}
+    writer = sum(took for name, took in clock.steps.items() if name.startswith("writer"))
+    driver = sum(clock.steps.values()) - writer
+    totals = {"driver_us": round(driver, 1), "writer_us": round(writer, 1)}
+    return {"vectors": num_vectors, "hidden_size": hidden_size, "steps_us": clock.steps, **totals}
 
 
 def main() -> None:
