@@ -208,10 +208,10 @@ def test_a_flipped_bit_in_a_prompt_is_refused_with_its_file(copy, verbatim):
 def test_a_run_does_not_go_on_over_a_damaged_part(copy, corpus, verbatim):
     record = json.loads((copy / "run.json").read_text()) | {"state": "interrupted"}
     (copy / "run.json").write_text(json.dumps(record))
-    part = copy / "results" / "part-00000.parquet"
+    part, _ = part_of(copy, "cat")
     part.write_bytes(part.read_bytes()[:-100])
     outcome = verbatim("run", corpus, "--out", copy, *SMALL)
-    assert outcome.code == 2 and outcome.out == "" and "part-00000.parquet: damaged" in outcome.err
+    assert outcome.code == 2 and outcome.out == "" and f"{part.name}: damaged" in outcome.err
 
 
 def test_status_tells_state_and_counts(finished, verbatim):
