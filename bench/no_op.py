@@ -20,7 +20,8 @@ from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import Home, home
-from orchestrator.fleet.blocks import Block, present, taken_out
+from orchestrator.fleet.blocks import present, taken_out
+from orchestrator.fleet.brought import Block
 from orchestrator.fleet.resident_solver import Advance, SolverInfo
 from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 

@@ -1,6 +1,6 @@
 """Blocks: the prompts of one answer as one object in Ray's store, so that they never pass through the driver.
 
-Owns: taking prompts out of what is sent, bringing them where they are read. Must not know: who reads them, why.
+Owns: taking prompts out of what is sent, putting them in again. Must not know: how they are brought, who reads them.
 
     solver   advance -> (Advance without prompts, block)    two values: the driver asked, so both are its own,
     driver   Elsewhere(shape, index, reference of the block)    and it gets the first alone
@@ -10,24 +10,15 @@ A block outlives the process that made it. It goes with the last record that nam
 is lost is solved again.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import ray
 import torch
-from ray.exceptions import RayError
 
 from engine.elsewhere import Elsewhere
 from engine.slots import Attempt, Job
+from orchestrator.fleet.brought import Block, brought
 from orchestrator.verifiers.contract import Candidate
-
-Block = list[np.ndarray]
-"""(K, D) float32 arrays."""
-
-FETCH_S = 120.0
-"""Seconds after which a block counts as lost: a node's death is known within half a minute. Assumption."""
 
 
 def taken_out(attempts: list[Attempt]) -> tuple[list[Attempt], Block]:
@@ -50,17 +41,6 @@ def placed(attempts: list[Attempt], block_ref: Any) -> list[Attempt]:
     ]
 
 
-def brought(prompts: Iterable[Any]) -> list[Any]:
-    """Each prompt as a read-only view of Ray's store, None where it is lost; what was here already as it is.
-
-    Each block is asked for once.
-    """
-    asked = list(prompts)
-    refs = list({prompt.place: None for prompt in asked if isinstance(prompt, Elsewhere)})
-    blocks = dict(zip(refs, _blocks(refs), strict=True))
-    return [_prompt(prompt, blocks) for prompt in asked]
-
-
 def present(candidates: list[Candidate]) -> list[Candidate]:
     """Candidates with their prompts, without those whose prompt is lost."""
     prompts = brought(candidate.prompt_KD for candidate in candidates)
@@ -77,25 +57,3 @@ def with_start(job: Job) -> Job:
         return job
     (prompt_KD,) = brought([job.start_KD])
     return replace(job, start_KD=None if prompt_KD is None else torch.tensor(prompt_KD))
-
-
-def _prompt(prompt: Any, blocks: dict[Any, Block | None]) -> Any:
-    if not isinstance(prompt, Elsewhere):
-        return prompt
-    block = blocks[prompt.place]
-    return None if block is None else block[prompt.index]
-
-
-def _blocks(refs: list[Any]) -> list[Block | None]:
-    """All at once, one by one where any of them is lost."""
-    try:
-        return list(ray.get(refs, timeout=FETCH_S))
-    except RayError:
-        return [_block(ref) for ref in refs]
-
-
-def _block(ref: Any) -> Block | None:
-    try:
-        return ray.get(ref, timeout=FETCH_S)
-    except RayError:
-        return None

@@ -10,7 +10,8 @@ import ray
 
 from engine.slots import Job
 from orchestrator.cluster.nodes import Home, home
-from orchestrator.fleet.blocks import Block, taken_out, with_start
+from orchestrator.fleet.blocks import taken_out, with_start
+from orchestrator.fleet.brought import Block
 from orchestrator.fleet.resident_solver import Advance, ResidentSolver
 
 

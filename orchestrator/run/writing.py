@@ -20,13 +20,10 @@ from ray.exceptions import RayError
 
 from orchestrator.cluster.nodes import only_on
 from orchestrator.console.errors import FleetError, StorageError, Superseded
-from orchestrator.fleet.blocks import brought
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import reason
-from orchestrator.results.ledger import PROMPT, Ledger, Row
-from orchestrator.results.part_file import write_part
-from orchestrator.run.rows import flat
-from orchestrator.storage import Storage
+from orchestrator.results.ledger import Ledger, Row
+from orchestrator.run.part_writer import Written, write
 from orchestrator.work.item import Item
 
 AT_ONCE = 2
@@ -40,37 +37,6 @@ PATIENCE_S = 600.0
 
 LONGEST_PAUSE_S = 30.0
 """Between two tries at a store that refuses; the first pause is a second, each later one twice as long."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a task came to.
-
-    Attributes:
-        part: its name; None where it was not written.
-        lost: which of its rows, by place, have no prompt any more; nothing was written then.
-        refusal: the store's, or the disk's.
-    """
-
-    part: str | None = None
-    lost: tuple[int, ...] = ()
-    refusal: Exception | None = None
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def write(storage: Storage, number: int, rows: list[Row]) -> Written:
-    """Write one part, in a process of its own."""
-    prompts = brought(row[PROMPT] for row in rows)
-    lost = tuple(i for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)) if prompt is None and row[PROMPT])
-    if lost:
-        return Written(lost=lost)
-    whole = [row | {PROMPT: flat(prompt)} for row, prompt in zip(rows, prompts, strict=True)]
-    try:
-        part = write_part(storage, number, whole, is_alone=False)
-    except (OSError, StorageError) as error:
-        return Written(refusal=error)
-    fail_point("writing.before_answer")
-    return Written(part)
 
 
 @dataclass

@@ -1,0 +1,50 @@
+"""The task that writes a part, in a process of its own on the driver's node.
+
+Owns: what becomes of one try. Must not know: when parts are due, which count. It imports little: each run starts such a
+process, and the engine would take it ten times as long.
+"""
+
+from dataclasses import dataclass
+
+import ray
+
+from orchestrator.console.errors import StorageError
+from orchestrator.fleet.brought import brought
+from orchestrator.process.fail_points import fail_point
+from orchestrator.results.columns import PROMPT, Row
+from orchestrator.results.part_file import write_part
+from orchestrator.storage import Storage
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a task came to.
+
+    Attributes:
+        part: its name; None where it was not written.
+        lost: which of its rows, by place, have no prompt any more; nothing was written then.
+        refusal: the store's, or the disk's.
+    """
+
+    part: str | None = None
+    lost: tuple[int, ...] = ()
+    refusal: Exception | None = None
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def write(storage: Storage, number: int, rows: list[Row]) -> Written:
+    """Write one part, in a process of its own."""
+    prompts = brought(row[PROMPT] for row in rows)
+    lost = tuple(i for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)) if prompt is None and row[PROMPT])
+    if lost:
+        return Written(lost=lost)
+    whole = [
+        row | {PROMPT: None if prompt is None else prompt.reshape(-1)}
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
+    try:
+        part = write_part(storage, number, whole, is_alone=False)
+    except (OSError, StorageError) as error:
+        return Written(refusal=error)
+    fail_point("writing.before_answer")
+    return Written(part)
