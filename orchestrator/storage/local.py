@@ -69,8 +69,12 @@ class LocalFolder:
         own = "" if is_alone else f"-{uuid.uuid4().hex[:8]}"
         name = f"part-{number:05d}{own}.parquet"
         temporary = self._temporary(f"{RESULTS}/{name}")
-        temporary.write_bytes(content)
-        _sync(temporary)
+        try:
+            temporary.write_bytes(content)
+            _sync(temporary)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # half a part would keep a full disk full
+            raise
         fail_point("ledger.after_write")
         temporary.replace(temporary.with_name(name))
         _sync(temporary.parent)

@@ -136,13 +136,11 @@ class Run:
     def __post_init__(self) -> None:
         self.audit = Audit(self.folder, TEXTS)
 
-    def call(self, *more: str, is_alone: bool = False, max_bytes: int | None = None) -> Call:
+    def call(self, *more: str, is_alone: bool = False) -> Call:
         """Start the run, or start it again, with more flags: on the cluster, or alone with a Ray of its own."""
         address = None if is_alone else self.cluster.address
         said = self.corpus.with_name(f"said-{len(self.calls)}.txt")
-        process = SERVER.Process(
-            target=driver.drive, args=([*self._arguments(address), *more], said, self.cluster.env, max_bytes)
-        )
+        process = SERVER.Process(target=driver.drive, args=([*self._arguments(address), *more], said, self.cluster.env))
         process.start()
         self.calls.append(Call(process, said, self.cluster.process))
         return self.calls[-1]

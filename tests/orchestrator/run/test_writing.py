@@ -104,6 +104,17 @@ def test_a_store_that_refuses_parts_for_a_while_gets_them_later(hire, play, stor
     assert causes and all("503 Service Unavailable" in cause for cause in causes)
 
 
+def test_what_a_disk_refuses_is_raised_as_it_is_and_nothing_is_on_its_way_any_more(cluster, tmp_path):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    queue, writing = WorkQueue(make_retry(1024, grows=False)), Writing(Ledger(tmp_path))
+    queue.add(0, made_up.job("row-0"))
+    solve(queue, "here", NoOpSolver.remote(None, WIDE), most=100)
+    verify(queue, queue.take_candidates(1))
+    with pytest.raises(FileExistsError, match="results"):
+        write(writing, queue)
+    assert not (writing.is_busy or writing.num_bytes or writing.num_rows) and list(Ledger(tmp_path).entries()) == []
+
+
 def solve(queue, name, solver, most):
     """All that is pending, by a solver whose prompts stay where it is."""
     advance_ref, block_ref = solver.advance.remote(queue.lease(name, most), 0.0)
