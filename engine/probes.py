@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.capacity import VectorPlan
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.recipe import Recipe
 from engine.samples import LENGTHS, sample_targets
 from engine.slots import Job
@@ -58,7 +59,7 @@ def make_probes(solver: Solver, recipe: Recipe, plan: VectorPlan | None) -> list
         num_vectors = fixed or (plan.num_vectors(length, lm.token_rule.context) if plan else length)
         jobs += [Job(target, recipe, num_vectors) for target in sample_targets(lm.token_rule, length)]
     attempts = solver.solve(jobs, seconds=SECONDS)
-    return measure(lm, [attempt.job.target for attempt in attempts], [attempt.held_KD for attempt in attempts])
+    return measure(lm, [attempt.job.target for attempt in attempts], [held(attempt.prompt_KD) for attempt in attempts])
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.certificate import Certificate
 from engine.curriculum import Lesson
 from engine.elsewhere import Elsewhere
+from engine.held import as_stored, from_stored
 from engine.reach import enough
 from engine.recipe import Recipe
 from engine.schedules import Value, build_schedule
@@ -113,12 +114,6 @@ class Attempt:
     generated_ids: tuple[int, ...] | None = None
 
     @property
-    def held_KD(self) -> Tensor:
-        """The prompt, of an attempt that has it here."""
-        assert isinstance(self.prompt_KD, Tensor), f"the prompt of {self.job.key} is elsewhere"
-        return self.prompt_KD
-
-    @property
     def is_greedy(self) -> bool:
         """Whether greedy decoding emits the target."""
         return self.certificate is not None and self.certificate.is_greedy
@@ -135,13 +130,10 @@ class Attempt:
 
     # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
     def __getstate__(self) -> dict[str, Any]:
-        prompt_KD = self.prompt_KD
-        return vars(self) | {"prompt_KD": prompt_KD.numpy() if isinstance(prompt_KD, Tensor) else prompt_KD}
+        return vars(self) | {"prompt_KD": as_stored(self.prompt_KD)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy: the array may be a view of a whole message, which it would keep in memory.
-        prompt_KD = state["prompt_KD"]
-        vars(self).update(state, prompt_KD=prompt_KD if isinstance(prompt_KD, Elsewhere) else torch.tensor(prompt_KD))
+        vars(self).update(state, prompt_KD=from_stored(state["prompt_KD"]))
 
 
 @dataclass(eq=False)

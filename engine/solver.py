@@ -22,6 +22,7 @@ from engine.checkpoint import Checkpoint
 from engine.correction.start import correct_start
 from engine.cost import has_own_pass, start_positions
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.optim import update
 from engine.packing import padding_frac
 from engine.passes import begin_training, make_prompt, measure, packs
@@ -158,8 +159,7 @@ class Solver:
         target_T = torch.tensor(job.target.token_ids, device=self.lm.device)
         generator = torch.Generator().manual_seed(slot_seed(job.recipe.seed, job.target.id, job.attempt, sibling))
         if job.start_KD is not None and sibling == 0:
-            assert isinstance(job.start_KD, Tensor), f"the start of {job.key} is elsewhere"
-            given_KD = job.start_KD.to(self.lm.device, torch.float32)
+            given_KD = held(job.start_KD).to(self.lm.device, torch.float32)
             start_KD = correct_start(self.lm, given_KD, target_T, job.recipe.start)
         else:
             start_KD = self._start(job, target_T, generator, is_repeat=job.attempt > 0 or sibling > 0)
@@ -231,7 +231,7 @@ class Solver:
                 attempt = winner.attempt(positions=sum(slot.positions for slot in family))
                 attempts.append(attempt)
                 if winner.is_certified and winner.job.recipe.start.name in BORROWING:
-                    self.solved.add(list(winner.job.target.token_ids), attempt.held_KD)
+                    self.solved.add(list(winner.job.target.token_ids), held(attempt.prompt_KD))
                 self.active = [slot for slot in self.active if slot not in family]
             else:
                 cull(self.lm, family)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from engine.elsewhere import Elsewhere
+from engine.held import held
 from engine.slots import Attempt, Job
 from orchestrator.fleet.brought import Block, brought
 from orchestrator.verifiers.contract import Candidate
@@ -23,7 +24,7 @@ from orchestrator.verifiers.contract import Candidate
 
 def taken_out(attempts: list[Attempt]) -> tuple[list[Attempt], Block]:
     """Attempts whose prompts are elsewhere, and these prompts."""
-    block = [attempt.held_KD.numpy() for attempt in attempts]
+    block = [held(attempt.prompt_KD).numpy() for attempt in attempts]
     without = [
         replace(attempt, prompt_KD=Elsewhere((prompt_KD.shape[0], prompt_KD.shape[1]), index))
         for index, (attempt, prompt_KD) in enumerate(zip(attempts, block, strict=True))

@@ -16,6 +16,7 @@ from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
 from engine.difficulty import DIFFICULTIES
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.probes import Probe, make_probes
 from engine.recipe import Recipe
@@ -286,7 +287,7 @@ class ResidentSolver:
 
     def _listen(self, attempt: Attempt) -> Attempt:
         """With what greedy decoding says, where no verifier will: the failure's diagnosis needs it."""
-        prompt_KD = attempt.held_KD
+        prompt_KD = held(attempt.prompt_KD)
         if attempt.is_candidate or not torch.isfinite(prompt_KD).all():
             return attempt
         try:

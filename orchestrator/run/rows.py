@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.held import as_stored
 from engine.monitors import monitor
 from engine.slots import Attempt
 from orchestrator.results.ledger import Row
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.item import Item, as_stored
+from orchestrator.work.item import Item
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def result_row(item: Item, context: RowContext) -> Row:
         "generated_ids": list(judged.generated_ids) if judged else None,
         "num_vectors": len(attempt.prompt_KD) if attempt else None,
         "hidden_size": attempt.prompt_KD.shape[1] if attempt else None,
-        "prompt": flat(as_stored(attempt)) if attempt else None,
+        "prompt": flat(as_stored(attempt.prompt_KD)) if attempt else None,
         "min_margin": certificate.min_margin if certificate else None,
         "engine_margin": _engine_margin(judged),
         "log_prob": _known(certificate.log_prob) if certificate else None,

@@ -5,10 +5,8 @@ Owns: its states, what is known of it. Must not know: the other texts, which tra
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from torch import Tensor
-
+from engine.held import as_stored
 from engine.slots import Attempt, Job
 from engine.target import Target
 from orchestrator.verifiers.contract import Candidate, Verdict
@@ -105,13 +103,7 @@ class Item:
         attempt = self.attempt
         assert attempt is not None, f"{self.id} was not attempted"
         for_beams = attempt.is_candidate and attempt.job.recipe.proof == "beam"
-        return Candidate(self.id, as_stored(attempt), attempt.job.target.token_ids, for_beams)
-
-
-def as_stored(attempt: Attempt) -> Any:
-    """An attempt's prompt as an array of its own, or where it lies: who reads it brings it."""
-    prompt_KD = attempt.prompt_KD
-    return prompt_KD.numpy() if isinstance(prompt_KD, Tensor) else prompt_KD
+        return Candidate(self.id, as_stored(attempt.prompt_KD), attempt.job.target.token_ids, for_beams)
 
 
 def positions(job: Job) -> int:
