@@ -74,6 +74,7 @@ def vocabulary(args: argparse.Namespace) -> Turns:
     def step_s(rows: int) -> float:
         weight_VD = whole.weight_VD[:rows]
         lm.head = replace(whole, weight_VD=weight_VD, bias_V=None if whole.bias_V is None else whole.bias_V[:rows])
+        vars(lm).pop("reach", None)  # the other head's
         solver = Solver(lm, table_positions=args.table)
         for job in jobs(lm, args.table, "equal"):
             ids = tuple(token % rows for token in job.target.token_ids)

@@ -50,7 +50,7 @@ class Job:
     focus: tuple[int, ...] = ()
     owner: str = ""
     member: int = 0
-    reach: float = math.inf
+    reach: float = field(default=math.inf, compare=False)
     budget: float = math.inf
 
     @property

@@ -39,7 +39,9 @@ def _prompt(prompt: Any, blocks: dict[Any, Block | None]) -> Any:
 
 
 def _blocks(refs: list[Any]) -> list[Block | None]:
-    """All at once, one by one where any of them is lost."""
+    """All at once, one by one where any of them is lost; asked for none, Ray would be started where there is none."""
+    if not refs:
+        return []
     try:
         return list(ray.get(refs, timeout=FETCH_S))
     except RayError:

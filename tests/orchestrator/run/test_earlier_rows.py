@@ -12,6 +12,7 @@ from orchestrator.corpus import Reading
 from orchestrator.corpus.intake import Accepted, Refused
 from orchestrator.results.ledger import Ledger
 from orchestrator.run.earlier_rows import open_earlier
+from orchestrator.run.measuring import Measured
 from orchestrator.run.origin import find_origin
 from orchestrator.run.preparation import RunOptions, prepare
 from orchestrator.run.record_keeping import new_record
@@ -100,7 +101,9 @@ def test_rows_that_the_earlier_run_adds_are_appended_and_lost_ones_refused(earli
 def test_the_record_names_the_run_and_the_rows(earlier):
     info = SimpleNamespace(fingerprint="f", hidden_size=3, dtype="float32", device_name="cpu")
     spec = SimpleNamespace(context=128, dtype="float32")
-    record = new_record(prepare(asked(earlier)), info, None, "hf 5", spec, 0.5)  # type: ignore[arg-type]
+    prepared = prepare(asked(earlier))
+    measured = Measured(None, "hf 5", prepared.options.recipe, None)
+    record = new_record(prepared, info, measured, spec)  # type: ignore[arg-type]
     assert (record.corpus, record.from_status, record.corpus_rows) == (str(earlier), "rejected,unsolved", 3)
     assert record.rows_digest == record.corpus_fingerprint and record.num_rows == 3
 
