@@ -158,20 +158,13 @@ def _end_of(args: argparse.Namespace) -> float:
     return time.monotonic() + 60 * args.minutes
 
 
-def is_done(attempt: Attempt) -> bool:
-    """Certified with the margin that was asked for."""
-    certificate = attempt.certificate
-    wanted = attempt.job.recipe.stop_margin
-    return certificate is not None and attempt.is_candidate and attempt.job.lead(certificate) >= wanted
-
-
 def said(lm: FrozenLM, attempts: list[Attempt]) -> list[bool]:
     """Whether free decoding with a KV cache says each attempt's text."""
     told: list[bool] = []
     for begin in range(0, len(attempts), 256):
         some = attempts[begin : begin + 256]
         longest = max(len(a.job.target.token_ids) for a in some)
-        ids_BT = greedy_tokens(lm, [a.prompt_KD.to(lm.device) for a in some], longest)
+        ids_BT = greedy_tokens(lm, [held(a.prompt_KD).to(lm.device) for a in some], longest)
         for ids_T, attempt in zip(ids_BT.tolist(), some, strict=True):
             told.append(tuple(ids_T[: len(attempt.job.target.token_ids)]) == attempt.job.target.token_ids)
     return told
@@ -182,7 +175,7 @@ def figures(lm: FrozenLM, by_case: dict[int, dict[str, Attempt]], name: str, pas
     attempts = [by_name[name] for _, by_name in sorted(by_case.items())]
     certified = [a for a in attempts if a.is_candidate]
     return {
-        "done": sum(map(is_done, attempts)),
+        "done": sum(a.has_margin for a in attempts),
         "certified": len(certified),
         "said": sum(said(lm, certified)),
         # Length, K, whether the margin was reached, passes over the text: paired between rows.
@@ -190,7 +183,7 @@ def figures(lm: FrozenLM, by_case: dict[int, dict[str, Attempt]], name: str, pas
             [
                 len(a.job.target.token_ids),
                 a.job.num_vectors,
-                is_done(a),
+                a.has_margin,
                 round(min(1.0, a.positions / a.job.budget) * passes, 2),
             ]
             for a in attempts

@@ -59,10 +59,8 @@ class Watched:
 
     def end(self, attempt: Attempt) -> None:
         """Take down after how many steps it was certified."""
-        certificate, job = attempt.certificate, attempt.job
-        reached = certificate is not None and attempt.is_candidate and job.lead(certificate) >= job.recipe.stop_margin
-        ended = self.ended.setdefault(_case(job), [])
-        ended.append((job.key, attempt.steps if reached else math.inf))
+        ended = self.ended.setdefault(_case(attempt.job), [])
+        ended.append((attempt.job.key, attempt.steps if attempt.has_margin else math.inf))
 
     def finished(self, cases: list[str], counts: Mapping[str, int]) -> list[str]:
         """The cases before the first whose attempts have not all ended."""

@@ -86,9 +86,7 @@ class Case:
         job = attempt.job
         self.spent += attempt.positions
         self.num_attempts += 1
-        certificate = attempt.certificate
-        wanted = job.recipe.stop_margin
-        self.is_solved = certificate is not None and attempt.is_candidate and job.lead(certificate) >= wanted
+        self.is_solved = attempt.has_margin
         self.has_ended = self.is_solved or self.budget - self.spent < job.num_positions * job.recipe.siblings
         if self.is_solved:
             self.winners = [job.member + attempt.sibling]

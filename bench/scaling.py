@@ -36,7 +36,7 @@ from bench.steady_state import Machine, jobs, steady_state
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
-from engine.slots import Attempt, Job
+from engine.slots import Job
 from engine.solver import Solver
 from engine.target import Target
 
@@ -106,7 +106,9 @@ def work(
     targets = pick_targets(lm, args.corpus, args.texts, lengths)
     made = jobs_of(targets, args.max_steps, num_vectors)
     attempts = Solver(lm, table_positions=args.table).solve(made)
-    print(f"  {lengths} tokens: {sum(map(reached, attempts))} of {len(attempts)} reached their margin", flush=True)
+    print(
+        f"  {lengths} tokens: {sum(a.has_margin for a in attempts)} of {len(attempts)} reached their margin", flush=True
+    )
     return [attempt.positions / len(attempt.job.target.token_ids) for attempt in attempts]
 
 
@@ -114,11 +116,6 @@ def jobs_of(targets: list[Target], max_steps: int, num_vectors: int | None = Non
     """A vector for every four tokens if nothing else is said."""
     recipe = Recipe(max_steps=max_steps)
     return [Job(target, recipe, num_vectors or max(1, len(target.token_ids) // 4)) for target in targets]
-
-
-def reached(attempt: Attempt) -> bool:
-    assert attempt.certificate is not None
-    return attempt.is_candidate and attempt.certificate.min_margin >= attempt.job.recipe.stop_margin
 
 
 def refill(args: argparse.Namespace) -> Turns:

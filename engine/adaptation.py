@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
+from engine.bounded import Bounded
 from engine.capacity import MAX_STEPS, VectorPlan
 from engine.race import Race
 from engine.recipe import Recipe
@@ -55,7 +56,7 @@ def is_left_open(recipe: Recipe) -> bool:
     return recipe.proof == "auto" or picks_member(recipe)
 
 
-class Adapting:
+class Adapting(Bounded[Adaptation]):
     """The races behind an `Adaptation`, step by step within a bound.
 
     Members race on the samples of every length, each until its margins are there; the first one stays first unless it
@@ -70,26 +71,14 @@ class Adapting:
     """
 
     def __init__(self, solver: Solver, recipe: Recipe, plan: VectorPlan | None, seconds: float):
-        self.seconds = seconds
+        super().__init__(seconds)
         self._solver, self._plan = solver, plan
         self._recipe = recipe.model_copy(update={"max_steps": min(MAX_STEPS, recipe.max_steps), "siblings": 1})
         self._asks = picks_member(recipe), recipe.proof == "auto"
-        self._ends = time.monotonic() + seconds
-        self._found = Adaptation()
-        self._steps = self._walk()
+        self._so_far = Adaptation()
 
-    @property
-    def seconds_left(self) -> float:
-        """Until the bound."""
-        return max(0.0, self._ends - time.monotonic())
-
-    def advance(self, seconds: float) -> Adaptation | None:
-        """Go on for about `seconds`; what suits the model, once it is known."""
-        until = time.monotonic() + seconds
-        for _ in self._steps:
-            if time.monotonic() >= until:
-                return None
-        return replace(self._found, seconds=0.0 if self._found.is_settled else self.seconds)
+    def _found(self) -> Adaptation:
+        return replace(self._so_far, seconds=0.0 if self._so_far.is_settled else self.seconds)
 
     def _walk(self) -> Generator[None, None, None]:
         asks_member, asks_proof = self._asks
@@ -103,17 +92,17 @@ class Adapting:
         race = Race(self._solver, ways)
         yield from race.run(ends)
         member = race.winner.value if race.is_over and race.winner.is_solved else 0
-        self._found = replace(self._found, member=member, is_settled=race.is_over)
+        self._so_far = replace(self._so_far, member=member, is_settled=race.is_over)
 
     def _settle_proof(self) -> Generator[None, None, None]:
         recipes = [self._recipe.model_copy(update={"proof": proof}) for proof in ("beam", "greedy")]
-        ways = {way: self._jobs(recipe, self._found.member) for way, recipe in enumerate(recipes)}
+        ways = {way: self._jobs(recipe, self._so_far.member) for way, recipe in enumerate(recipes)}
         race = Race(self._solver, ways, tolerance=AFFORDABLE)
         yield from race.run(self._ends)
         beam, greedy = race.arms
         if race.is_over and beam.is_solved and race.winner is beam:
-            self._found = replace(self._found, price=beam.spent / greedy.spent)
-        self._found = replace(self._found, is_settled=self._found.is_settled and race.is_over)
+            self._so_far = replace(self._so_far, price=beam.spent / greedy.spent)
+        self._so_far = replace(self._so_far, is_settled=self._so_far.is_settled and race.is_over)
 
     def _jobs(self, recipe: Recipe, member: int) -> list[Job]:
         """An attempt at every sample."""
@@ -128,6 +117,4 @@ class Adapting:
 
 def adapt(solver: Solver, recipe: Recipe, plan: VectorPlan | None, seconds: float = math.inf) -> Adaptation:
     """A whole `Adapting` at once."""
-    found = Adapting(solver, recipe, plan, seconds).advance(math.inf)
-    assert found is not None
-    return found
+    return Adapting(solver, recipe, plan, seconds).whole()

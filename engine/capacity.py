@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 
+from engine.bounded import Bounded
 from engine.race import Race
 from engine.recipe import Recipe
 from engine.samples import LENGTHS, sample_targets
@@ -74,12 +75,10 @@ def seconds_for(num_texts: int) -> float:
 
 def calibrate(solver: Solver, recipe: Recipe, seconds: float = SECONDS) -> VectorPlan:
     """A whole `Calibration` at once."""
-    plan = Calibration(solver, recipe, seconds).advance(math.inf)
-    assert plan is not None
-    return plan
+    return Calibration(solver, recipe, seconds).whole()
 
 
-class Calibration:
+class Calibration(Bounded[VectorPlan]):
     """The cheapest K that solves every sample, at each of `LENGTHS`, found step by step within a bound.
 
     The ratios of `TOKENS_PER_VECTOR` race, fewest vectors first; where none solves every sample a vector a token is
@@ -93,25 +92,13 @@ class Calibration:
     """
 
     def __init__(self, solver: Solver, recipe: Recipe, seconds: float = SECONDS):
-        self.seconds = seconds
+        super().__init__(seconds)
         self._solver = solver
         self._recipe = recipe.model_copy(update={"max_steps": min(MAX_STEPS, recipe.max_steps), "siblings": 1})
-        self._ends = time.monotonic() + seconds
         self._points: list[tuple[int, int]] = []
         self._undecided: list[int] = []
-        self._steps = self._walk()
 
-    @property
-    def seconds_left(self) -> float:
-        """Until the bound."""
-        return max(0.0, self._ends - time.monotonic())
-
-    def advance(self, seconds: float) -> VectorPlan | None:
-        """Go on for about `seconds`; the plan, once it is there."""
-        until = time.monotonic() + seconds
-        for _ in self._steps:
-            if time.monotonic() >= until:
-                return None
+    def _found(self) -> VectorPlan:
         undecided = tuple(self._undecided)
         return VectorPlan(tuple(self._points), undecided, self.seconds if undecided else 0.0)
 

@@ -34,6 +34,9 @@ NUM_TOKENS = 64
 """Tokens on which the length of hidden states is measured; most models end in a norm, so that it hardly varies.
 Assumption."""
 
+ROWS_AT_ONCE = 4096
+"""Rows of the output that are looked at in float32 together. Assumption."""
+
 
 class Reach:
     """Bounds on margins, each token's worked out once.
@@ -46,7 +49,9 @@ class Reach:
     def __init__(self, head: Head, longest: float):
         self._head = head
         self._longest = longest
-        self._squares_V = head.weight_VD.float().square().sum(1)
+        # A part at a time: a float32 copy of a large vocabulary is gigabytes that nobody planned for.
+        parts = head.weight_VD.split(ROWS_AT_ONCE)
+        self._squares_V = torch.cat([part_RD.float().square().sum(1) for part_RD in parts])
         self._known: dict[int, float] = {}
 
     def of(self, token_ids: Sequence[int]) -> float:

@@ -7,10 +7,13 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
 
 from engine.adaptation import Adaptation, Adapting
+from engine.bounded import Bounded
 from engine.capacity import Calibration, VectorPlan
 from engine.checkpoint import from_bytes, to_bytes
 from engine.decoding import greedy
@@ -140,8 +143,7 @@ class ResidentSolver:
             self._lm.keeps_up_to = self._table.kept
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
-            self._calibration: Calibration | None = None
-            self._adapting: Adapting | None = None
+            self._finding: Bounded[Any] | None = None
             end_id = self._lm.token_rule.end_id
             self._info = SolverInfo(
                 self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads,
@@ -162,27 +164,25 @@ class ResidentSolver:
 
         While that goes on, what is left of them: to be asked again, which takes it further.
         """
-        plan = load_plan(self._lm.fingerprint, recipe, seconds)
-        if plan is None:
-            self._calibration = self._calibration or Calibration(self._solver, recipe, seconds)
-            plan = self._calibration.advance(CALIBRATION_SLICE_S)
-            if plan is None:
-                return self._calibration.seconds_left
-            self._calibration = None
-            save_plan(self._lm.fingerprint, recipe, plan)
-        return plan
+        return load_plan(self._lm.fingerprint, recipe, seconds) or self._taken_further(
+            lambda: Calibration(self._solver, recipe, seconds), partial(save_plan, self._lm.fingerprint, recipe)
+        )
 
     def adaptation(self, recipe: Recipe, plan: VectorPlan | None, seconds: float) -> Adaptation | float:
         """What of the recipe suits the model, likewise."""
         key = adaptation_cache.cache_key(self._lm.fingerprint, recipe, plan)
-        found = adaptation_cache.load_adaptation(key, seconds)
+        return adaptation_cache.load_adaptation(key, seconds) or self._taken_further(
+            lambda: Adapting(self._solver, recipe, plan, seconds), partial(adaptation_cache.save_adaptation, key)
+        )
+
+    def _taken_further(self, begin: Callable[[], Bounded[Any]], keep: Callable[[Any], None]) -> Any:
+        """What is being found out, kept once it is known, or the most seconds it still takes."""
+        self._finding = self._finding or begin()
+        found = self._finding.advance(CALIBRATION_SLICE_S)
         if found is None:
-            self._adapting = self._adapting or Adapting(self._solver, recipe, plan, seconds)
-            found = self._adapting.advance(CALIBRATION_SLICE_S)
-            if found is None:
-                return self._adapting.seconds_left
-            self._adapting = None
-            adaptation_cache.save_adaptation(key, found)
+            return self._finding.seconds_left
+        self._finding = None
+        keep(found)
         return found
 
     def probes(self, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:

@@ -5,10 +5,26 @@ Owns: the words, asking again until there is an answer. Must not know: who is as
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from engine.adaptation import AFFORDABLE, Adaptation, picks_member
 from engine.capacity import VectorPlan
 from engine.recipe import Recipe
+
+Found = TypeVar("Found", VectorPlan, Adaptation)
+
+
+def _settled(
+    ask: Callable[[], Found | float], begun: str, say: Callable[[str], None], show: Callable[[str], None]
+) -> Found:
+    """Ask until there is an answer; `begun` is said where it takes more than one question."""
+    answer = ask()
+    if isinstance(answer, (int, float)):
+        say(begun)
+    while isinstance(answer, (int, float)):
+        show(f"at most {answer:.0f} s left")
+        answer = ask()
+    return answer
 
 
 def settled_plan(
@@ -25,17 +41,13 @@ def settled_plan(
         say: a line for a person.
         show: how far it is, for a bar.
     """
-    answer = ask()
-    if not isinstance(answer, VectorPlan):
-        say(
-            f"measuring how many vectors a text needs on this model: at most {seconds:.0f} s, kept for the next run; "
-            "--set num_vectors=16 does without"
-        )
-    while not isinstance(answer, VectorPlan):
-        show(f"at most {answer:.0f} s left")
-        answer = ask()
-    say(in_words(answer))
-    return answer
+    begun = (
+        f"measuring how many vectors a text needs on this model: at most {seconds:.0f} s, kept for the next run; "
+        "--set num_vectors=16 does without"
+    )
+    plan = _settled(ask, begun, say, show)
+    say(in_words(plan))
+    return plan
 
 
 def in_words(plan: VectorPlan) -> str:
@@ -63,15 +75,11 @@ def settled_adaptation(
         say: a line for a person.
         show: how far it is, for a bar.
     """
-    answer = ask()
-    if not isinstance(answer, Adaptation):
-        asked = "which proof this model affords" if recipe.proof == "auto" else "which member of the portfolio suits"
-        say(f"measuring {asked}: at most {seconds:.0f} s, kept for the next run")
-    while not isinstance(answer, Adaptation):
-        show(f"at most {answer:.0f} s left")
-        answer = ask()
-    say(adapted_in_words(answer, recipe))
-    return answer
+    asked = "which proof this model affords" if recipe.proof == "auto" else "which member of the portfolio suits"
+    begun = f"measuring {asked}: at most {seconds:.0f} s, kept for the next run"
+    adaptation = _settled(ask, begun, say, show)
+    say(adapted_in_words(adaptation, recipe))
+    return adaptation
 
 
 def adapted_in_words(found: Adaptation, recipe: Recipe) -> str:
