@@ -135,16 +135,20 @@ class Dispatcher:
     def run(self) -> None:
         """The loop: fill the queue, feed, wait for an answer, route what came, let the sink take what ended."""
         self.source.fill(self.queue, self._window)
-        while not self._is_over:
+        while not self._is_settled():
             self._turn()
-            if self._is_over:
-                self.sink.settle(self)  # whose prompt is lost goes round again
         self.sink.turned(self)
         self.watch.gauges(self.queue, self.num_slots, is_last=True)
 
     @property
     def _is_over(self) -> bool:
         return self.source.is_over and self.queue.is_done
+
+    def _is_settled(self) -> bool:
+        """Whether every text has ended and is kept; whose prompt is lost goes round again."""
+        if self._is_over:
+            self.sink.settle(self)
+        return self._is_over
 
     def _turn(self) -> None:
         self.source.fill(self.queue, self._window)

@@ -23,10 +23,14 @@ from orchestrator.verifiers.contract import Candidate
 
 
 def taken_out(attempts: list[Attempt]) -> tuple[list[Attempt], Block]:
-    """Attempts whose prompts are elsewhere, and these prompts."""
+    """Attempts whose prompts are elsewhere, and these prompts; what an attempt began from stays here."""
     block = [held(attempt.prompt_KD).numpy() for attempt in attempts]
     without = [
-        replace(attempt, prompt_KD=Elsewhere((prompt_KD.shape[0], prompt_KD.shape[1]), index))
+        replace(
+            attempt,
+            job=replace(attempt.job, start_KD=None),
+            prompt_KD=Elsewhere((prompt_KD.shape[0], prompt_KD.shape[1]), index),
+        )
         for index, (attempt, prompt_KD) in enumerate(zip(attempts, block, strict=True))
     ]
     return without, block

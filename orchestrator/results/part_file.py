@@ -32,7 +32,7 @@ def write_part(storage: Storage, number: int, rows: list[Row], *, is_alone: bool
     """Write rows as a part; it counts once a line of the manifest names it.
 
     Args:
-        number: of the line that is to name it, or less than that.
+        number: of the line that is to name it, or more than that.
         is_alone: as `Storage.write_part`.
     """
     tables = (pa.Table.from_pylist(group, schema=SCHEMA) for group in _groups(rows))

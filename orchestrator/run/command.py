@@ -9,7 +9,6 @@ and takes every actor with it. A crash leaves what the manifest holds; the same 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -26,6 +25,7 @@ from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
+from orchestrator.process.failures import reason
 from orchestrator.results.compaction import compact
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.run_log import RunLog
@@ -131,12 +131,15 @@ def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record:
     watch.started(name, total=record.num_rows, done=sink.num_done, num_solvers=len(dispatcher.roster.solvers))
     try:
         dispatcher.run()
-        sink.settle(dispatcher)
     except Superseded:
         raise  # the folder is another run's: nothing more may be written there
     except BaseException as error:
-        with suppress(OSError, StorageError, FleetError, RayError):  # what is not committed is solved again
+        try:
             sink.settle(dispatcher, is_patient=False)
+        except Superseded:
+            raise
+        except (OSError, StorageError, FleetError, RayError) as refusal:
+            sink.reporter.say(f"texts that ended last are not kept and will be solved again ({reason(refusal)})")
         touch(record, dispatcher, sink.counts, prepared, "interrupted")
         watch.interrupted(error, sink.num_done)
         raise

@@ -4,6 +4,7 @@ Owns: when a part is due, what is done once it is committed. Must not know: wher
 are written.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -13,11 +14,13 @@ from typing import Any
 import ray
 
 from engine.elsewhere import Elsewhere
+from orchestrator.console.errors import StorageError, Superseded
 from orchestrator.console.progress import Reporter
-from orchestrator.dispatch.dispatcher import Dispatcher
+from orchestrator.dispatch.dispatcher import REFUSED_PAUSE_S, Dispatcher
 from orchestrator.fleet.resident_solver import Advance
 from orchestrator.fleet.under_way import in_words
 from orchestrator.process import interrupts
+from orchestrator.results.compaction import PART_BYTES
 from orchestrator.results.history import History
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
@@ -31,8 +34,8 @@ COMMIT_INTERVAL_S = 5.0
 """A part is written when it has so many rows, but once a second at most, so that parts grow with the rate; or after
 a while, whatever it has."""
 
-PART_BYTES = 128 << 20
-"""Of prompts in a part: with so many it is written at once."""
+LAST_S = 20.0
+"""For which an interrupted run waits for its last parts: container platforms kill half a minute after they ask."""
 
 MOST_UNWRITTEN = 4 * PART_BYTES
 """Of prompts that wait for the folder; with more, solvers get nothing new."""
@@ -99,14 +102,19 @@ class LedgerSink:
         """Have everything that ended written, and wait until it is committed.
 
         Args:
-            is_patient: whether a store that refuses is asked again.
+            is_patient: whether a store that refuses is asked again, and waited for longer than `LAST_S`.
+        Raises:
+            StorageError: it was not patient, and some are not committed.
         """
+        ends = math.inf if is_patient else time.monotonic() + LAST_S
         self._gather(dispatcher, is_last=True)
         while self._writing.is_busy:
+            if time.monotonic() > ends:
+                raise StorageError(f"parts of the results were not written within {LAST_S:.0f} s")
             if awaited := self._writing.awaited:
                 ray.wait(awaited, num_returns=1, timeout=1.0)
             else:
-                time.sleep(0.1)  # a store refuses
+                time.sleep(REFUSED_PAUSE_S)
             self._commit(dispatcher, is_patient=is_patient)
 
     @interrupts.held()
@@ -128,9 +136,7 @@ class LedgerSink:
         if not self._writing.is_busy:
             return
         started = time.monotonic()
-        parts = self._writing.committed(is_patient=is_patient)
-        for part in parts:
-            self._account(part, dispatcher, started)
+        self._writing.commit(lambda part: self._account(part, dispatcher, started), is_patient=is_patient)
         if lost := self._writing.lost:
             self._writing.lost = []
             dispatcher.queue.redo(lost)
@@ -144,7 +150,12 @@ class LedgerSink:
         self.num_done += len(part.rows)
         self.counts += counts
         dispatcher.watch.kept(counts, time.monotonic() - started)
-        self.on_commit(dispatcher)
+        try:
+            self.on_commit(dispatcher)
+        except Superseded:
+            raise
+        except StorageError as refusal:  # what it writes is written anew with the next part
+            self.on_refusal(refusal)
 
     def _is_part_due(self) -> bool:
         waited = time.monotonic() - self._last_part

@@ -4,6 +4,8 @@ Owns: what becomes of one try. Must not know: when parts are due, which count. I
 process, and the engine would take it ten times as long.
 """
 
+import os
+import pickle
 from dataclasses import dataclass
 
 import ray
@@ -14,6 +16,7 @@ from orchestrator.process.fail_points import fail_point
 from orchestrator.results.columns import PROMPT, Row
 from orchestrator.results.part_file import write_part
 from orchestrator.storage import Storage
+from orchestrator.storage.location import stores_variables
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,29 @@ class Written:
     refusal: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A run's folder as another process takes it up, which a cluster may have started in another environment.
+
+    Attributes:
+        pickled: the storage; an object store is connected to where it is unpickled, so not before `variables` are set.
+        variables: of the environment, that say how stores are reached.
+    """
+
+    pickled: bytes
+    variables: dict[str, str]
+
+    @classmethod
+    def of(cls, storage: Storage) -> "Folder":
+        return cls(pickle.dumps(storage), stores_variables())
+
+    def open(self) -> Storage:
+        os.environ.update(self.variables)
+        return pickle.loads(self.pickled)
+
+
 @ray.remote(num_cpus=0, max_retries=0)
-def write(storage: Storage, number: int, rows: list[Row]) -> Written:
+def write(folder: Folder, number: int, rows: list[Row]) -> Written:
     """Write one part, in a process of its own."""
     prompts = brought(row[PROMPT] for row in rows)
     lost = tuple(i for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)) if prompt is None and row[PROMPT])
@@ -43,7 +67,7 @@ def write(storage: Storage, number: int, rows: list[Row]) -> Written:
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     try:
-        part = write_part(storage, number, whole, is_alone=False)
+        part = write_part(folder.open(), number, whole, is_alone=False)
     except (OSError, StorageError) as error:
         return Written(refusal=error)
     fail_point("writing.before_answer")

@@ -23,7 +23,8 @@ from orchestrator.console.errors import FleetError, StorageError, Superseded
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import reason
 from orchestrator.results.ledger import Ledger, Row
-from orchestrator.run.part_writer import Written, write
+from orchestrator.run.part_writer import Folder, Written, write
+from orchestrator.storage.protocol import RESULTS
 from orchestrator.work.item import Item
 
 AT_ONCE = 2
@@ -46,7 +47,7 @@ class Part:
     Attributes:
         items: what the rows were made of.
         num_bytes: of their prompts.
-        number: of the line that is to name it, or less.
+        number: of the line that is to name it, or more where a part before it is given back.
         ref: of the task that writes it, while one does.
         name: once it is written.
         due: when it may be tried again.
@@ -102,34 +103,36 @@ class Writing:
         self.num_rows += len(rows)
         self._send()
 
-    def committed(self, *, is_patient: bool = True) -> list[Part]:
-        """Take in what has been written; the parts whose line is in the manifest now.
+    def commit(self, on_committed: Callable[[Part], None], *, is_patient: bool = True) -> None:
+        """Take in what has been written, and put the lines of what is whole into the manifest.
 
         Args:
+            on_committed: told of each part once its line is there.
             is_patient: whether a store that refuses is asked again.
         Raises:
-            StorageError, OSError: a part cannot be written; none of those on their way is committed any more.
+            StorageError, OSError: a part cannot be written; of those on their way only what was written before it is
+                committed.
             Superseded: another process commits to the folder.
         """
         try:
-            self._take_in(is_patient)
-            committed = self._commit(is_patient)
-            self._send()
+            try:
+                self._take_in(is_patient)
+            finally:
+                self._commit(on_committed, is_patient)
+            self._send(is_patient)
         except Exception:
             self._parts.clear()
             self.num_bytes = self.num_rows = 0
             raise
-        return committed
 
-    def _send(self) -> None:
-        now = time.monotonic()
+    def _send(self, is_patient: bool = True) -> None:
         node = ray.get_runtime_context().get_node_id()
         for part in self._parts:
             if len(self.awaited) >= AT_ONCE:
                 return
-            if part.ref is None and part.name is None and part.due <= now:
+            if part.ref is None and part.name is None and self._is_due(part, is_patient):
                 task = write.options(scheduling_strategy=only_on(node), name="write")
-                part.ref = task.remote(self.ledger.storage, part.number, part.rows)
+                part.ref = task.remote(Folder.of(self.ledger.storage), part.number, part.rows)
 
     def _take_in(self, is_patient: bool) -> None:
         if not (awaited := self.awaited):
@@ -155,6 +158,7 @@ class Writing:
         part.num_deaths += 1
         if part.num_deaths > MOST_DEATHS:
             raise FleetError(f"a part of the results cannot be written: {reason(death)}") from death
+        self._wait(part)
 
     def _refused(self, part: Part, refusal: Exception, is_patient: bool) -> None:
         """A store may do it later; a disk that is full stays so until somebody makes room."""
@@ -164,8 +168,12 @@ class Writing:
             raise refusal
         if now - part.refused_since > PATIENCE_S:
             raise refusal
-        part.due, part.pause_s = now + part.pause_s, min(LONGEST_PAUSE_S, 2 * part.pause_s)
+        self._wait(part)
         self.on_refusal(refusal)
+
+    def _wait(self, part: Part) -> None:
+        """Before the next try, each time longer."""
+        part.due, part.pause_s = time.monotonic() + part.pause_s, min(LONGEST_PAUSE_S, 2 * part.pause_s)
 
     def _give_back(self, part: Part, lost: set[int]) -> None:
         self.lost += [item for i, item in enumerate(part.items) if i in lost]
@@ -176,16 +184,33 @@ class Writing:
             self._parts.remove(part)
             self.num_bytes -= part.num_bytes
 
-    def _commit(self, is_patient: bool) -> list[Part]:
+    def _commit(self, on_committed: Callable[[Part], None], is_patient: bool) -> None:
         """Lines of the parts that are written, as far as all before them are."""
-        committed: list[Part] = []
-        while self._parts and (part := self._parts[0]).name is not None and part.due <= time.monotonic():
+        while self._parts and (part := self._parts[0]).name is not None and self._is_due(part, is_patient):
             try:
+                self._require_here(part.name)
                 self.ledger.add(part.name, [row["id"] for row in part.rows])
             except StorageError as refusal:
                 self._refused(part, refusal, is_patient)
-                break
-            committed.append(self._parts.popleft())
+                return
+            self._parts.popleft()
             self.num_bytes -= part.num_bytes
             self.num_rows -= len(part.rows)
-        return committed
+            on_committed(part)
+
+    def _require_here(self, name: str) -> None:
+        """Nothing is committed that this process does not find: who wrote it may have seen another folder or store."""
+        storage = self.ledger.storage
+        try:
+            storage.open(f"{RESULTS}/{name}").close()
+        except FileNotFoundError:
+            raise FleetError(
+                f"{storage.at(f'{RESULTS}/{name}')} was written by another process of this node and is not here: it "
+                "sees another disk or store; give a folder that all of them see, or start Ray with what the store needs"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{storage.at(RESULTS)}: {reason(error)}") from error
+
+    @staticmethod
+    def _is_due(part: Part, is_patient: bool) -> bool:
+        return part.due <= time.monotonic() or not is_patient

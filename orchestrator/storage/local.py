@@ -34,6 +34,10 @@ class LocalFolder:
         self._lines = folder / "manifest.jsonl"
         self.manifest = str(self._lines)
 
+    def __reduce__(self) -> tuple[type["LocalFolder"], tuple[Path]]:
+        """Another process may stand in another folder than this one."""
+        return LocalFolder, (self._folder.absolute(),)
+
     def at(self, name: str) -> str:
         return str(self._folder / name)
 

@@ -34,6 +34,15 @@ def parse_location(text: str, flag: str = "DIR") -> Location:
     return text.rstrip("/") if "://" in text else Path(text)
 
 
+STORES_VARIABLES = ("AWS_", "AZURE_", "BOTO_", "FSSPEC_", "GCSFS_", "GOOGLE_", "S3_", "STORAGE_EMULATOR_HOST")
+"""How the names of variables begin that say how a store is reached. Source: botocore, gcsfs, adlfs, fsspec."""
+
+
+def stores_variables() -> dict[str, str]:
+    """What this process's environment says of stores, for another that was started elsewhere."""
+    return {name: value for name, value in os.environ.items() if name.startswith(STORES_VARIABLES)}
+
+
 def absolute(location: Location) -> str:
     """The same location, wherever it is asked for."""
     return str(location.resolve()) if isinstance(location, Path) and location != STDIN else str(location)

@@ -92,6 +92,8 @@ class Item:
         """The prompt of the last attempt is lost: as if that had never come back."""
         attempt = self.attempt
         assert attempt is not None, f"{self.id} was not attempted"
+        if self.due.attempt != attempt.job.attempt:
+            self.job = attempt.job  # it ended before its next attempt came back
         self.attempt = self.verdict = self.reason = None
         self.num_attempts -= 1
         self.steps -= attempt.steps

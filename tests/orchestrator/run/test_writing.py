@@ -2,6 +2,7 @@
 
 import gc
 import json
+from pathlib import Path
 
 import pytest
 import ray
@@ -9,11 +10,14 @@ import ray
 from bench.no_op import NoOpSolver, exact
 from engine.elsewhere import Elsewhere
 from orchestrator.cluster.nodes import only_on
+from orchestrator.console.errors import FleetError, StorageError
 from orchestrator.fleet.blocks import placed, present
 from orchestrator.results import compaction
 from orchestrator.results.ledger import Ledger
+from orchestrator.run.part_writer import Folder
 from orchestrator.run.rows import result_row
 from orchestrator.run.writing import Writing
+from orchestrator.storage import open_storage
 from orchestrator.work.item import State
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
@@ -82,9 +86,7 @@ def test_a_solver_that_dies_after_its_answer_takes_no_prompt_with_it(hire, play,
     assert all(row["exact"] for row in rows.values())
     solved = [event["id"] for event in events(tmp_path, "solved")]
     assert story.told and all(solved.count(id) == 1 for id in story.told)
-    assert events(tmp_path, "actor_died") and not [
-        event for event in events(tmp_path, "retried") if event["cause"] == "lost_prompt"
-    ]
+    assert not [event for event in events(tmp_path, "retried") if event["cause"] == "lost_prompt"]
 
 
 def test_a_store_that_refuses_parts_for_a_while_gets_them_later(hire, play, story, tmp_path, monkeypatch):
@@ -136,5 +138,45 @@ def write(writing, queue):
     committed = []
     while writing.is_busy:
         ray.wait(writing.awaited, num_returns=1, timeout=1)
-        committed += [row["id"] for part in writing.committed() for row in part.rows]
+        writing.commit(lambda part: committed.extend(row["id"] for row in part.rows))
     return committed
+
+
+def test_what_was_written_before_a_refused_part_is_committed_where_nobody_waits(cluster, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    queue, ledger = WorkQueue(make_retry(1024, grows=False)), Ledger(f"{bucket.Unwell.protocol}://{store}")
+    writing, committed = Writing(ledger), []
+    for row in range(2):
+        queue.add(row, made_up.job(f"row-{row}"))
+        solve(queue, "here", NoOpSolver.remote(None, WIDE), most=100)
+        verify(queue, queue.take_candidates(1))
+        items = queue.drain()
+        writing.add(items, [result_row(item, ROW_CONTEXT) for item in items], 0)
+        ray.wait(writing.awaited, num_returns=row + 1, timeout=60)
+        (store / "results" / "503").touch()
+    with pytest.raises(StorageError, match="503"):
+        writing.commit(lambda part: committed.extend(row["id"] for row in part.rows), is_patient=False)
+    assert committed == ["row-0"] == [row["id"] for row in ledger.read(["id"])]
+
+
+def test_a_folder_is_the_same_one_in_a_process_that_stands_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = Folder.of(open_storage(Path("run")))
+    monkeypatch.chdir("/")
+    assert here.open().at("x") == str(tmp_path / "run" / "x")
+
+
+def test_no_line_names_a_part_that_is_not_here(cluster, tmp_path):
+    queue, ledger, committed = WorkQueue(make_retry(1024, grows=False)), Ledger(tmp_path), []
+    queue.add(0, made_up.job("row-0"))
+    solve(queue, "here", NoOpSolver.remote(None, WIDE), most=100)
+    verify(queue, queue.take_candidates(1))
+    writing, items = Writing(ledger), queue.drain()
+    writing.add(items, [result_row(item, ROW_CONTEXT) for item in items], 0)
+    ray.wait(writing.awaited, num_returns=1, timeout=60)
+    (written,) = (tmp_path / "results").iterdir()
+    written.unlink()
+    with pytest.raises(FleetError, match="is not here: it sees another disk or store"):
+        writing.commit(committed.append)
+    assert not committed and list(ledger.entries()) == []
