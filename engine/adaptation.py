@@ -28,14 +28,17 @@ class Adaptation:
 
     Attributes:
         member: place in the portfolio of the member that goes first.
-        price: positions of the proof for beams beside those of greedy decoding's; None where it was not asked, or not
-            to be had for `AFFORDABLE`. An upper bound where greedy decoding's was still sought when it was found.
+        price: positions of the proof for beams beside those of greedy decoding's; None where it was not asked, is not
+            to be had for `AFFORDABLE`, or is not known since no sample was solved. An upper bound where greedy
+            decoding's was still sought when it was found.
+        is_dear: it was found not to be had for `AFFORDABLE`.
         is_settled: else time was too short, and what was not known is the recipe's own order, greedy decoding's proof.
         seconds: what it was given, where that was too little.
     """
 
     member: int = 0
     price: float | None = None
+    is_dear: bool = False
     is_settled: bool = True
     seconds: float = 0.0
 
@@ -102,6 +105,8 @@ class Adapting(Bounded[Adaptation]):
         beam, greedy = race.arms
         if race.is_over and beam.is_solved and race.winner is beam:
             self._so_far = replace(self._so_far, price=beam.spent / greedy.spent)
+        elif race.is_over and greedy.is_solved:
+            self._so_far = replace(self._so_far, is_dear=True)
         self._so_far = replace(self._so_far, is_settled=self._so_far.is_settled and race.is_over)
 
     def _jobs(self, recipe: Recipe, member: int) -> list[Job]:

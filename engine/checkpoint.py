@@ -51,6 +51,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "attempt": job.attempt,
         "member": job.member,
         "focus": list(job.focus),
+        "is_objected": job.is_objected,
         "states": _plain(checkpoint.states, "states", tensors),
     }
     tensors[PLAIN] = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
@@ -72,7 +73,7 @@ def from_bytes(content: bytes, target: Target) -> Checkpoint | None:
             return None
         job = Job(
             target, recipe, plain["num_vectors"], plain["attempt"],
-            focus=tuple(plain["focus"]), member=plain["member"],
+            focus=tuple(plain["focus"]), is_objected=plain.get("is_objected", False), member=plain["member"],
         )  # fmt: skip
         return Checkpoint(job, _rebuilt(plain["states"], tensors))
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

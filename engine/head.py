@@ -140,7 +140,8 @@ class _Score(torch.autograd.Function):
             parts.append(_score_chunk(logits_MV, target_N[rows], None if sharpness_N is None else sharpness_N[rows]))
         log_sum_exp, target_logit, rival_logit, rival_id, nats = map(torch.cat, zip(*parts, strict=True))
         ctx.head = head
-        kept_MV = logits_MV if ctx.needs_input_grad[0] else None  # of the last chunk, which backward begins with
+        # Of the last chunk, which backward begins with; not where a softcap's slope takes its room.
+        kept_MV = logits_MV if ctx.needs_input_grad[0] and head.softcap is None else None
         columns = log_sum_exp, target_logit, rival_logit, rival_id
         ctx.save_for_backward(hidden_ND, target_N, sharpness_N, *columns, kept_MV)
         ctx.mark_non_differentiable(rival_id, nats)
@@ -166,6 +167,7 @@ class _Score(torch.autograd.Function):
                 _pull(pull_MV, target_N[rows], grad_lse[rows] * sharpness_N[rows], grad_target[rows])
                 pull_MV *= head.slope(logits_MV)
                 grad_ND[rows] += to_states(pull_MV, head.weight_VD)
+                del logits_MV, pull_MV  # before the next chunk's are made
             grad_target = grad_target.index_fill(0, _worth_computing(grad_lse), 0.0)
         _add_rows(grad_ND, head, target_N, grad_target, target_logit)
         _add_rows(grad_ND, head, rival_id, grad_rival, rival_logit)

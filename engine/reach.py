@@ -24,7 +24,7 @@ NEAREST = 8
 
 ALIKE = 0.1
 """Logits below which the most that a token can lead by says that it has its like. Assumption; the least of any token is
-4.2 on the embedded model, and 0.004 on a model with tokens that training never met."""
+4.1 on the embedded model, and 0.004 on a model with tokens that training never met."""
 
 REACHED_FRAC = 0.05
 """Share of that most at which such a token counts as said surely: it leads some hundred like it at once. Measured, LOG

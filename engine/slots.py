@@ -35,7 +35,8 @@ class Job:
         num_vectors: K.
         attempt: 0 for the first; part of the random stream.
         start_KD: soft prompt to start from, here by the time a solver begins; or None for the recipe's start.
-        focus: positions where the verifier broke off; they weigh more.
+        focus: positions where the last attempt broke off; they weigh more.
+        is_objected: a verifier rejected the last attempt.
         owner: whose attempt it is, where several try one text side by side; no part of the random stream.
         member: place in the recipe's portfolio at which the first sibling stands; the others follow.
         reach: the largest margin that the text's hardest token can have, logits (`engine.reach`).
@@ -48,6 +49,7 @@ class Job:
     attempt: int = 0
     start_KD: Tensor | Elsewhere | None = None
     focus: tuple[int, ...] = ()
+    is_objected: bool = False
     owner: str = ""
     member: int = 0
     reach: float = field(default=math.inf, compare=False)
@@ -75,8 +77,8 @@ class Job:
     @property
     def wanted(self) -> float:
         """The lead at which it is done; below `stop_margin` where a token has its like and no verifier objected."""
-        is_limited = self.recipe.proof != "beam" and not self.focus
-        return min(self.recipe.stop_margin, enough(self.reach) if is_limited else math.inf)
+        is_held = self.recipe.proof == "beam" or self.is_objected
+        return self.recipe.stop_margin if is_held else min(self.recipe.stop_margin, enough(self.reach))
 
     def lead(self, certificate: Certificate) -> float:
         """What `wanted` is asked of: the smallest margin, logits; with `proof = "beam"` the lead, nats."""
@@ -93,8 +95,7 @@ class Attempt:
         steps: optimisation steps of the winning slot.
         positions: positions passed forward and backward, all siblings together.
         seconds: wall time from admission, shared with the slots beside it.
-        exact_steps: steps of the winning slot before it was first exact, margin or not; None if it never was.
-        exact_positions: its positions by then.
+        exact_steps, exact_positions: of the winning slot before it was first exact, margin or not; None if never.
         prefix_tokens: longest prefix of the target that the winning slot ever had exact.
         sibling: which of the attempt's siblings it is.
         generated_ids: what greedy decoding says after the prompt, where somebody looked.
@@ -128,8 +129,7 @@ class Attempt:
         """Whether it holds by as much as was wanted."""
         return self.is_candidate and self.certificate is not None and self.job.lead(self.certificate) >= self.job.wanted
 
-    # Between processes the prompt goes as an array: a tensor takes ten times as long to pickle.
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:  # a tensor takes ten times as long to pickle as an array
         return vars(self) | {"prompt_KD": as_stored(self.prompt_KD)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

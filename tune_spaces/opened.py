@@ -135,12 +135,13 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
     say(console, f"loading models: {crew.line}")
     info, engine = told(pool, pool.describe.remote(), console)
     require_start(options.base.start, info.fingerprint)
-    if (warning := told_of_end(options.base, info.end_reach)) is not None:
-        say(console, warning)
+    ends = time.monotonic() + SECONDS
     plan = settled_plan(
         lambda: workers.get(pool.plan.remote(options.base, SECONDS)), SECONDS, lambda line: say(console, line)
     )
-    adaptation = _adaptation(options.base, plan, earlier, pool, console)
+    adaptation = _adaptation(options.base, plan, earlier, pool, max(0.0, ends - time.monotonic()), console)
+    if (warning := told_of_end(options.suited(adaptation).base, info.end_reach)) is not None:
+        say(console, warning)
     taken = Intake(corpus, token_rule, recipe, plan, served_length=crew.served_length).taken()
     sample = draw_sample(taken, options.settings.texts, options.settings.hold_out, options.seed)
     if len(sample.tune) + len(sample.hold_out) < options.settings.texts + options.settings.hold_out:
@@ -156,13 +157,15 @@ def open_pool(options: TuneOptions, corpus: Corpus, console: Console) -> Opened:
 
 
 def _adaptation(
-    base: Recipe, plan: VectorPlan, earlier: TuneRecord | None, pool: Any, console: Console
+    base: Recipe, plan: VectorPlan, earlier: TuneRecord | None, pool: Any, seconds: float, console: Console
 ) -> Adaptation | None:
     """What the search's folder was begun with, else what suits the model; None where the base leaves nothing open."""
     if not is_left_open(base):
         return None
-    return (earlier and earlier.adaptation) or settled_adaptation(
-        lambda: workers.get(pool.adaptation.remote(base, plan, SECONDS)), base, SECONDS, lambda line: say(console, line)
+    if earlier is not None:  # from before there was any, where it has none: then the base's own order stands
+        return earlier.adaptation or Adaptation()
+    return settled_adaptation(
+        lambda: workers.get(pool.adaptation.remote(base, plan, seconds)), base, seconds, lambda line: say(console, line)
     )
 
 

@@ -161,10 +161,10 @@ class Inverter:
 
     def _results(self, corpus: Given, recipe: Recipe, on_step: Callable[[Progress], None] | None) -> Results:
         started = time.monotonic()
-        plan = None if recipe.num_vectors != "auto" or not corpus.num_rows else self._plan(recipe, corpus.num_rows)
-        adaptation = (
-            self._adaptation(recipe, plan, corpus.num_rows) if is_left_open(recipe) and corpus.num_rows else None
-        )
+        seconds = seconds_for(corpus.num_rows)
+        plan = None if recipe.num_vectors != "auto" or not corpus.num_rows else self._plan(recipe, seconds)
+        left = max(0.0, started + seconds - time.monotonic())
+        adaptation = self._adaptation(recipe, plan, left) if is_left_open(recipe) and corpus.num_rows else None
         margined = self._with_margin(adaptation.of(recipe) if adaptation else recipe, plan)
         queue = WorkQueue(make_retry(self._context, grows=recipe.num_vectors == "auto"))
         loop = Loop(self._solver, self.engines.get(), queue, corpus.num_rows, on_step)
@@ -181,12 +181,10 @@ class Inverter:
             return taken
         return easiest_first(taken, lambda targets: self._solver.difficulty(order, targets), corpus.num_rows)
 
-    def _plan(self, recipe: Recipe, num_texts: int) -> VectorPlan:
-        seconds = seconds_for(num_texts)
+    def _plan(self, recipe: Recipe, seconds: float) -> VectorPlan:
         return settled_plan(lambda: self._solver.plan(recipe, seconds), seconds, say)
 
-    def _adaptation(self, recipe: Recipe, plan: VectorPlan | None, num_texts: int) -> Adaptation:
-        seconds = seconds_for(num_texts)
+    def _adaptation(self, recipe: Recipe, plan: VectorPlan | None, seconds: float) -> Adaptation:
         return settled_adaptation(lambda: self._solver.adaptation(recipe, plan, seconds), recipe, seconds, say)
 
     def _with_margin(self, recipe: Recipe, plan: VectorPlan | None) -> Recipe:

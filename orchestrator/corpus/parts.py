@@ -36,7 +36,7 @@ ABOUT = (STATE, SPLITS, "dataset_info.json", "dataset_infos.json")
 """Files of Hugging Face's that tell of the data beside them."""
 
 
-DELTA_LOG, REMOVE = "_delta_log/", b'"remove":'
+DELTA_LOG, REMOVE = "/_delta_log/", b'"remove":'
 """Where Delta Lake keeps its log, and the action by which a file does not count any more."""
 
 
@@ -73,7 +73,7 @@ def find_parts(path: Location, format: str | None, headers: tuple[str, ...]) -> 
     names = files_below(path)
     if names is None:
         raise UserError(f"corpus {path}: {_in_place_of_file(path)}")
-    _require_nothing_removed(path, [name for name in names if name.startswith(DELTA_LOG)])
+    _require_nothing_removed(path, [name for name in names if DELTA_LOG in f"/{name}"])
     if STATE in names:
         return [Part(join(path, name), name, "arrow") for name in _named_by(path, STATE)]
     if SPLITS in names:
@@ -88,13 +88,15 @@ def _in_place_of_file(path: Location) -> str:
 
 
 def _require_nothing_removed(path: Location, log: list[str]) -> None:
+    """A log that was condensed, or is longer than what is looked at, may say so where nobody looks."""
     for name in log:
         with open_input(join(path, name)) as source:
-            if REMOVE in source.read(MAX_ABOUT):
-                raise UserError(
-                    f"corpus {path}: is a table of Delta Lake some of whose files do not count any more; write what it "
-                    "holds as Parquet in a folder of its own"
-                )
+            content = b"" if (is_condensed := ".checkpoint" in name) else source.read(MAX_ABOUT + 1)
+        if is_condensed or REMOVE in content or len(content) > MAX_ABOUT:
+            raise UserError(
+                f"corpus {path}: is or holds a table of Delta Lake some of whose files may not count any more; write "
+                "what it holds as Parquet in a folder of its own"
+            )
 
 
 def fingerprint_of(path: Location, parts: list[Part]) -> str:

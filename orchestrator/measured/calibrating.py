@@ -91,6 +91,8 @@ def adapted_in_words(found: Adaptation, recipe: Recipe) -> str:
     if recipe.proof == "auto" and found.price is not None:
         parts.append(f"proof: beam, for {found.price:.2f} times the positions")
     elif recipe.proof == "auto":
-        parts.append("proof: greedy" + f", beam takes more than {AFFORDABLE:g} times the positions" * found.is_settled)
+        dear = f", beam takes more than {AFFORDABLE:g} times the positions" * found.is_dear
+        unknown = ", neither was found on the samples" * (found.is_settled and not found.is_dear)
+        parts.append(f"proof: greedy{dear}{unknown}")
     late = "" if found.is_settled else f" (not settled in {found.seconds:.0f} s)"
     return f"on this model {'; '.join(parts)}{late}"

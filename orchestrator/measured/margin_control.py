@@ -167,9 +167,14 @@ def told_of_end(recipe: Recipe, end_reach: float) -> str | None:
     """
     if not recipe.end_of_text or end_reach >= ALIKE:
         return None
+    follows = (
+        "no text that ends with it is proved for beams, and each takes all its steps"
+        if recipe.proof == "beam"
+        else f"no text that ends with it gets a margin of {recipe.stop_margin:.2g}; texts are done with less, and take "
+        "more steps"
+    )
     return (
-        f"this model can tell its end-of-text token from its like by {end_reach:.2g} logits at most, so no text that "
-        f"ends with it gets a margin of {recipe.stop_margin:.2g}; texts are done with less, and take more steps. "
+        f"this model can tell its end-of-text token from its like by {end_reach:.2g} logits at most, so {follows}. "
         "--set end_of_text=false leaves the end out of them; or give the tokenizer the token that the model does end "
         "texts with"
     )

@@ -97,7 +97,7 @@ class Summary:
     @property
     def is_all_verified(self) -> bool:
         """Every row has the proof that was asked for."""
-        num_proved = self.num_for_beams if self.record.recipe.proof == "beam" else self.num_exact
+        num_proved = self.num_for_beams if self.record.proof == "beam" else self.num_exact
         return self.num_rows == self.record.num_rows and num_proved == self.num_rows
 
     def add(self, row: Row) -> None:

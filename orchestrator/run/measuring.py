@@ -49,12 +49,12 @@ def measure(prepared: Prepared, hired: Hired, reporter: Reporter) -> Measured:
         UserError: solver and verifier do not compute the same model.
     """
     options, info, roster, crew = prepared.options, hired.info, hired.roster, hired.crew
-    if (warning := told_of_end(options.recipe, info.end_reach)) is not None:
-        reporter.say(warning)
     ends = time.monotonic() + seconds_for(prepared.num_to_come)
     plan = _vector_plan(prepared, roster, reporter)
     adaptation = _adaptation(prepared, plan, max(0.0, ends - time.monotonic()), roster, reporter)
     suited = adaptation.of(options.recipe) if adaptation else options.recipe
+    if (warning := told_of_end(suited, info.end_reach)) is not None:
+        reporter.say(warning)
     engine = roster.ask_verifier(lambda verifier: verifier.ready.remote())
     pair = EnginePair(options.source.name, info.fingerprint, info.device_name, crew.dtype, engine, crew.spec.dtype)
     noise = _engine_noise(suited, plan, pair, roster, reporter)
@@ -85,8 +85,8 @@ def _adaptation(
     recipe, earlier = prepared.options.recipe, prepared.record
     if not is_left_open(recipe):
         return None
-    if earlier is not None and earlier.adaptation is not None:
-        return earlier.adaptation
+    if earlier is not None:  # from before there was any, where it has none: then the recipe's own order stands
+        return earlier.adaptation or Adaptation()
     reporter.stage("measuring what suits the model")
     return settled_adaptation(
         lambda: roster.ask(lambda solver: solver.adaptation.remote(recipe, plan, seconds)),

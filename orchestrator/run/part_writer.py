@@ -5,10 +5,10 @@ process, and the engine would take it ten times as long.
 """
 
 import os
-import pickle
 from dataclasses import dataclass
 
 import ray
+from ray import ObjectRef
 
 from orchestrator.console.errors import StorageError
 from orchestrator.fleet.brought import brought
@@ -39,20 +39,21 @@ class Folder:
     """A run's folder as another process takes it up, which a cluster may have started in another environment.
 
     Attributes:
-        pickled: the storage; an object store is connected to where it is unpickled, so not before `variables` are set.
+        storage: reference to it; an object store is connected to where it is taken up, so not before `variables` are
+            set.
         variables: of the environment, that say how stores are reached.
     """
 
-    pickled: bytes
+    storage: ObjectRef[Storage]
     variables: dict[str, str]
 
     @classmethod
     def of(cls, storage: Storage) -> "Folder":
-        return cls(pickle.dumps(storage), stores_variables())
+        return cls(ray.put(storage), stores_variables())
 
     def open(self) -> Storage:
         os.environ.update(self.variables)
-        return pickle.loads(self.pickled)
+        return ray.get(self.storage)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

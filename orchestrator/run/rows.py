@@ -110,7 +110,7 @@ def _rung(attempt: Attempt, judged: Verdict | None) -> Rung:
     certificate = attempt.certificate
     if certificate is None or not certificate.is_greedy:
         return Rung.NONE
-    if certificate.min_margin < attempt.job.recipe.stop_margin:
+    if certificate.min_margin < attempt.job.wanted:
         return Rung.ARGMAX
     if judged and judged.exact:
         return Rung.GREEDY

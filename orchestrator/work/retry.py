@@ -26,7 +26,7 @@ def make_retry(context: int, grows: bool) -> Callable[[Job, Attempt, Verdict | N
     """
 
     def retry(job: Job, attempt: Attempt, verdict: Verdict | None) -> Job:
-        next_job = replace(job, attempt=job.attempt + 1, start_KD=None, focus=())
+        next_job = replace(job, attempt=job.attempt + 1, start_KD=None, focus=(), is_objected=False)
         if verdict is not None:
             return _more_margin(next_job, attempt, verdict)
         next_job = replace(next_job, member=job.member + job.recipe.siblings)
@@ -46,7 +46,7 @@ def _more_margin(job: Job, attempt: Attempt, verdict: Verdict) -> Job:
     focus = (verdict.first_mismatch,) if verdict.first_mismatch < len(job.target.token_ids) else ()
     return replace(
         job, recipe=job.recipe.with_margins_times(factor), member=job.member + attempt.sibling,
-        start_KD=attempt.prompt_KD, focus=focus,
+        start_KD=attempt.prompt_KD, focus=focus, is_objected=True,
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_a_proof_for_beams_that_is_dear_is_given_up_as_soon_as_that_is_known(tin
     price = adapt(whole, AUTO, None).price
     assert price is not None and 1 < price <= AFFORDABLE, "so short a text is sure as soon as it is said"
     monkeypatch.setattr(adaptation, "AFFORDABLE", (1 + price) / 2)
-    assert adapt(bounded, AUTO, None) == Adaptation()
+    assert adapt(bounded, AUTO, None) == Adaptation(is_dear=True)
     assert bounded.num_positions < whole.num_positions
 
 

@@ -63,4 +63,4 @@ def test_a_text_whose_end_has_its_like_is_done_with_what_margin_can_be_had(unsur
 
 
 def test_after_a_rejection_no_less_is_taken(unsure):
-    assert job_of(unsure, "Call me.", reach=0.01, focus=(3,)).wanted == 0.5
+    assert job_of(unsure, "Call me.", reach=0.01, is_objected=True).wanted == 0.5

@@ -48,7 +48,8 @@ def test_the_key_follows_the_model_the_vectors_and_what_a_text_costs():
     ("found", "recipe", "told"),
     [
         (Adaptation(price=1.154), AUTO, "on this model proof: beam, for 1.15 times the positions"),
-        (Adaptation(), AUTO, "on this model proof: greedy, beam takes more than 1.25 times the positions"),
+        (Adaptation(is_dear=True), AUTO, "on this model proof: greedy, beam takes more than 1.25 times the positions"),
+        (Adaptation(), AUTO, "on this model proof: greedy, neither was found on the samples"),
         (Adaptation(is_settled=False, seconds=8.0), AUTO, "on this model proof: greedy (not settled in 8 s)"),
         (
             Adaptation(member=1, price=1.0),
@@ -56,7 +57,7 @@ def test_the_key_follows_the_model_the_vectors_and_what_a_text_costs():
             "on this model member 1 of the portfolio (Adam) goes first; proof: beam, for 1.00 times the positions",
         ),
     ],
-    ids=["cheap", "dear", "late", "both"],
+    ids=["cheap", "dear", "unknown", "late", "both"],
 )
 def test_it_is_told_in_one_line(found, recipe, told):
     assert adapted_in_words(found, recipe) == told

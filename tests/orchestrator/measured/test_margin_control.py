@@ -147,3 +147,4 @@ def test_a_model_that_hardly_knows_how_to_end_a_text_is_told_of():
     assert told_of_end(Recipe(), 4.2) is None and told_of_end(Recipe(end_of_text=False), 0.0) is None
     line = told_of_end(Recipe(), 0.0059)
     assert line and "0.0059 logits" in line and "--set end_of_text=false" in line
+    assert "is proved for beams" in (told_of_end(Recipe(proof="beam"), 0.0059) or "")

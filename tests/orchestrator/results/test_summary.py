@@ -6,6 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
+from engine.adaptation import Adaptation
+from engine.recipe import Recipe
 from orchestrator.results.broke import where_it_broke
 from orchestrator.results.first_rows import FirstRows
 from orchestrator.results.ledger import Ledger
@@ -31,6 +33,14 @@ def test_texts_in_other_tokens_than_the_tokenizers_own_are_counted_in_one_line(t
     said = printed(tmp_path, "plain", "as_written", "bytes", "as_written")
     (line,) = [line for line in said.splitlines() if "spelt" in line]
     assert line.endswith(": 2 as_written, 1 bytes")
+
+
+def test_where_auto_came_to_beams_a_row_without_their_proof_is_not_all_that_was_asked_for(tmp_path):
+    Ledger(tmp_path).commit([result_row(verified_item("text 0", 0), ROW_CONTEXT)])
+    left_open = run_record(num_rows=1).model_copy(update={"recipe": Recipe(proof="auto")})
+    assert summarise(Ledger(tmp_path), left_open.model_copy(update={"adaptation": Adaptation()})).is_all_verified
+    dear = left_open.model_copy(update={"adaptation": Adaptation(price=1.1)})
+    assert not summarise(Ledger(tmp_path), dear).is_all_verified
 
 
 def test_nothing_is_said_of_spellings_where_all_are_plain_or_from_before_there_was_a_choice(tmp_path):

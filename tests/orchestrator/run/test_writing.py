@@ -160,7 +160,7 @@ def test_what_was_written_before_a_refused_part_is_committed_where_nobody_waits(
     assert committed == ["row-0"] == [row["id"] for row in ledger.read(["id"])]
 
 
-def test_a_folder_is_the_same_one_in_a_process_that_stands_elsewhere(tmp_path, monkeypatch):
+def test_a_folder_is_the_same_one_in_a_process_that_stands_elsewhere(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = Folder.of(open_storage(Path("run")))
     monkeypatch.chdir("/")
