@@ -200,7 +200,7 @@ class WorkQueue:
             item = self._item(each) if isinstance(each, str) else self._open.setdefault(each.id, each)
             self._move(item, State.PENDING, {State.CANDIDATE, *TERMINAL})
             item.uncount()
-            self._pending.appendleft(item.id)
+            self._line(item).appendleft(item.id)
 
     def give_back(self, worker: str, checkpoints: Mapping[str, bytes | None]) -> dict[str, State]:
         """A worker that is well gives up some of its leases: they are pending again, no suspicion cast.
@@ -213,7 +213,7 @@ class WorkQueue:
             self._holdings.release(item)
             item.checkpoint = checkpoints[item.id] or item.checkpoint
             self._move(item, State.PENDING, {State.LEASED})
-            (self._suspects if item.num_lost else self._pending).appendleft(item.id)
+            self._line(item).appendleft(item.id)
         return {item.id: item.state for item in given}
 
     def give_up(self, worker: str, id: str, reason: str) -> State:
@@ -250,7 +250,7 @@ class WorkQueue:
         dropped = [id for id in ids if id in self._open and self._open[id].state is State.PENDING]
         for id in dropped:
             item = self._open.pop(id)
-            (self._suspects if item.num_lost else self._pending).remove(id)
+            self._line(item).remove(id)
             self._count(item, -1)
         return dropped
 
@@ -258,6 +258,10 @@ class WorkQueue:
         """Items that ended since the last call, each given out once."""
         ended, self._ended = self._ended, []
         return ended
+
+    def _line(self, item: Item) -> deque[str]:
+        """Where a pending text waits."""
+        return self._suspects if item.num_lost else self._pending
 
     def _try_again(self, item: Item, spent: State, reason: str, verdict: Verdict | None) -> None:
         if item.is_spent:

@@ -66,6 +66,19 @@ def test_whose_prompt_is_lost_goes_round_again_under_the_same_job_as_if_it_had_n
         queue.redo(["a"])
 
 
+def test_a_poisoned_row_whose_prompt_is_lost_stands_among_the_suspects_again(queue):
+    """Its second attempt took workers down; its row holds the prompt of the first."""
+    queue.finish("w", attempt(queue.lease("w", 1)[0], is_solved=False))
+    for number in range(MAX_LOST_WORKERS):
+        assert ids(queue.lease(f"w{number}", 1)) == ["a"]
+        queue.lose(f"w{number}")
+    (item,) = queue.drain()
+    assert ids(queue.lease("v", 1)) == ["b"]
+    queue.redo([item])
+    assert ids(queue.lease("v", ALL)) == ["c"], "not beside others"
+    assert ids(queue.lease("u", ALL)) == ["a"] and queue.lease("u", ALL) == []
+
+
 def test_a_lease_ends_with_the_job_that_reaches_the_limit(queue):
     each = positions(job("a"))
     assert ids(queue.lease("w", 0)) == []

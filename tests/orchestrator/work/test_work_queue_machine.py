@@ -1,5 +1,7 @@
 """The work queue under any order of events: every text ends once, none is lost, none is doubled."""
 
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,6 +27,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.given_back = []  # (worker, attempt) that the queue took
         self.judging = []  # candidates at the verifier
         self.drained = []
+        self.num_redone = Counter()  # by id, how often its prompt was lost
         self.num_added = 0
 
     @rule(attempts=st.integers(1, 3))
@@ -125,6 +128,16 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.give_up(worker, leased.target.id, "too large") is State.UNSOLVED
         self.refused(lambda: self.queue.give_up(worker, leased.target.id, "too large"))
 
+    @precondition(lambda self: self.judging or any(item.attempt for item in self.drained))
+    @rule(data=st.data())
+    def lose_a_prompt(self, data):
+        ended = {item.id: item for item in self.drained if item.attempt is not None}
+        id = data.draw(st.sampled_from([*self.judging, *ended]))
+        self.queue.redo([ended.get(id, id)])
+        self.judging = [other for other in self.judging if other != id]
+        self.drained = [item for item in self.drained if item.id != id]
+        self.num_redone[id] += 1
+
     @rule()
     def lose_the_verifier(self):
         self.queue.return_candidates(self.judging)
@@ -152,7 +165,8 @@ class QueueMachine(RuleBasedStateMachine):
     def tries_are_bounded(self):
         for item in self.drained:
             assert item.state in TERMINAL
-            assert item.num_attempts <= self.attempts_of[item.id] and item.num_lost <= MAX_LOST_WORKERS
+            assert item.num_attempts <= self.attempts_of[item.id]
+            assert item.num_lost <= MAX_LOST_WORKERS + self.num_redone[item.id]
 
     def teardown(self):
         """Every text still open can be brought to an end, and then each has ended exactly once."""
