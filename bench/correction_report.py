@@ -163,17 +163,21 @@ def arms_of(record: dict) -> dict[str, dict]:
     return {row["arm"]: row for row in record["rows"]}
 
 
+def pays_from(row: dict) -> str:
+    """Texts after which a training's work is had back; none are known where the interval, as it is told, reaches 1."""
+    if round(row["high"], 2) >= 1:
+        return "not known to pay"
+    return f"{math.ceil(row['trained'] / row['saved']):,} texts"
+
+
 def table() -> str:
     """The page's table, in Markdown."""
     lines = ["| " + " | ".join(HEADS) + " |", "|---|---|---:|---:|---:|---:|---:|"]
     for row in measured():
-        pays = ""
-        if "trained" in row:
-            pays = f"{math.ceil(row['trained'] / row['saved']):,} texts" if row["high"] < 1 else "not known to pay"
         cells = (
             row["name"], row["size"], row["texts"], f"{row['steps'][0]:.1f} for {row['steps'][1]:.1f}",
             f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
-            f"{row['with_own']:.2f}" if "with_own" in row else "", pays,
+            f"{row['with_own']:.2f}" if "with_own" in row else "", pays_from(row) if "trained" in row else "",
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

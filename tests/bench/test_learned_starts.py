@@ -44,6 +44,13 @@ def test_records_are_kept_one_a_line(tmp_path, monkeypatch):
     assert (tmp_path / "records.json").read_text() == '[\n{"number":1},\n{"number":2}\n]\n'
 
 
+@pytest.mark.parametrize(("high", "said"), [
+    (0.994, "34 texts"), (0.9951, "not known to pay"), (1.05, "not known to pay"),
+])  # fmt: skip
+def test_a_training_is_not_known_to_pay_where_the_interval_that_is_told_reaches_1(high, said):
+    assert correction_report.pays_from({"high": high, "trained": 100, "saved": 3.0}) == said
+
+
 def test_the_page_tells_what_was_recorded():
     page = correction_report.PAGE.read_text()
     assert correction_report.BEGIN + correction_report.table() + correction_report.END in page
