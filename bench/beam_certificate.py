@@ -27,6 +27,7 @@ import transformers
 
 from bench.english import sentences
 from engine.frozen_lm import FrozenLM, TokenRule
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Attempt, Job
@@ -84,7 +85,7 @@ def entry(attempt: Attempt) -> dict[str, Any]:
         "vectors": job.num_vectors,
         "steps": attempt.steps,
         "positions": attempt.positions,
-        "is_done": job.lead(certificate) >= job.recipe.stop_margin,
+        "is_done": attempt.has_margin,
         "is_greedy": certificate.is_greedy,
         "is_certified": certificate.is_greedy and certificate.lead(job.overrun) > 0,
         "min_margin": round(certificate.min_margin, 4),
@@ -97,7 +98,7 @@ def entry(attempt: Attempt) -> dict[str, Any]:
 def judge(rows: list[dict[str, Any]], attempts: list[Attempt], verifier: Verifier, widths: list[int]) -> None:
     """Have one engine decode every prompt that is certified for beams with each width; 1 is greedy."""
     asked = [(row, attempt) for row, attempt in zip(rows, attempts, strict=True) if row["is_certified"]]
-    candidates = [Candidate(a.job.key, a.prompt_KD.numpy(), a.job.target.token_ids) for _, a in asked]
+    candidates = [Candidate(a.job.key, held(a.prompt_KD).numpy(), a.job.target.token_ids) for _, a in asked]
     for width in widths:
         for (row, _), verdict in zip(asked, verifier.judge(candidates, Mode(beams=width)), strict=True):
             row["said"][f"{verifier.engine.split()[0]}-{width}"] = verdict.exact

@@ -64,7 +64,7 @@ def rows_of(attempts: list[Attempt], base: str) -> list[dict]:
             {
                 "arm": name,
                 "texts": len(arm),
-                "solved": sum(_is_solved(attempt) for attempt in arm.values()),
+                "solved": sum(attempt.has_margin for attempt in arm.values()),
                 "mean_steps": round(fmean(attempt.steps for attempt in arm.values()), 2),
                 "mean_positions": round(fmean(attempt.positions for attempt in arm.values()), 1),
                 "ratio": round(sum(a for a, _ in work) / sum(b for _, b in work), 3),
@@ -73,11 +73,6 @@ def rows_of(attempts: list[Attempt], base: str) -> list[dict]:
             }
         )
     return rows
-
-
-def _is_solved(attempt: Attempt) -> bool:
-    certificate = attempt.certificate
-    return certificate is not None and attempt.is_greedy and certificate.min_margin >= attempt.job.recipe.stop_margin
 
 
 def oracle(lm: FrozenLM, args: argparse.Namespace) -> list[dict]:
@@ -144,7 +139,7 @@ def _retried(lm: FrozenLM, jobs: list[Job], attempts: int) -> list[Attempt]:
             id, rule = attempt.job.target.id, attempt.job.recipe.after_failure
             positions[id] += attempt.positions
             steps[id] += attempt.steps
-            if _is_solved(attempt) or number == attempts:
+            if attempt.has_margin or number == attempts:
                 ended.append(replace(attempt, positions=positions[id], steps=steps[id]))
             else:
                 job = replace(attempt.job, attempt=number, start_KD=None, focus=())
