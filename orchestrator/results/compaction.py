@@ -61,9 +61,8 @@ def compact(folder: Location) -> tuple[int, int] | None:
 
 def take_away(storage: Storage) -> None:
     """Delete the parts that others stand for, and those that no line will ever name."""
-    there, manifest = storage.names(RESULTS), Manifest(storage)
-    gone = manifest.superseded().intersection(there) | manifest.orphans(there)
-    storage.delete([f"{RESULTS}/{name}" for name in gone])
+    there = storage.names(RESULTS)
+    storage.delete([f"{RESULTS}/{name}" for name in Manifest(storage).unneeded(there)])
 
 
 def _merge(storage: Storage, manifest: Manifest, sizes: dict[str, int]) -> None:

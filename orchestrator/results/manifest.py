@@ -30,7 +30,7 @@ class Manifest:
     """The committed lines of a folder, as often as they are asked for.
 
     Attributes:
-        num_lines: of all kinds, when `entries` or `superseded` was last gone through; None before.
+        num_lines: of all kinds, when `entries` or `unneeded` was last gone through; None before.
     """
 
     def __init__(self, storage: Storage):
@@ -50,33 +50,29 @@ class Manifest:
             elif number > last and "part" in line:
                 yield line
 
-    def superseded(self) -> set[str]:
-        """Names of parts that will never count again.
-
-        Merged parts at the very end are not among them: another process may be about to close that merge. Once there
-        is another line behind them it cannot.
-        """
-        named: set[str] = set()
-        merging: set[str] = set()
-        for _, line in self._lines():
-            if "merged" in line:
-                merging.add(line["merged"])
-            else:
-                named |= merging | ({line["part"]} if "part" in line else set())
-                merging = set()
-        return named - {entry["part"] for entry in self.entries()}
-
-    def orphans(self, names: Iterable[str]) -> set[str]:
-        """Those of the names in the results folder that are parts, whole or half written, which no line will ever name.
+    def unneeded(self, names: Iterable[str]) -> set[str]:
+        """Those of the names in the results folder that are parts, whole or half written, which will never count.
 
         A part is named by the line of its number or by one before it; where that line is there and names another, its
         writer or its driver died. One of a later number may be another process's, which is about to commit it.
+        Merged parts at the very end are needed: another process may be about to close that merge. Once there is
+        another line behind them it cannot.
         """
-        named = {name for _, line in self._lines() if (name := line.get("part") or line.get("merged"))}
+        counting: set[str] = set()
+        merging: dict[str, int] = {}
+        for number, line in self._lines():
+            if "merged" in line:
+                merging[line["merged"]] = number
+                continue
+            if "merged_from" in line:
+                counting = {name for name, at in merging.items() if at >= line["merged_from"]}
+            else:
+                counting.add(line["part"])
+            merging = {}
         assert self.num_lines is not None
         found = {name: PART.fullmatch(name.removeprefix(".").removesuffix(".tmp")) for name in names}
         parts = {name for name, match in found.items() if match and int(match[1]) < self.num_lines}
-        return parts - named
+        return parts - counting - merging.keys()
 
     def append(self, line: Entry) -> None:
         """Commit a line after those that were last gone through.

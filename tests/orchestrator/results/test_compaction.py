@@ -53,7 +53,7 @@ def test_what_no_line_will_ever_name_is_swept_and_what_one_may_name_stays(place)
     dead = ["part-00003-0123abcd.parquet", ".part-00019-0123abcd.parquet.tmp"]
     alive = ["part-00020-0123abcd.parquet", ".part-00021-0123abcd.parquet.tmp", "notes.txt"]
     storage.replace({f"results/{name}": b"" for name in (*dead, *alive)})
-    assert Manifest(storage).orphans(storage.names("results")) == set(dead)
+    assert Manifest(storage).unneeded(storage.names("results")) == set(dead)
     compact(place)
     assert len(storage.names("results")) == 2 and "notes.txt" in storage.names("results"), "its own lines took theirs"
     assert ids(place) == IDS
