@@ -139,7 +139,7 @@ class ResidentSolver:
             self._solver = Solver(self._lm, table_positions=room.table_positions)
             self._followed = Followed()
             self._solver.on_measured = self._followed.measured
-            self._table = TableSize(room.table_positions, room.table_positions, room.kept_positions or math.inf)
+            self._table = TableSize.of(room)
             self._lm.keeps_up_to = self._table.kept
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
@@ -278,9 +278,9 @@ class ResidentSolver:
         return [], Shortage(too_large=None if is_smaller or keeps_less else jobs[0].key)
 
     def _measure(self) -> None:
-        """On a GPU what the passes of this step took decides what the table may be."""
+        """On a GPU what the passes of this step took decides what a pass may keep and what the table may be."""
         room = self._room
-        if room.num_bytes and not room.is_budget_fixed:
+        if room.num_bytes:
             taken = peak_since_last_asked() - self._weights_bytes
             free = room.num_bytes - self._weights_bytes
             self._table.measure(self._solver.largest_pass, taken, free, room.most_positions)

@@ -47,14 +47,21 @@ class TableSize:
         positions: of the table at present.
         aim: what it grows back to.
         kept: positions of the largest pass that holds all that backward needs; a larger one computes it again.
+        is_fixed: whether measuring decides `kept` alone, since the size was asked for.
     """
 
     positions: int
     aim: int
     kept: float = math.inf
+    is_fixed: bool = False
     _quiet: int = 0
     _num_shortages: int = 0
     _measured: int = 0
+
+    @classmethod
+    def of(cls, room: SolverRoom) -> "TableSize":
+        """As it is at the start."""
+        return cls(room.table_positions, room.table_positions, room.kept_positions or math.inf, room.is_budget_fixed)
 
     def halve(self, slots: Sequence[tuple[str, int]]) -> bool:
         """After a shortage, if a smaller table can help: not one text alone, its siblings passed one by one.
@@ -89,8 +96,9 @@ class TableSize:
     def measure(self, positions: int, taken_bytes: int, num_bytes: int, most_positions: int) -> None:
         """A pass of so many positions, padding included, took `taken_bytes` of the `num_bytes` beside the weights.
 
-        Larger passes say more: each that is half as large again sets the aim anew, and the table too unless it is
-        small because of a shortage. A pass that computes again what backward needs says nothing of one that keeps it.
+        Larger passes say more: each that is half as large again sets what is kept anew, and unless they are fixed the
+        aim, and the table too where it is not small because of a shortage. A pass that computes again what backward
+        needs says nothing of one that keeps it.
         """
         if positions > self.kept or positions < max(TELLING_POSITIONS, 1.5 * self._measured):
             return
@@ -98,5 +106,7 @@ class TableSize:
         is_short = self.positions < self.aim
         allowed = int(MEASURED_FRAC * num_bytes * positions / max(1, taken_bytes))
         self.kept = max(1, allowed)
+        if self.is_fixed:
+            return
         self.aim = min(self.kept, most_positions)
         self.positions = min(self.positions, self.aim) if is_short else self.aim

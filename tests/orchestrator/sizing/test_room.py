@@ -206,6 +206,14 @@ def test_a_measured_table_takes_what_its_memory_holds_and_no_more():
     assert table.positions == 16384, "more fill no card better"
 
 
+def test_a_table_that_was_asked_for_stays_and_what_its_passes_keep_is_measured():
+    table = TableSize(1024, 1024, kept=4000, is_fixed=True)
+    table.measure(1000, 1000 * 4096, num_bytes=8000 * 4096, most_positions=16384)
+    assert (table.positions, table.aim, table.kept) == (1024, 1024, 7200)
+    table.measure(1500, 1500 * 4096, num_bytes=1000 * 4096, most_positions=16384)
+    assert (table.positions, table.aim, table.kept) == (1024, 1024, 900), "larger passes compute again"
+
+
 def test_a_measured_table_that_is_short_grows_back_step_by_step():
     table = TableSize(1024, 1024)
     assert table.halve(texts(512, 512))
