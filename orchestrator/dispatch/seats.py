@@ -42,7 +42,7 @@ class Seats:
         say: tells a person.
         patience_s: seconds that a worker waits for a node of its own before it is given another's seat; and that a
             hand-over may take.
-        said_every_s: seconds between two times that it is said who is waited for.
+        said_every_s: seconds between two messages that say who is waited for.
         is_held_back: whether solvers get no texts because too many candidates wait.
     """
 

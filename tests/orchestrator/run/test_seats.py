@@ -38,8 +38,9 @@ def test_a_verifier_that_lost_its_node_and_the_solver_take_turns_on_the_last_sea
     assert all(row["exact"] for row in rows.values())
     assert "solver-0 has nothing to do and gives its seat to verifier-0, which has none" in story.said
     assert "verifier-0 has nothing to do and gives its seat to solver-0, which has none" in story.said
+    # It is told of only where it lasts half a minute.
     waits = [said for said in story.said if "candidates wait: verifier-0 has waited" in said]
-    assert all("for a node with 1 seat free; add a node" in said for said in waits)  # said of a wait of half a minute
+    assert all("for a node with 1 seat free; add a node" in said for said in waits)
     assert [worker.num_deaths for worker in roster.all] == [0, 0]
 
 
