@@ -6,7 +6,8 @@ other's speed.
 
 Two processes, sized by the sums of `orchestrator.sizing`: a solver that cannot take more than its bound, and a verifier
 that is told its cache in bytes. Told are the card's free memory after each start against what was planned to be left,
-the solver's peak against its bound, and positions a second with the verifier idle and at work.
+what the solver came to take against its bound, and positions a second with the verifier idle and at work. Both have
+worked before that is measured, and the verifier goes on until the solver has ended.
 
 Owns: the order of events. Must not know: Ray, corpora of users.
 """
@@ -20,19 +21,23 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 from bench.gpu.first_light import demo_texts
 from engine.footprint import Footprint
 from engine.frozen_lm import TokenRule
+from engine.held import as_stored
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Target, make_target
 from orchestrator.cluster.nodes import Node
-from orchestrator.fleet.resident_solver import ResidentSolver
+from orchestrator.fleet.resident_solver import COMPILE_AFTER_S, ResidentSolver
 from orchestrator.fleet.verifier_actor import EngineSpec, make_verifier
-from orchestrator.process.memory import Memory, peak_since_last_asked
+from orchestrator.process.memory import Memory
 from orchestrator.sizing.placement import place
 from orchestrator.sizing.room import Room, Tenancy, need_of_stored, room_in
 from orchestrator.sizing.table_size import SolverRoom
@@ -63,27 +68,44 @@ def load_verifier(spec: EngineSpec) -> float:
     return time.perf_counter() - began
 
 
+def find(jobs: list[Job], device: str) -> list[Candidate]:
+    """What the solver finds, and a second time: what only first passes pay for is paid then, kernels, and on a card the
+    compiling, which comes with the first call after so many seconds."""
+    stepped, needed = 0.0, COMPILE_AFTER_S if device == "cuda" else 0.0
+    while stepped <= needed:
+        stepped += held["solver"].advance(jobs, 600.0).seconds
+    told = held["solver"].advance(jobs, 600.0)
+    return [
+        Candidate(a.job.target.id, as_stored(a.prompt_KD), a.job.target.token_ids)
+        for a in told.attempts
+        if a.is_candidate
+    ]
+
+
 def solve(jobs: list[Job], device: str) -> dict[str, Any]:
-    """What the solver finds, how fast, and the most that its tensors took meanwhile."""
-    if device == "cuda":
-        peak_since_last_asked()
+    """How fast the solver is, and what its process holds of the card by then; it gives nothing back."""
     told = held["solver"].advance(jobs, 600.0)
     return {
-        "candidates": [
-            Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids)
-            for a in told.attempts
-            if a.is_candidate
-        ],
         "positions_a_second": told.num_positions / told.seconds,
+        "seconds": told.seconds,
         "table": told.table_positions,
-        "peak_bytes": peak_since_last_asked() if device == "cuda" else None,
+        "reserved_bytes": torch.cuda.memory_reserved() if device == "cuda" else None,
         "shortage": told.shortage is not None,
-    }  # fmt: skip
+    }
 
 
-def judge(candidates: list[Candidate], times: int) -> int:
-    """How many are exact; done over and over, to keep the card busy."""
-    return [sum(verdict.exact for verdict in held["verifier"].judge(candidates)) for _ in range(times)][-1]
+def judge(candidates: list[Candidate]) -> int:
+    """How many are exact."""
+    return sum(verdict.exact for verdict in held["verifier"].judge(candidates))
+
+
+def keep_judging(candidates: list[Candidate], end: Path) -> int:
+    """Judge over and over until there is a file of that name; how often that was."""
+    times = 0
+    while not end.exists():
+        judge(candidates)
+        times += 1
+    return times
 
 
 def load_both(solver: Callable[[], Future], verifier: Callable[[], Future], start: str) -> dict[str, float]:
@@ -96,8 +118,22 @@ def load_both(solver: Callable[[], Future], verifier: Callable[[], Future], star
     return {name: load.result() for name, load in loads.items()}
 
 
+def solve_beside(
+    solving: Executor, judging: Executor, jobs: list[Job], candidates: list[Candidate], device: str
+) -> dict[str, Any]:
+    """As `solve`, with the verifier at work from before the first step until after the last."""
+    with TemporaryDirectory() as folder:
+        busy = judging.submit(keep_judging, candidates, end := Path(folder) / "end")
+        try:
+            beside = solving.submit(solve, jobs, device).result()
+        finally:
+            end.touch()
+            judged = busy.result()  # before the file goes with its folder
+    return beside | {"judged": judged}
+
+
 def one_start(start: str, room: Room, jobs: list[Job], args: argparse.Namespace) -> dict[str, Any]:
-    """Both are started, texts are solved with the verifier idle and at work, and proved."""
+    """Both are started, texts are found and proved, then solved again with the verifier idle and at work."""
     source, dtype, device = ModelSource(args.model), room.placement.dtype, args.device
     spec = EngineSpec(
         args.engine, args.model, None, dtype, room.served_length, device, room.memory_frac, room.cache
@@ -110,13 +146,12 @@ def one_start(start: str, room: Room, jobs: list[Job], args: argparse.Namespace)
             start,
         )
         free = solving.submit(Memory.here, device).result().free
+        candidates = solving.submit(find, jobs, device).result()
+        exact = judging.submit(judge, candidates).result()
         alone = solving.submit(solve, jobs, device).result()
-        candidates = alone.pop("candidates")
-        busy = judging.submit(judge, candidates, args.judged)
-        beside = solving.submit(solve, jobs, device).result()
-        del beside["candidates"]
+        beside = solve_beside(solving, judging, jobs, candidates, device)
         return loads | {
-            "free_after_start": free, "texts": len(jobs), "candidates": len(candidates), "exact": busy.result(),
+            "free_after_start": free, "texts": len(jobs), "candidates": len(candidates), "exact": exact,
             "alone": alone, "beside": beside,
             "slowed_to": beside["positions_a_second"] / alone["positions_a_second"],
         }  # fmt: skip
@@ -128,7 +163,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--engine", default="vllm", choices=("vllm", "hf"))
     parser.add_argument("--texts", type=int, default=64)
-    parser.add_argument("--judged", type=int, default=5, help="times that the candidates are decoded over")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
     parser.add_argument("--out", type=Path, default=Path("shared_card.json"))
     args = parser.parse_args(argv)
