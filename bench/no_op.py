@@ -20,9 +20,9 @@ from bench.recipes import ROOT
 from engine.certificate import Certificate
 from engine.slots import Attempt, Job
 from orchestrator.cluster.nodes import Home, home
+from orchestrator.fleet.answers import Advance, SolverInfo
 from orchestrator.fleet.blocks import present, taken_out
 from orchestrator.fleet.brought import Block
-from orchestrator.fleet.resident_solver import Advance, SolverInfo
 from orchestrator.verifiers.contract import GREEDY, Candidate, Mode, Verdict
 
 D = 256
@@ -76,7 +76,7 @@ class NoOpSolver:
         """As `SolverActor.describe`."""
         return SolverInfo("no-op", self._hidden_size, "cpu", "float32", 1)
 
-    @ray.method(num_returns=2)
+    @ray.method(num_returns=3)
     def advance(
         self,
         jobs: list[Job],
@@ -85,7 +85,7 @@ class NoOpSolver:
         *,
         keeps: bool = False,
         give_back: Collection[str] = (),
-    ) -> tuple[Advance, Block]:
+    ) -> tuple[Advance, Block, Block]:
         """`SolverActor.advance` without the optimisation."""
         started = time.monotonic()
         self._jobs += jobs
@@ -95,7 +95,7 @@ class NoOpSolver:
         del self._jobs[: len(attempts)]
         steps, tokens, elapsed = len(attempts), 1000.0 * len(attempts), time.monotonic() - started
         advance = Advance(attempts, len(self._jobs), steps, tokens, elapsed, TABLE, given_back=tuple(given_back))
-        return advance, block
+        return advance, block, []
 
 
 @ray.remote(num_cpus=0)

@@ -39,7 +39,7 @@ from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
-from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.answers import Advance
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.worker import Worker
 from orchestrator.results.in_flight import InFlight

@@ -1,4 +1,4 @@
-"""A soft prompt that is in another process's keeping.
+"""A soft prompt, or a checkpoint, that is in another process's keeping.
 
 Owns: what can be said of it without having it. Must not know: where it lies, how it comes here.
 
@@ -31,3 +31,21 @@ class Elsewhere:
     def num_bytes(self) -> int:
         """Of the prompt, in float32."""
         return 4 * self.shape[0] * self.shape[1]
+
+
+@dataclass(frozen=True)
+class StateElsewhere:
+    """Stands for a checkpoint's bytes.
+
+    Attributes:
+        size: bytes.
+        index, place: as of `Elsewhere`.
+    """
+
+    size: int
+    index: int
+    place: Any = None
+
+    def __len__(self) -> int:
+        """As of bytes."""
+        return self.size

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from engine.solver import Solver
 from orchestrator.corpus.intake import Accepted, Taken
-from orchestrator.fleet.resident_solver import Advance, ResidentSolver
+from orchestrator.fleet.answers import Advance
+from orchestrator.fleet.resident_solver import ResidentSolver
 from orchestrator.verifiers.contract import GREEDY_AND_SCORED
 from orchestrator.work.item import TERMINAL, Item, State
 from orchestrator.work.work_queue import WorkQueue

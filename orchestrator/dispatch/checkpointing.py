@@ -4,7 +4,8 @@ Owns: the interval, from what a checkpoint costs and what a loss would. Must not
 goes.
 
 A solver that is lost costs half an interval of its work on average. Kept too often, checkpoints cost more than that:
-with C seconds for all that a solver's table holds, and a solver lost every M seconds, the sum is least at sqrt(2 C M).
+with C seconds of a solver for all that its table holds, and a solver lost every M seconds, the sum is least at
+sqrt(2 C M).
 
 Source: J. W. Young, A first order approximation to the optimum checkpoint interval, CACM 17(9), 1974.
 """
@@ -21,8 +22,8 @@ MEAN_LIFE_S = 3600.0
 
 MOST_S = 600.0
 
-DRIVER_FRAC = 0.1
-"""Share of the driver's time that all solvers' checkpoints may take together."""
+WRITER_FRAC = 0.1
+"""Share of the time for which the folder may be written to on behalf of all solvers' checkpoints together."""
 
 
 @dataclass
@@ -31,15 +32,17 @@ class Checkpointing:
 
     Example:
         >>> pace = Checkpointing()
-        >>> pace.kept("solver-0", seconds=0.5, num_bytes=3e6)
+        >>> pace.made("solver-0", seconds=0.5, num_bytes=1e8)
         >>> round(pace.interval("solver-0", num_solvers=1))
         60
+        >>> pace.written(seconds=0.5, num_bytes=1e8)
         >>> round(pace.interval("solver-0", num_solvers=64))
         320
     """
 
     _asked: dict[str, float] = field(default_factory=dict)
-    _costs: dict[str, float] = field(default_factory=dict)
+    _made: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _seconds_a_byte: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def is_due(self, solver: str, num_solvers: int) -> bool:
@@ -52,11 +55,16 @@ class Checkpointing:
 
     def interval(self, solver: str, num_solvers: int) -> float:
         """Seconds between two times that a solver is asked."""
-        cost = self._costs.get(solver, 0.0)
-        least = max(LEAST_S, num_solvers * cost / DRIVER_FRAC)
-        return max(least, min(MOST_S, math.sqrt(2 * cost * MEAN_LIFE_S)))
+        making_s, num_bytes = self._made.get(solver, (0.0, 0.0))
+        least = max(LEAST_S, num_solvers * num_bytes * self._seconds_a_byte / WRITER_FRAC)
+        return max(least, min(MOST_S, math.sqrt(2 * making_s * MEAN_LIFE_S)))
 
-    def kept(self, solver: str, seconds: float, num_bytes: float) -> None:
-        """What keeping a solver's checkpoints took, those of a size that says something."""
+    def made(self, solver: str, seconds: float, num_bytes: float) -> None:
+        """What the checkpoints of all that a solver holds took it, those of a size that says something."""
         if num_bytes > 0:
-            self._costs[solver] = seconds
+            self._made[solver] = seconds, num_bytes
+
+    def written(self, seconds: float, num_bytes: float) -> None:
+        """What it took to write some of them into the folder."""
+        if num_bytes > 0:
+            self._seconds_a_byte = seconds / num_bytes

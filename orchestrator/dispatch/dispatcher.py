@@ -27,8 +27,8 @@ from orchestrator.dispatch.pace import Pace
 from orchestrator.dispatch.protocol import Sink, Source
 from orchestrator.dispatch.seats import Seats
 from orchestrator.dispatch.watch import Watch
-from orchestrator.fleet.blocks import placed
-from orchestrator.fleet.resident_solver import Advance, Shortage
+from orchestrator.fleet.answers import Advance, Shortage
+from orchestrator.fleet.blocks import placed, states_placed
 from orchestrator.fleet.roster import Loss, Roster
 from orchestrator.fleet.worker import LEASE_S, Worker
 from orchestrator.process.failures import reason
@@ -83,6 +83,7 @@ class Dispatcher:
         lease_s: seconds an actor may take over one call.
         num_positions: positions passed forward and backward.
         num_slots: busy, by solver.
+        checkpointing: when solvers are asked for checkpoints; the sink says what writing them takes.
     """
 
     source: Source
@@ -97,9 +98,9 @@ class Dispatcher:
     lease_s: float = LEASE_S
     num_positions: float = 0.0
     num_slots: dict[str, int] = field(default_factory=dict)
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
     _pace: Pace = field(default_factory=Pace)
     _budgets: dict[str, int] = field(default_factory=dict)
-    _checkpointing: Checkpointing = field(default_factory=Checkpointing)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -178,7 +179,7 @@ class Dispatcher:
         self.watch.leased(solver.name, jobs)
         if not (jobs or held):
             return
-        is_due = self._checkpointing.is_due(solver.name, len(self.roster.ready))
+        is_due = self.checkpointing.is_due(solver.name, len(self.roster.ready))
         surplus = [] if jobs or not self._is_somebody_idle() else self.queue.spare(solver.name, -room)
         let_go = list({**dict.fromkeys(surplus), **dict.fromkeys(self.source.unwanted(self.queue.held(solver.name)))})
         checkpoints = self.queue.checkpoints(jobs)
@@ -245,23 +246,22 @@ class Dispatcher:
         self._pace.measure(solver.name, advance.num_positions, advance.seconds)
         self.watch.advanced(solver.name, advance)
         self._budgets[solver.name] = advance.table_positions
-        for attempt in placed(advance.attempts, solver.block):
+        (prompts, states), solver.blocks = solver.blocks, ()
+        for attempt in placed(advance.attempts, prompts):
             solver.num_deaths = 0
             self.watch.attempted(solver.name, attempt, self.queue.finish(solver.name, attempt))
-        solver.block = None
-        self._keep(solver, advance)
+        self._keep(solver, advance, states)
         self.queue.give_back(solver.name, dict.fromkeys(advance.given_back))
         self.sink.advanced(advance)
         if advance.shortage is not None:
             self._take_shortage(solver, advance.shortage)
 
-    def _keep(self, solver: Worker, advance: Advance) -> None:
+    def _keep(self, solver: Worker, advance: Advance, states: Any) -> None:
         """Checkpoints into the queue, and where they outlive this process."""
-        checkpoints = self.queue.remember(solver.name, advance.checkpoints)
-        began = time.monotonic()
+        checkpoints = self.queue.remember(solver.name, states_placed(advance.checkpoints, states))
         self.sink.keep(checkpoints)
         if advance.shortage is None and not advance.given_back:  # else it is not all that a table holds
-            self._checkpointing.kept(solver.name, time.monotonic() - began, sum(map(len, checkpoints.values())))
+            self.checkpointing.made(solver.name, advance.making_s, sum(map(len, checkpoints.values())))
 
     def _take_shortage(self, solver: Worker, shortage: Shortage) -> None:
         """A solver ran out of memory: less at once for a while; a text that was alone ends."""

@@ -6,7 +6,8 @@ Owns: what each must be able to do. Must not know: who does it.
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.answers import Advance
+from orchestrator.work.item import Kept
 from orchestrator.work.work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Sink(Protocol):
         """A solver came back from a slice of time; the queue has taken its attempts."""
         ...
 
-    def keep(self, checkpoints: Mapping[int, bytes]) -> None:
+    def keep(self, checkpoints: Mapping[int, Kept]) -> None:
         """What attempts under way can go on from, by row."""
         ...
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.slots import Attempt, Job
 from orchestrator.dispatch.metrics import Metrics
-from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.answers import Advance
 from orchestrator.results.run_log import RunLog
 from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.work.item import TERMINAL, State

@@ -1,25 +1,32 @@
-"""Blocks: the prompts of one answer as one object in Ray's store, so that they never pass through the driver.
+"""Blocks: the prompts of one answer as one object in Ray's store, its checkpoints as another, so that neither passes
+through the driver.
 
-Owns: taking prompts out of what is sent, putting them in again. Must not know: how they are brought, who reads them.
+Owns: taking them out of what is sent, putting them in again. Must not know: how they are brought, who reads them.
 
-    solver   advance -> (Advance without prompts, block)    two values: the driver asked, so both are its own,
-    driver   Elsewhere(shape, index, reference of the block)    and it gets the first alone
-    verifier, writer, a solver that begins from a prompt    brought: straight from the store of the solver's node
+    solver   advance -> (Advance without either, prompts, checkpoints)    the driver asked, so all are its own,
+    driver   Elsewhere(shape, index, reference of the block)              and it gets the first alone
+    verifier, writer, a solver that begins from one    brought: straight from the store of the solver's node
 
 A block outlives the process that made it. It goes with the last record that names it, or with its node: whose prompt
-is lost is solved again.
+is lost is solved again. Checkpoints are there for when a node is lost, so the driver's node gets a copy of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from engine.elsewhere import Elsewhere
+from engine.elsewhere import Elsewhere, StateElsewhere
 from engine.held import held
 from engine.slots import Attempt, Job
-from orchestrator.fleet.brought import Block, brought
+from orchestrator.fleet.brought import Block, brought, copied_here
 from orchestrator.verifiers.contract import Candidate
+from orchestrator.work.item import Kept
+
+SMALL_BYTES = 100 << 10
+"""Up to which Ray sends a value within its message, so that it is with the driver already."""
 
 
 def taken_out(attempts: list[Attempt]) -> tuple[list[Attempt], Block]:
@@ -62,3 +69,22 @@ def with_start(job: Job) -> Job:
         return job
     (prompt_KD,) = brought([job.start_KD])
     return replace(job, start_KD=None if prompt_KD is None else torch.tensor(prompt_KD))
+
+
+def states_taken_out(checkpoints: Mapping[str, bytes]) -> tuple[dict[str, StateElsewhere], Block]:
+    """What stands for checkpoints, and these."""
+    block = [np.frombuffer(content, np.uint8) for content in checkpoints.values()]
+    return {key: StateElsewhere(len(content), i) for i, (key, content) in enumerate(checkpoints.items())}, block
+
+
+def states_placed(checkpoints: Mapping[str, Any], block_ref: Any) -> dict[str, Kept]:
+    """Checkpoints that know where they lie: on the driver's node, where this is called."""
+    if sum(map(len, checkpoints.values())) > SMALL_BYTES:
+        block_ref = copied_here(block_ref)
+    return {key: replace(state, place=block_ref) for key, state in checkpoints.items()}
+
+
+def states_present(checkpoints: Mapping[str, Kept]) -> dict[str, bytes]:
+    """Checkpoints themselves, without those that are lost: their attempts start over."""
+    contents = brought(checkpoints.values())
+    return {key: bytes(content) for key, content in zip(checkpoints, contents, strict=True) if content is not None}

@@ -1,4 +1,4 @@
-"""Bringing prompts from Ray's store to where they are read.
+"""Bringing prompts and checkpoints from Ray's store to where they are read.
 
 Owns: asking for each block once, what is lost. Must not know: who reads them, why; torch, since who writes parts has no
 other use for it.
@@ -11,31 +11,32 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from engine.elsewhere import Elsewhere
+from engine.elsewhere import Elsewhere, StateElsewhere
+from orchestrator.cluster.nodes import only_on
 
 Block = list[np.ndarray]
-"""(K, D) float32 arrays."""
+"""(K, D) float32 arrays, or bytes of checkpoints."""
 
 FETCH_S = 120.0
 """Seconds after which a block counts as lost: a node's death is known within half a minute. Assumption."""
 
 
-def brought(prompts: Iterable[Any]) -> list[Any]:
-    """Each prompt as a read-only view of Ray's store, None where it is lost; what was here already as it is.
+def brought(things: Iterable[Any]) -> list[Any]:
+    """Each thing as a read-only view of Ray's store, None where it is lost; what was here already as it is.
 
     Each block is asked for once.
     """
-    asked = list(prompts)
-    refs = list({prompt.place: None for prompt in asked if isinstance(prompt, Elsewhere)})
+    asked = list(things)
+    refs = list({thing.place: None for thing in asked if isinstance(thing, Elsewhere | StateElsewhere)})
     blocks = dict(zip(refs, _blocks(refs), strict=True))
-    return [_prompt(prompt, blocks) for prompt in asked]
+    return [_from_its_block(thing, blocks) for thing in asked]
 
 
-def _prompt(prompt: Any, blocks: dict[Any, Block | None]) -> Any:
-    if not isinstance(prompt, Elsewhere):
-        return prompt
-    block = blocks[prompt.place]
-    return None if block is None else block[prompt.index]
+def _from_its_block(thing: Any, blocks: dict[Any, Block | None]) -> Any:
+    if not isinstance(thing, Elsewhere | StateElsewhere):
+        return thing
+    block = blocks[thing.place]
+    return None if block is None else block[thing.index]
 
 
 def _blocks(refs: list[Any]) -> list[Block | None]:
@@ -53,3 +54,14 @@ def _block(ref: Any) -> Block | None:
         return ray.get(ref, timeout=FETCH_S)
     except RayError:
         return None
+
+
+def copied_here(block_ref: Any) -> Any:
+    """A reference to the same block in the store of this node, where it outlives the node that it comes from."""
+    node = ray.get_runtime_context().get_node_id()
+    return _copied.options(scheduling_strategy=only_on(node), name="copy").remote(block_ref)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _copied(block: Block) -> Block:
+    return block

@@ -5,8 +5,8 @@ Owns: nothing but the engine's solver. Must not know: Ray, the queue, the verifi
 
 import math
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,9 @@ from engine.recomputation import layers_of
 from engine.slots import Attempt, Job
 from engine.solver import Solver
 from engine.target import Target
-from engine.trajectory import Trajectory
+from orchestrator.fleet.answers import Advance, Shortage, SolverInfo
 from orchestrator.fleet.followed import Followed
-from orchestrator.fleet.under_way import UnderWay, longest
+from orchestrator.fleet.under_way import longest
 from orchestrator.measured import adaptation_cache
 from orchestrator.measured.plan_cache import load_plan, save_plan
 from orchestrator.process.fail_points import fail_point
@@ -49,68 +49,6 @@ an H100, 2026-11-26: 9 to 17 s for 8B, as much for the embedded model."""
 
 CALIBRATION_SLICE_S = 2.0
 """Seconds after which a calibration tells how far it is."""
-
-
-@dataclass(frozen=True)
-class SolverInfo:
-    """What a solver actor holds.
-
-    Attributes:
-        fingerprint: of the weights as they are resident.
-        device_name: as the driver calls it.
-        end_reach: the largest margin that the token which ends a text can have, logits (`engine.reach`).
-    """
-
-    fingerprint: str
-    hidden_size: int
-    device_name: str
-    dtype: str
-    num_threads: int
-    end_reach: float = math.inf
-
-
-@dataclass(frozen=True)
-class Shortage:
-    """Memory ran out during a pass; the table is half as large from here on.
-
-    Attributes:
-        too_large: key of the attempt that was alone in the table, if one was and could not be passed in parts.
-    """
-
-    too_large: str | None
-
-
-@dataclass(frozen=True)
-class Advance:
-    """What one call of `advance` did.
-
-    Attributes:
-        attempts: those that ended.
-        num_slots: slots still in the table.
-        num_steps: passes over the table.
-        num_positions: positions passed forward and backward.
-        seconds: wall time inside the call.
-        table_positions: read positions of the table from here on.
-        spent: positions that each attempt still under way has taken, by job key.
-        checkpoints: what the attempts still under way can go on from, by job key, where it was asked for.
-        given_back: keys of the attempts that were let go of, as asked; what they go on from is in `checkpoints`.
-        shortage: memory ran out; the table is empty, its attempts' states are in `checkpoints`.
-        longest: the attempts under way that have taken the most steps.
-        trajectories: of the attempts that ended, by job key.
-    """
-
-    attempts: list[Attempt]
-    num_slots: int
-    num_steps: int
-    num_positions: float
-    seconds: float
-    table_positions: int
-    spent: dict[str, float] = field(default_factory=dict)
-    checkpoints: dict[str, bytes] = field(default_factory=dict)
-    given_back: tuple[str, ...] = ()
-    shortage: Shortage | None = None
-    longest: tuple[UnderWay, ...] = ()
-    trajectories: dict[str, Trajectory] = field(default_factory=dict)
 
 
 class ResidentSolver:
@@ -197,7 +135,7 @@ class ResidentSolver:
         self,
         jobs: list[Job],
         seconds: float,
-        checkpoints: dict[str, bytes] | None = None,
+        checkpoints: Mapping[str, bytes] | None = None,
         *,
         keeps: bool = False,
         give_back: Collection[str] = (),
@@ -215,13 +153,7 @@ class ResidentSolver:
         let_go = self._solver.withdraw(give_back)
         self._followed.forget(checkpoint.job.key for checkpoint in let_go)
         for job in jobs:
-            fail_point("solver.takes", job.target.id)
-            self._followed.begin(job.key)
-            content = (checkpoints or {}).get(job.key)
-            if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
-                self._solver.restore(job, checkpoint.states)
-            else:
-                self._solver.submit(job)
+            self._take_in(job, (checkpoints or {}).get(job.key))
         started = time.monotonic()
         steps, positions = self._solver.num_steps, self._solver.num_positions
         attempts: list[Attempt] = []
@@ -232,10 +164,12 @@ class ResidentSolver:
             attempts += [self._listen(attempt) for attempt in ended]
         self._stepped_s += time.monotonic() - started
         fail_point("solver.before_answer")
+        ended_at = time.monotonic()
         kept = self._solver.checkpoints() if keeps else []
         if shortage is not None:
             kept = self._solver.withdraw(self._solver.keys)
             self._followed.forget(checkpoint.job.key for checkpoint in kept)
+        contents = {c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states}
         return Advance(
             attempts,
             num_slots=len(self._solver.active),
@@ -244,7 +178,8 @@ class ResidentSolver:
             seconds=time.monotonic() - started,
             table_positions=self._solver.table_positions,
             spent=self._solver.spent(),
-            checkpoints={c.job.key: to_bytes(c) for c in [*let_go, *kept] if c.states},
+            checkpoints=contents,
+            making_s=time.monotonic() - ended_at,
             given_back=tuple(c.job.key for c in let_go),
             shortage=shortage,
             longest=longest(self._solver.active),
@@ -252,6 +187,15 @@ class ResidentSolver:
                 key: each for attempt in attempts for key, each in self._followed.take(attempt.job.key).items()
             },
         )
+
+    def _take_in(self, job: Job, content: bytes | None) -> None:
+        """Begin a job, or go on with it."""
+        fail_point("solver.takes", job.target.id)
+        self._followed.begin(job.key)
+        if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
+            self._solver.restore(job, checkpoint.states)
+        else:
+            self._solver.submit(job)
 
     def _compile_where_it_pays(self) -> None:
         """A GPU's solver compiles its model once it has stepped for about as long as that takes."""

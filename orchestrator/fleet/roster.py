@@ -22,7 +22,7 @@ from engine.model_source import ModelError
 from orchestrator.cluster.nodes import Node, is_nodes_fault, nodes
 from orchestrator.console.errors import FleetError, UserError
 from orchestrator.fleet import workers
-from orchestrator.fleet.resident_solver import SolverInfo
+from orchestrator.fleet.answers import SolverInfo
 from orchestrator.fleet.waited_for import Patience
 from orchestrator.fleet.worker import Worker
 from orchestrator.process.failures import reason

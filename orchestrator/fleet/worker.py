@@ -34,7 +34,7 @@ class Worker:
         needs: what it takes of a node as long as it runs, as Ray names it; empty where any node will do.
         home: where it runs; None while it is starting.
         in_flight: the call that is under way, `home` itself while it is starting.
-        block: where the prompts of that call's answer will lie.
+        blocks: where the prompts of that call's answer will lie, and its checkpoints.
         asked: when that call was made.
         num_replacements: times it was started anew.
         num_deaths: those deaths that were its own, since it last did something.
@@ -52,7 +52,7 @@ class Worker:
     actor: Any = None
     home: Home | None = None
     in_flight: Any = None
-    block: Any = None
+    blocks: tuple[Any, ...] = ()
     asked: float = 0.0
     num_replacements: int = 0
     num_deaths: int = 0
@@ -110,9 +110,9 @@ class Worker:
         """Whether one more death of its own is one too many."""
         return self.num_deaths >= MAX_REPLACEMENTS
 
-    def ask(self, ref: Any, block: Any = None) -> None:
-        """The call that is in flight from here on, and the second value that it gives, where it does."""
-        self.in_flight, self.block, self.asked = ref, block, time.monotonic()
+    def ask(self, ref: Any, *blocks: Any) -> None:
+        """The call that is in flight from here on, and the further values that it gives, where it does."""
+        self.in_flight, self.blocks, self.asked = ref, blocks, time.monotonic()
 
     def await_start(self) -> None:
         """Wait until it has told where it runs.

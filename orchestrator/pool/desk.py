@@ -19,11 +19,11 @@ from typing import Any
 from engine.recipe import Recipe
 from engine.slots import Attempt, Job
 from orchestrator.dispatch.dispatcher import Dispatcher
-from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.answers import Advance
 from orchestrator.pool.asked import PoolText, outcome_of
 from orchestrator.pool.outcome import Outcome, OutcomeFile
 from orchestrator.verifiers.contract import Verdict
-from orchestrator.work.item import Item
+from orchestrator.work.item import Item, Kept
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 
@@ -180,7 +180,7 @@ class Desk:
                 asked.ended, asked.spent = asked.ended + attempt.positions, 0.0
                 asked.prefix_tokens = max(asked.prefix_tokens, attempt.prefix_tokens)
 
-    def keep(self, checkpoints: Mapping[int, bytes]) -> None:
+    def keep(self, checkpoints: Mapping[int, Kept]) -> None:
         """Nothing: the queue's memory of them is enough for texts that start over when the pool ends."""
 
     def lost(self, ids: Collection[str]) -> None:

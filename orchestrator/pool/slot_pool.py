@@ -23,7 +23,7 @@ from engine.recipe import Recipe
 from orchestrator.dispatch.dispatcher import Dispatcher, Tempo
 from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
-from orchestrator.fleet.resident_solver import SolverInfo
+from orchestrator.fleet.answers import SolverInfo
 from orchestrator.fleet.roster import Roster
 from orchestrator.pool.asked import PoolSpec, PoolText
 from orchestrator.pool.desk import Asked, Desk

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.adaptation import Adaptation
     from engine.capacity import VectorPlan
     from engine.recipe import Recipe
-    from orchestrator.fleet.resident_solver import SolverInfo
+    from orchestrator.fleet.answers import SolverInfo
     from orchestrator.pool.asked import PoolSpec, PoolText
     from orchestrator.pool.slot_pool import SlotPool
 

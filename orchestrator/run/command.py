@@ -33,6 +33,7 @@ from orchestrator.results.run_record import RunRecord
 from orchestrator.results.summary import Summary, summarise
 from orchestrator.run.corpus_source import CorpusSource
 from orchestrator.run.hiring import Hired, hire
+from orchestrator.run.keeping import Keeping
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.measuring import Measured, measure
 from orchestrator.run.preparation import Prepared, RunOptions, prepare
@@ -95,7 +96,7 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
     watch = Watch(Metrics(hired.name), RunLog(prepared.options.out, prepared.options.log_level))
     sink = LedgerSink(
         prepared.ledger,
-        InFlight(prepared.options.out, Unkept(watch.unkept, reporter.say, CHECKPOINTS)),
+        Keeping(InFlight(prepared.options.out), Unkept(watch.unkept, reporter.say, CHECKPOINTS)),
         RowContext(record.recipe_hash, hired.info.fingerprint, hired.crew.dtype, partial(decode, prepared.token_rule)),
         reporter,
         on_commit=lambda dispatcher: touch(record, dispatcher, sink.counts, prepared, "running"),
@@ -111,8 +112,9 @@ def _run_on_ray(prepared: Prepared, reporter: Reporter) -> Summary:
 def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: LedgerSink, watch: Watch) -> Dispatcher:
     """The loop between the rows to come and the ledger."""
     options, served_length, say = prepared.options, hired.crew.served_length, sink.reporter.say
-    return Dispatcher(
-        source=CorpusSource(_taken(prepared, measured, served_length, hired.roster, say), sink.in_flight, say, watch),
+    taken = _taken(prepared, measured, served_length, hired.roster, say)
+    dispatcher = Dispatcher(
+        source=CorpusSource(taken, sink.keeping.in_flight, say, watch),
         sink=sink,
         queue=WorkQueue(make_retry(served_length, grows=options.recipe.num_vectors == "auto")),
         roster=hired.roster,
@@ -123,6 +125,8 @@ def _dispatcher(prepared: Prepared, hired: Hired, measured: Measured, sink: Ledg
         lease_s=options.lease_s,
         judged_as=GREEDY_AND_SCORED,
     )
+    sink.keeping.on_written = dispatcher.checkpointing.written
+    return dispatcher
 
 
 def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record: RunRecord, name: str) -> None:
@@ -144,7 +148,7 @@ def _drive(dispatcher: Dispatcher, sink: LedgerSink, prepared: Prepared, record:
         watch.interrupted(error, sink.num_done)
         raise
     touch(record, dispatcher, sink.counts, prepared, "finished")
-    sink.in_flight.clear()
+    sink.keeping.clear()
     watch.finished(sink.num_done, dispatcher.seconds)
 
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 
 from orchestrator.console.progress import Reporter
+from orchestrator.fleet.answers import SolverInfo
 from orchestrator.fleet.crew import Crew, settle
-from orchestrator.fleet.resident_solver import SolverInfo
 from orchestrator.fleet.roster import Roster
 from orchestrator.run.preparation import Prepared
 from orchestrator.sizing.room import need_of_corpus

@@ -17,16 +17,16 @@ from engine.elsewhere import Elsewhere
 from orchestrator.console.errors import StorageError, Superseded
 from orchestrator.console.progress import Reporter
 from orchestrator.dispatch.dispatcher import REFUSED_PAUSE_S, Dispatcher
-from orchestrator.fleet.resident_solver import Advance
+from orchestrator.fleet.answers import Advance
 from orchestrator.fleet.under_way import in_words
 from orchestrator.process import interrupts
 from orchestrator.results.compaction import PART_BYTES
 from orchestrator.results.history import History
-from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
+from orchestrator.run.keeping import Keeping
 from orchestrator.run.rows import RowContext, result_row
 from orchestrator.run.writing import Part, Writing
-from orchestrator.work.item import Item
+from orchestrator.work.item import Item, Kept
 
 COMMIT_ROWS = 64
 COMMIT_PAUSE_S = 1.0
@@ -46,7 +46,7 @@ class LedgerSink:
     """Commits rows, keeps checkpoints beside them, shows how far the run is.
 
     Attributes:
-        in_flight: checkpoints of attempts under way.
+        keeping: of checkpoints of attempts under way.
         context: what all rows have in common.
         on_commit: told after rows were committed.
         num_done: rows of the folder.
@@ -55,7 +55,7 @@ class LedgerSink:
     """
 
     ledger: Ledger
-    in_flight: InFlight
+    keeping: Keeping
     context: RowContext
     reporter: Reporter
     on_commit: Callable[[Dispatcher], None]
@@ -72,8 +72,8 @@ class LedgerSink:
 
     @property
     def awaited(self) -> Collection[Any]:
-        """The parts that are being written."""
-        return self._writing.awaited
+        """What is being written."""
+        return [*self._writing.awaited, *self.keeping.awaited]
 
     @property
     def is_behind(self) -> bool:
@@ -84,15 +84,16 @@ class LedgerSink:
         """Remember the way of attempts that ended; rows are made of texts that ended."""
         self._history.add(advance.trajectories)
 
-    def keep(self, checkpoints: Mapping[int, bytes]) -> None:
-        """Put checkpoints into the folder."""
-        self.in_flight.keep(checkpoints)
+    def keep(self, checkpoints: Mapping[int, Kept]) -> None:
+        """Have checkpoints put into the folder."""
+        self.keeping.keep(checkpoints)
 
     def lost(self, ids: Collection[str]) -> None:
         """Nothing: what the folder holds is still what they go on from."""
 
     def turned(self, dispatcher: Dispatcher) -> None:
         """Commit what is written, have a part written if one is due; show how far it is."""
+        self.keeping.turn()
         self._commit(dispatcher)
         self._gather(dispatcher, is_last=False)
         num_ended = self.num_done + self._writing.num_rows + len(self._gathered)
@@ -116,6 +117,8 @@ class LedgerSink:
             else:
                 time.sleep(REFUSED_PAUSE_S)
             self._commit(dispatcher, is_patient=is_patient)
+        if not is_patient:
+            self.keeping.settle(LAST_S)
 
     @interrupts.held()
     def _gather(self, dispatcher: Dispatcher, *, is_last: bool) -> None:
@@ -145,7 +148,7 @@ class LedgerSink:
     def _account(self, part: Part, dispatcher: Dispatcher, started: float) -> None:
         """A part's rows are results now."""
         self._history.commit(part.rows)
-        self.in_flight.forget(row["row"] for row in part.rows)
+        self.keeping.forget(row["row"] for row in part.rows)
         counts = Counter(row["status"] for row in part.rows)
         self.num_done += len(part.rows)
         self.counts += counts

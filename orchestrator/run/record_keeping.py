@@ -6,7 +6,7 @@ Owns: which fact of a run goes into which field. Must not know: files, actors, t
 from collections import Counter
 
 from orchestrator.dispatch.dispatcher import Dispatcher
-from orchestrator.fleet.resident_solver import SolverInfo
+from orchestrator.fleet.answers import SolverInfo
 from orchestrator.fleet.verifier_actor import EngineSpec
 from orchestrator.results import run_record
 from orchestrator.results.ledger import SCHEMA_VERSION

@@ -6,10 +6,14 @@ Owns: its states, what is known of it. Must not know: the other texts, which tra
 from dataclasses import dataclass
 from enum import StrEnum
 
+from engine.elsewhere import StateElsewhere
 from engine.held import as_stored
 from engine.slots import Attempt, Job
 from engine.target import Target
 from orchestrator.verifiers.contract import Candidate, Verdict
+
+Kept = bytes | StateElsewhere
+"""A checkpoint, or what stands for it."""
 
 
 class State(StrEnum):
@@ -54,7 +58,7 @@ class Item:
     attempt: Attempt | None = None
     verdict: Verdict | None = None
     reason: str | None = None
-    checkpoint: bytes | None = None
+    checkpoint: Kept | None = None
     num_attempts: int = 0
     num_lost: int = 0
     steps: int = 0

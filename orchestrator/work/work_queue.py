@@ -20,12 +20,13 @@ small groups, then each alone, so that the text that took the workers down is po
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.slots import Attempt, Job
 from engine.target import Refusal
 from orchestrator.verifiers.contract import Candidate, Verdict
 from orchestrator.work.holdings import Holdings, require_holder
-from orchestrator.work.item import TERMINAL, Item, State, TransitionError, positions
+from orchestrator.work.item import TERMINAL, Item, Kept, State, TransitionError, positions
 
 MAX_LOST_WORKERS = 3
 """Workers a text may take down before it is set aside as poisoned: among others, among few, and alone."""
@@ -88,7 +89,7 @@ class WorkQueue:
         """Read positions of all jobs that are pending or with a worker."""
         return self._positions[State.PENDING] + self._positions[State.LEASED]
 
-    def add(self, row: int, job: Job, checkpoint: bytes | None = None) -> None:
+    def add(self, row: int, job: Job, checkpoint: Kept | None = None) -> None:
         """A new target, pending; with a checkpoint it goes on from an earlier call's attempt."""
         id = job.key
         assert id not in self._open, f"{id} is queued already"
@@ -129,12 +130,12 @@ class WorkQueue:
             max_positions -= positions(item.due)
         return jobs
 
-    def checkpoints(self, jobs: list[Job]) -> dict[str, bytes]:
-        """What some of these jobs can go on from, by id."""
+    def checkpoints(self, jobs: list[Job]) -> dict[str, Any]:
+        """What some of these jobs can go on from, by id, as it was given."""
         items = [self._item(job.key) for job in jobs]
         return {item.id: item.checkpoint for item in items if item.checkpoint is not None}
 
-    def remember(self, worker: str, checkpoints: dict[str, bytes]) -> dict[int, bytes]:
+    def remember(self, worker: str, checkpoints: Mapping[str, Kept]) -> dict[int, Kept]:
         """Keep what a worker says its attempts can go on from; by row what was kept."""
         held = self._holdings.of(worker).items
         for id in checkpoints.keys() & held.keys():
@@ -202,7 +203,7 @@ class WorkQueue:
             item.uncount()
             self._line(item).appendleft(item.id)
 
-    def give_back(self, worker: str, checkpoints: Mapping[str, bytes | None]) -> dict[str, State]:
+    def give_back(self, worker: str, checkpoints: Mapping[str, Kept | None]) -> dict[str, State]:
         """A worker that is well gives up some of its leases: they are pending again, no suspicion cast.
 
         Args:

@@ -34,6 +34,7 @@ from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.corpus_source import CorpusSource
+from orchestrator.run.keeping import Keeping
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
 from orchestrator.run.unkept import CHECKPOINTS, PARTS, Unkept
@@ -180,13 +181,13 @@ def play(story, tokens, tmp_path):
         with RunLog(tmp_path) as log:
             context = RowContext(recipe.hash, info.fingerprint, "float32", partial(decode, tokens))
             watch = Watch(Metrics("test"), log)
-            in_flight = InFlight(checkpoints, Unkept(watch.unkept, story.say, CHECKPOINTS))
+            keeping = Keeping(InFlight(checkpoints), Unkept(watch.unkept, story.say, CHECKPOINTS))
             taken = iter([Accepted(row, job) for row, job in enumerate(jobs)])
             refused = Unkept(watch.unwritten, story.say, PARTS)
             ledger = Ledger(results)
-            sink = LedgerSink(ledger, in_flight, context, story, on_commit=lambda _: None, on_refusal=refused)
+            sink = LedgerSink(ledger, keeping, context, story, on_commit=lambda _: None, on_refusal=refused)
             story.dispatcher = Dispatcher(
-                source=CorpusSource(taken, in_flight, story.say, watch),
+                source=CorpusSource(taken, keeping.in_flight, story.say, watch),
                 sink=sink,
                 queue=WorkQueue(make_retry(1024, grows=False)),
                 roster=roster,

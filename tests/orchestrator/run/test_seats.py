@@ -2,7 +2,6 @@
 
 import json
 
-import fsspec
 import psutil
 import pytest
 import ray
@@ -16,7 +15,6 @@ from orchestrator.fleet import workers
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.verifier_actor import JUDGE_BATCH
 from orchestrator.fleet.worker import Worker
-from orchestrator.storage import location
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
 from tests.orchestrator import bucket, made_up
@@ -58,32 +56,20 @@ def test_two_verifiers_share_the_candidates_and_one_that_dies_costs_nothing(hire
     assert {event["worker"] for event in events if event["event"] == "judged"} >= {"verifier-1"}
 
 
-class Refusing(bucket.Bucket):
-    """A store that answers 503 until it is told otherwise."""
-
-    protocol = "refusing"
-    refuses = True
-    num_kept = 0
-
-    def pipe(self, path, value=None, **kwargs):
-        if Refusing.refuses:
-            raise OSError("503 Service Unavailable")
-        Refusing.num_kept += len(path)
-        super().pipe(path, value, **kwargs)
-
-
 def test_a_store_that_refuses_checkpoints_for_a_while_ends_nothing_and_gets_those_that_come_later(
     hire, play, story, tmp_path, monkeypatch
 ):
-    fsspec.register_implementation("refusing", Refusing, clobber=True)
-    monkeypatch.setitem(location.EXTRAS, "refusing", "none")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "503").touch()
     monkeypatch.setattr(checkpointing, "LEAST_S", 0.0)
-    story.then(lambda: setattr(Refusing, "refuses", False), when=lambda: any("503" in said for said in story.said))
-    rows = play(hire(), checkpoints=f"refusing://{tmp_path}/checkpoints")
+    story.then((store / "503").unlink, when=lambda: any("503" in said for said in story.said))
+    story.then(lambda: None, when=lambda: any((store / "in_flight").glob("*")))
+    rows = play(hire(), checkpoints=f"{bucket.Unwell.protocol}://{store}")
     assert all(row["exact"] for row in rows.values())
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     failed = [event["cause"] for event in events if event["event"] == "checkpoint_failed"]
-    assert failed and all("503 Service Unavailable" in cause for cause in failed) and Refusing.num_kept > 0
+    assert failed and all("503 Service Unavailable" in cause for cause in failed)
     assert sum(said.startswith("checkpoints cannot be written now") for said in story.said) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from engine.checkpoint import Checkpoint, to_bytes
 from orchestrator.console.errors import StorageError, Superseded, UserError
 from orchestrator.corpus import open_corpus
-from orchestrator.results.in_flight import InFlight
+from orchestrator.results.in_flight import FOLDER, InFlight, file_of
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog, last_event, read_events
 from orchestrator.results.run_record import read_record
@@ -101,12 +101,9 @@ def test_record_status_log_and_checkpoints_lie_there_too(place):
     last = last_event(place)
     assert last is not None and read_status(place).last_event == last and last["count"] == 2
     content = to_bytes(Checkpoint(job("a"), [{"step": 3}]))
-    InFlight(place).keep({0: content, 7: content})
+    open_storage(place).replace({f"{FOLDER}/{file_of(7)}": content})
     flight = InFlight(place)
-    flight.forget([0, 3])
     assert flight.recall(0, job("a").target) is None and flight.recall(7, job("a").target) == (job("a"), content)
-    flight.clear()
-    assert InFlight(place).recall(7, job("a").target) is None
 
 
 def test_a_place_that_holds_something_else_is_refused(place):
