@@ -119,7 +119,7 @@ def test_what_a_disk_refuses_is_raised_as_it_is_and_nothing_is_on_its_way_any_mo
 
 def solve(queue, name, solver, most):
     """All that is pending, by a solver whose prompts stay where it is."""
-    advance_ref, block_ref = solver.advance.remote(queue.lease(name, most), 0.0)
+    advance_ref, block_ref, _ = solver.advance.remote(queue.lease(name, most), 0.0)
     for attempt in placed(ray.get(advance_ref).attempts, block_ref):
         assert isinstance(attempt.prompt_KD, Elsewhere) and len(attempt.prompt_KD) == made_up.K
         queue.finish(name, attempt)
