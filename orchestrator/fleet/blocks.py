@@ -71,7 +71,7 @@ def with_start(job: Job) -> Job:
     return replace(job, start_KD=None if prompt_KD is None else torch.tensor(prompt_KD))
 
 
-def states_taken_out(checkpoints: Mapping[str, bytes]) -> tuple[dict[str, StateElsewhere], Block]:
+def states_taken_out(checkpoints: Mapping[str, Any]) -> tuple[dict[str, StateElsewhere], Block]:
     """What stands for checkpoints, and these."""
     block = [np.frombuffer(content, np.uint8) for content in checkpoints.values()]
     return {key: StateElsewhere(len(content), i) for i, (key, content) in enumerate(checkpoints.items())}, block

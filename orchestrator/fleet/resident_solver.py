@@ -42,6 +42,7 @@ from orchestrator.process.memory import (
     reclaim,
 )
 from orchestrator.sizing.table_size import SolverRoom, TableSize
+from orchestrator.work.item import Kept
 
 COMPILE_AFTER_S = 20.0
 """Seconds of steps after which a solver on a GPU compiles its model, which takes about as long. Measured on an H200 and
@@ -135,7 +136,7 @@ class ResidentSolver:
         self,
         jobs: list[Job],
         seconds: float,
-        checkpoints: Mapping[str, bytes] | None = None,
+        checkpoints: Mapping[str, Kept] | None = None,
         *,
         keeps: bool = False,
         give_back: Collection[str] = (),
@@ -144,7 +145,7 @@ class ResidentSolver:
         """Let attempts go, take jobs in, then step for about `seconds`, or until nothing is left to do.
 
         Args:
-            checkpoints: by job key, what some of the jobs go on from.
+            checkpoints: by job key, what some of the jobs go on from, where it is here.
             keeps: whether checkpoints of what is under way are asked for.
             give_back: keys of attempts to let go of; one that has ended is an attempt like any other.
             on_step: told after every step, where both are in one process.
@@ -188,11 +189,11 @@ class ResidentSolver:
             },
         )
 
-    def _take_in(self, job: Job, content: bytes | None) -> None:
+    def _take_in(self, job: Job, content: Kept | None) -> None:
         """Begin a job, or go on with it."""
         fail_point("solver.takes", job.target.id)
         self._followed.begin(job.key)
-        if content is not None and (checkpoint := from_bytes(content, job.target)) is not None:
+        if isinstance(content, bytes) and (checkpoint := from_bytes(content, job.target)) is not None:
             self._solver.restore(job, checkpoint.states)
         else:
             self._solver.submit(job)

@@ -20,7 +20,6 @@ small groups, then each alone, so that the text that took the workers down is po
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine.slots import Attempt, Job
 from engine.target import Refusal
@@ -130,8 +129,8 @@ class WorkQueue:
             max_positions -= positions(item.due)
         return jobs
 
-    def checkpoints(self, jobs: list[Job]) -> dict[str, Any]:
-        """What some of these jobs can go on from, by id, as it was given."""
+    def checkpoints(self, jobs: list[Job]) -> dict[str, Kept]:
+        """What some of these jobs can go on from, by id."""
         items = [self._item(job.key) for job in jobs]
         return {item.id: item.checkpoint for item in items if item.checkpoint is not None}
 
