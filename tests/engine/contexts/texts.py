@@ -1,6 +1,6 @@
 """Texts for the tests of context policies.
 
-Owns: what test_contexts and test_chances share. K soft-prompt vectors, T target tokens, D hidden size.
+Owns: what the tests of policies and test_chances share. K soft-prompt vectors, T target tokens, D hidden size.
 """
 
 import torch
