@@ -8,6 +8,7 @@ say in public whether a cluster can grow.
 """
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ from typing import Any
 
 import ray
 from ray._private.state import state as ray_state
-from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.console.errors import UserError
 from orchestrator.process.memory import Memory
 
 UNCERTAIN = (ActorUnavailableError, ObjectLostError)
 """Errors that leave open whether an actor lives: Ray tells of a lost connection before it knows that a node died."""
+
+CANNOT_IMPORT = "failed to import on the worker"
+"""What Ray 2.60 says of a function or actor whose module is not there. Source: ray/_private/function_manager.py."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,32 @@ def memory_of(nodes: Sequence[Node], device: str) -> Memory:
     """The least that a card, or a node without, has: any actor may come to be there.
 
     Where no card is up yet the first that comes is waited for.
+
+    Raises:
+        UserError: a node cannot import this package.
     """
     if device == "cpu" and len(nodes) == 1:
         return Memory.here(device)
     share = {"num_gpus": 0.01} if device == "cuda" else {}
     up = [node for node in nodes if not node.is_draining and (node.num_gpus if share else node.num_cpus)]
     looks = [_look.options(scheduling_strategy=only_on(node.id), **share).remote(device) for node in up]
-    return min(ray.get(looks or [_look.options(**share).remote(device)]), key=lambda memory: memory.free)
+    try:
+        found = ray.get(looks or [_look.options(**share).remote(device)])
+    except RayTaskError as error:
+        raise _told_of_import(error) from error
+    return min(found, key=lambda memory: memory.free)
+
+
+def _told_of_import(error: RayTaskError) -> Exception:
+    """That a node has not what is to run on it, in words; any other error as it is."""
+    if CANNOT_IMPORT not in str(error.cause):
+        return error
+    where = re.search(r"\bip=([^\s,)]+)", str(error))
+    missing = str(error.cause).strip().splitlines()[-1]
+    return UserError(
+        f"{f'the node at {where[1]}' if where else 'a node'} cannot import Verbatim ({missing}); install the same "
+        "version in the environment that Ray was started from there, or submit the run with deploy/runtime_env.yaml"
+    )
 
 
 @ray.remote(num_cpus=0)

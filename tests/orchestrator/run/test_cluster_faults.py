@@ -10,6 +10,7 @@ import ray
 from ray.core.generated import autoscaler_pb2
 
 from engine.model_source import ModelError
+from orchestrator.cluster.nodes import memory_of, nodes
 from orchestrator.console.errors import UserError
 from orchestrator.work.work_queue import TOO_LARGE
 from tests.orchestrator.run.conftest import LEFT_BY_RAY, NODE, QUICK, TEXTS, job, look, solved_by, solver, start_all
@@ -153,3 +154,24 @@ def test_a_model_that_cannot_be_loaded_is_told_as_such(hire):
     with pytest.raises(ModelError, match="no/such/model"):
         roster.first_ready()
     assert roster.solvers[0].num_replacements == 0
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "orchestrator":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_a_node_without_the_package_is_named_with_the_remedy(cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(ABSENT)
+    bare = cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(tmp_path)})
+    missing = r"node at \S+ cannot import Verbatim \(ModuleNotFoundError: No module named 'orchestrator'\); install"
+    with pytest.raises(UserError, match=missing):
+        memory_of(nodes(), "cpu")
+    cluster.remove_node(bare)
