@@ -40,12 +40,14 @@ from orchestrator.dispatch.metrics import Metrics
 from orchestrator.dispatch.watch import Watch
 from orchestrator.fleet import workers
 from orchestrator.fleet.answers import Advance
+from orchestrator.fleet.blocks import taken_out
 from orchestrator.fleet.roster import Roster
 from orchestrator.fleet.worker import Worker
 from orchestrator.results.in_flight import InFlight
 from orchestrator.results.ledger import Ledger
 from orchestrator.results.run_log import RunLog
 from orchestrator.run.corpus_source import CorpusSource
+from orchestrator.run.keeping import Keeping
 from orchestrator.run.ledger_sink import LedgerSink
 from orchestrator.run.rows import RowContext
 from orchestrator.sizing.sharing import KINDS
@@ -115,13 +117,13 @@ def make_driver(folder: Path, num_targets: int, fleet: Fleet) -> tuple[Dispatche
     )
     for worker in list(roster.calls.values()):
         roster.take_in(worker)
-    watch, in_flight = Watch(Metrics("bench"), RunLog(out)), InFlight(out)
-    reporter = make_reporter(Console(file=open(os.devnull, "w")), num_targets)
+    watch, keeping = Watch(Metrics("bench"), RunLog(out)), Keeping(InFlight(out))
+    reporter = make_reporter(Console(quiet=True), num_targets)
     context = RowContext(recipe.hash, "no-op", "float32", partial(decode, token_rule))
-    sink = LedgerSink(Ledger(out), in_flight, context, reporter, on_commit=lambda _: None)
+    sink = LedgerSink(Ledger(out), keeping, context, reporter, on_commit=lambda _: None)
     taken = Intake(open_corpus(folder / "corpus.parquet"), token_rule, recipe).taken()
     driver = Dispatcher(
-        source=CorpusSource(taken, in_flight, reporter.say, watch),
+        source=CorpusSource(taken, keeping.in_flight, reporter.say, watch),
         sink=sink,
         queue=WorkQueue(make_retry(token_rule.context, grows=False)),
         roster=roster,
@@ -142,7 +144,8 @@ def bytes_moved(fleet: Fleet, num_targets: int = 256) -> dict[str, int]:
     queue = WorkQueue(make_retry(1024, grows=False))
     for row, job in enumerate(jobs):
         queue.add(row, job)
-    advance = Advance([solved(job, fleet.hidden_size) for job in queue.lease("w", 10**9)], 0, 0, 0.0, 0.0, 10**9)
+    attempts, _ = taken_out([solved(job, fleet.hidden_size) for job in queue.lease("w", 10**9)])
+    advance = Advance(attempts, 0, 0, 0.0, 0.0, 10**9)
     for attempt in advance.attempts:
         queue.finish("w", attempt)
     candidates = queue.take_candidates(num_targets)
@@ -151,7 +154,7 @@ def bytes_moved(fleet: Fleet, num_targets: int = 256) -> dict[str, int]:
     return {name: round(len(pickle.dumps(value, protocol=5)) / num_targets) for name, value in ways.items()}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", type=int, default=100_000)
     parser.add_argument("--solvers", type=int, nargs="*", default=[1, 2, 4, 8])
@@ -161,7 +164,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2_000, help="calls of one job each, for the cost of a call")
     default = ROOT / "bench" / "results" / f"overhead-{datetime.now(UTC):%Y-%m-%d}.json"
     parser.add_argument("--out", type=Path, default=default)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     fleets = [Fleet(number, args.verifiers, args.vectors, args.hidden_size) for number in args.solvers]
     record = {"cores": os.cpu_count(), "bytes_a_target": bytes_moved(fleets[-1]), "runs": [], "calls": None}
     workers.connect(None, dashboard=False)
