@@ -25,8 +25,9 @@ from orchestrator.fleet.brought import Block, brought, copied_here
 from orchestrator.verifiers.contract import Candidate
 from orchestrator.work.item import Kept
 
-SMALL_BYTES = 100 << 10
-"""Up to which Ray sends a value within its message, so that it is with the driver already."""
+SMALL_BYTES = 64 << 10
+"""Up to which Ray surely sends a value within its message, so that it is with the driver already; its limit is 100 KiB,
+of the value as it is packed."""
 
 
 def taken_out(attempts: list[Attempt]) -> tuple[list[Attempt], Block]:
