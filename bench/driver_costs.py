@@ -29,7 +29,7 @@ from engine.slots import Attempt, Job
 from engine.target import Target
 from orchestrator.fleet.blocks import placed, taken_out
 from orchestrator.results.ledger import PROMPT, SCHEMA
-from orchestrator.results.part_file import parquet_file
+from orchestrator.results.part_file import write_parquet
 from orchestrator.run.rows import RowContext, flat, result_row
 from orchestrator.work.retry import make_retry
 from orchestrator.work.work_queue import WorkQueue
@@ -79,7 +79,7 @@ def go_through(clock: Clock, jobs: list[Job], attempts: list[Attempt]) -> None:
     clock.time("row: pickle", lambda: sent(rows))
     whole = [row | {PROMPT: flat(block[row[PROMPT].index])} for row in rows]
     table = clock.time("writer: table", lambda: pa.Table.from_pylist(whole, schema=SCHEMA))
-    clock.time("writer: Parquet", lambda: parquet_file([table]))
+    clock.time("writer: Parquet", lambda: write_parquet([table], pa.BufferOutputStream()))
 
 
 def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> dict:

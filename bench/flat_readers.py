@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,15 @@ def make(folder: Path, num_rows: int) -> None:
     """Parts, manifest and record of a finished run. All full parts are one file under many names: its rows have their
     own ids in the manifest alone, which no reader here minds."""
     from orchestrator.results.manifest import Manifest
-    from orchestrator.results.part_file import parquet_file
+    from orchestrator.results.part_file import write_parquet
     from orchestrator.storage import open_storage
     from tests.orchestrator.made_up import run_record
 
     storage = open_storage(folder)
     manifest, like = Manifest(storage), like_rows()
     manifest.count()
-    whole = (
-        folder
-        / "results"
-        / storage.write_part(99_999, parquet_file(like.slice(at, GROUP) for at in range(0, PART_ROWS, GROUP)))
-    )
+    groups = (like.slice(at, GROUP) for at in range(0, PART_ROWS, GROUP))
+    whole = folder / "results" / storage.write_part(99_999, partial(write_parquet, groups))
     for number, first in enumerate(range(0, num_rows, PART_ROWS)):
         ids = [f"row-{n}" for n in range(first, first + PART_ROWS)]
         part = f"part-{number:05d}.parquet"

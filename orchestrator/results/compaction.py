@@ -9,13 +9,14 @@ begun goes on.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
 from orchestrator.process.fail_points import fail_point
 from orchestrator.results.ledger import SCHEMA, read_batches
 from orchestrator.results.manifest import Manifest
-from orchestrator.results.part_file import parquet_file
+from orchestrator.results.part_file import write_parquet
 from orchestrator.storage import open_storage
 from orchestrator.storage.location import Location
 from orchestrator.storage.protocol import RESULTS, Storage
@@ -71,7 +72,7 @@ def _merge(storage: Storage, manifest: Manifest, sizes: dict[str, int]) -> None:
         assert manifest.num_lines is not None
         name = group.names[0]
         if len(group.names) > 1:
-            name = storage.write_part(manifest.num_lines, parquet_file(_tables(storage, group)))
+            name = storage.write_part(manifest.num_lines, partial(write_parquet, _tables(storage, group)))
         fail_point("compaction.after_part")
         manifest.append({"merged": name, "rows": len(group.ids), "ids": group.ids})
     fail_point("compaction.after_lines")

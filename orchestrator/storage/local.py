@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from orchestrator.process.fail_points import fail_point
 from orchestrator.storage.folder_lock import holder, sole_writer
-from orchestrator.storage.protocol import RESULTS
+from orchestrator.storage.protocol import RESULTS, Write
 from orchestrator.storage.torn_line import cut_torn_line
 
 
@@ -69,14 +69,15 @@ class LocalFolder:
     def clear(self, folder: str) -> None:
         shutil.rmtree(self._folder / folder, ignore_errors=True)
 
-    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
+    def write_part(self, number: int, write: Write, *, is_alone: bool = True) -> str:
         own = "" if is_alone else f"-{uuid.uuid4().hex[:8]}"
         name = f"part-{number:05d}{own}.parquet"
         temporary = self._temporary(f"{RESULTS}/{name}")
         try:
-            temporary.write_bytes(content)
+            with pa.OSFile(str(temporary), "wb") as file:
+                write(file)
             _sync(temporary)
-        except OSError:
+        except BaseException:
             temporary.unlink(missing_ok=True)  # half a part would keep a full disk full
             raise
         fail_point("ledger.after_write")

@@ -20,7 +20,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from orchestrator.console.errors import StorageError, Superseded, UserError
 from orchestrator.storage import lease
 from orchestrator.storage.location import EXTRAS, asking, connect, protocol_of
-from orchestrator.storage.protocol import RESULTS
+from orchestrator.storage.protocol import RESULTS, Write
 
 MANIFEST = "manifest"
 
@@ -104,9 +104,11 @@ class ObjectStore:
     def clear(self, folder: str) -> None:
         self.delete(f"{folder}/{name}" for name in self.names(folder))
 
-    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
+    def write_part(self, number: int, write: Write, *, is_alone: bool = True) -> str:
+        content = pa.BufferOutputStream()
+        write(content)
         name = f"part-{number:05d}-{uuid.uuid4().hex[:8]}.parquet"
-        self.replace({f"{RESULTS}/{name}": content if isinstance(content, bytes) else content.to_pybytes()})
+        self.replace({f"{RESULTS}/{name}": content.getvalue().to_pybytes()})
         return name
 
     def committed(self) -> Iterator[bytes]:

@@ -12,6 +12,9 @@ import pyarrow as pa
 RESULTS = "results"
 """Where parts lie."""
 
+Write = Callable[[pa.NativeFile], object]
+"""Writes a file's content, from its beginning to its end."""
+
 
 class Storage(Protocol):
     """Files by name in one folder; names have at most one `/`.
@@ -57,10 +60,11 @@ class Storage(Protocol):
         """Take a folder away with all that lies in it."""
         ...
 
-    def write_part(self, number: int, content: bytes | pa.Buffer, *, is_alone: bool = True) -> str:
+    def write_part(self, number: int, write: Write, *, is_alone: bool = True) -> str:
         """Write a part of the results; it counts once a committed line names it.
 
         Args:
+            write: writes its content; whatever that raises, no part is there.
             is_alone: no other process can be writing a part of that number, such as one whose driver was killed.
         Returns:
             its name within `results`. No part that a line names is ever overwritten.
