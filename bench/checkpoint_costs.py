@@ -3,16 +3,18 @@
     python -m bench.checkpoint_costs
 
 One actor that answers as a solver does, with a checkpoint for each of its texts (values and two moments of a soft
-prompt), on a real Ray. Two ways, in turn: the product's, references to a task that writes the files, and the one of
-before, bytes to the driver, which writes them. Counted is the driver's processor time from the answer until the files
-are there, in microseconds a checkpoint, its threads included: the least of several rounds. Files go to a folder in
-memory where there is one, so that no disk is measured. Writes bench/results/checkpoint_costs.json.
+prompt), on a real Ray. Three ways, in turn: the product's, references to a task that writes the files; the same where
+the solver is on another node, and a task copies them first; and the one of before, bytes to the driver, which writes
+them. Counted is the driver's processor time from the answer until the files are there, in microseconds a checkpoint,
+its threads included: the least of several rounds. Files go to a folder in memory where there is one, so that no disk is
+measured. Writes bench/results/checkpoint_costs.json.
 """
 
 import argparse
 import json
 import resource
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from engine.checkpoint import Checkpoint, to_bytes
 from engine.recipe import Recipe
 from engine.slots import Job
 from engine.target import Target
+from orchestrator.cluster.nodes import Home
 from orchestrator.fleet import workers
 from orchestrator.fleet.blocks import states_placed, states_taken_out
 from orchestrator.results.in_flight import FOLDER, InFlight, file_of
@@ -63,12 +66,12 @@ def driver_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def by_a_task(solver: Any, folder: Path) -> int:
+def by_a_task(solver: Any, folder: Path, home: Home | None) -> int:
     told, block = solver.by_reference.remote()
-    states = states_placed(ray.get(told), block)
+    states = states_placed(ray.get(told), block, home)
     keeping = Keeping(InFlight(folder))
     keeping.keep(dict(enumerate(states.values())))
-    keeping.settle()
+    keeping.settle(60.0)
     return sum(map(len, states.values()))
 
 
@@ -82,7 +85,12 @@ def by_the_driver(solver: Any, folder: Path) -> int:
 def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> dict[str, Any]:
     solver = Solver.remote(num_vectors, hidden_size, num_texts)
     row: dict[str, Any] = {"vectors": num_vectors, "hidden_size": hidden_size, "texts": num_texts}
-    ways = {"task_us": by_a_task, "driver_us": by_the_driver}
+    here = Home(ray.get_runtime_context().get_node_id(), 0, "")
+    ways = {
+        "task_us": partial(by_a_task, home=here),
+        "copy_and_task_us": partial(by_a_task, home=None),
+        "driver_us": by_the_driver,
+    }
     for _ in range(rounds):
         for name, way in ways.items():
             with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:

@@ -131,14 +131,14 @@ def memory_of(nodes: Sequence[Node], device: str) -> Memory:
     try:
         found = ray.get(looks or [_look.options(**share).remote(device)])
     except RayTaskError as error:
+        if CANNOT_IMPORT not in str(error.cause):
+            raise
         raise _told_of_import(error) from error
     return min(found, key=lambda memory: memory.free)
 
 
-def _told_of_import(error: RayTaskError) -> Exception:
-    """That a node has not what is to run on it, in words; any other error as it is."""
-    if CANNOT_IMPORT not in str(error.cause):
-        return error
+def _told_of_import(error: RayTaskError) -> UserError:
+    """That a node has not what is to run on it, in words."""
     where = re.search(r"\bip=([^\s,)]+)", str(error))
     missing = str(error.cause).strip().splitlines()[-1]
     return UserError(

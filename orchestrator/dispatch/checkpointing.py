@@ -42,7 +42,7 @@ class Checkpointing:
 
     _asked: dict[str, float] = field(default_factory=dict)
     _made: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _seconds_a_byte: float = 0.0
+    _written: tuple[float, float] = (0.0, 1.0)
     _started: float = field(default_factory=time.monotonic)
 
     def is_due(self, solver: str, num_solvers: int) -> bool:
@@ -56,8 +56,9 @@ class Checkpointing:
     def interval(self, solver: str, num_solvers: int) -> float:
         """Seconds between two times that a solver is asked."""
         making_s, num_bytes = self._made.get(solver, (0.0, 0.0))
-        least = max(LEAST_S, num_solvers * num_bytes * self._seconds_a_byte / WRITER_FRAC)
-        return max(least, min(MOST_S, math.sqrt(2 * making_s * MEAN_LIFE_S)))
+        seconds, num_written = self._written
+        writing_s = num_solvers * num_bytes * seconds / num_written
+        return min(MOST_S, max(LEAST_S, writing_s / WRITER_FRAC, math.sqrt(2 * making_s * MEAN_LIFE_S)))
 
     def made(self, solver: str, seconds: float, num_bytes: float) -> None:
         """What the checkpoints of all that a solver holds took it, those of a size that says something."""
@@ -65,6 +66,6 @@ class Checkpointing:
             self._made[solver] = seconds, num_bytes
 
     def written(self, seconds: float, num_bytes: float) -> None:
-        """What it took to write some of them into the folder."""
-        if num_bytes > 0:
-            self._seconds_a_byte = seconds / num_bytes
+        """What it took to write some of them into the folder; few of them say little of many."""
+        if num_bytes >= self._written[1] / 2:
+            self._written = seconds, num_bytes

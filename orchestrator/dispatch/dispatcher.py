@@ -258,7 +258,7 @@ class Dispatcher:
 
     def _keep(self, solver: Worker, advance: Advance, states: Any) -> None:
         """Checkpoints into the queue, and where they outlive this process."""
-        checkpoints = self.queue.remember(solver.name, states_placed(advance.checkpoints, states))
+        checkpoints = self.queue.remember(solver.name, states_placed(advance.checkpoints, states, solver.home))
         self.sink.keep(checkpoints)
         if advance.shortage is None and not advance.given_back:  # else it is not all that a table holds
             self.checkpointing.made(solver.name, advance.making_s, sum(map(len, checkpoints.values())))

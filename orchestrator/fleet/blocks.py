@@ -16,12 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 
 from engine.elsewhere import Elsewhere, StateElsewhere
 from engine.held import held
 from engine.slots import Attempt, Job
-from orchestrator.fleet.brought import Block, brought, copied_here
+from orchestrator.cluster.nodes import Home, only_on
+from orchestrator.fleet.brought import Block, brought, copied
 from orchestrator.verifiers.contract import Candidate
 from orchestrator.work.item import Kept
 
@@ -78,10 +80,15 @@ def states_taken_out(checkpoints: Mapping[str, Any]) -> tuple[dict[str, StateEls
     return {key: StateElsewhere(len(content), i) for i, (key, content) in enumerate(checkpoints.items())}, block
 
 
-def states_placed(checkpoints: Mapping[str, Any], block_ref: Any) -> dict[str, Kept]:
-    """Checkpoints that know where they lie: on the driver's node, where this is called."""
-    if sum(map(len, checkpoints.values())) > SMALL_BYTES:
-        block_ref = copied_here(block_ref)
+def states_placed(checkpoints: Mapping[str, Any], block_ref: Any, home: Home | None) -> dict[str, Kept]:
+    """Checkpoints that know where they lie: on the driver's node, where this is called.
+
+    Args:
+        home: of the solver that they come from.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    if sum(map(len, checkpoints.values())) > SMALL_BYTES and (home is None or home.node_id != here):
+        block_ref = copied.options(scheduling_strategy=only_on(here), name="copy").remote(block_ref)
     return {key: replace(state, place=block_ref) for key, state in checkpoints.items()}
 
 

@@ -12,7 +12,6 @@ import ray
 from ray.exceptions import RayError
 
 from engine.elsewhere import Elsewhere, StateElsewhere
-from orchestrator.cluster.nodes import only_on
 
 Block = list[np.ndarray]
 """(K, D) float32 arrays, or bytes of checkpoints."""
@@ -56,12 +55,7 @@ def _block(ref: Any) -> Block | None:
         return None
 
 
-def copied_here(block_ref: Any) -> Any:
-    """A reference to the same block in the store of this node, where it outlives the node that it comes from."""
-    node = ray.get_runtime_context().get_node_id()
-    return _copied.options(scheduling_strategy=only_on(node), name="copy").remote(block_ref)
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _copied(block: Block) -> Block:
+@ray.remote(num_cpus=0, max_retries=3)
+def copied(block: Block) -> Block:
+    """The same block, in the store of the node where this runs."""
     return block

@@ -47,7 +47,7 @@ class Patience:
 
 
 def told(worker: Worker, now: float) -> str:
-    """What a worker is waited for for, and what would help."""
+    """Why a worker is waited for, and what would help."""
     waited = f"{now - worker.asked:.0f} s"
     if worker.is_without_seat:
         return (

@@ -167,6 +167,7 @@ class Worker:
         """Give up the seat, until `start_again`."""
         self.stop()
         self.home = self.leaves_since = self.actor = self.in_flight = None
+        self.blocks = ()
 
     def start_again(self) -> None:
         """Ask for a seat again."""

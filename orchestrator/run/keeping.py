@@ -5,9 +5,10 @@ when a checkpoint is due, what it holds.
 
 While a task is at work, what comes is gathered, a row's newer checkpoint in place of its older one. So a store that is
 slow, or refuses for a while, keeps nobody waiting: it gets the newest of each row when its turn comes. What it refused
-is told and not written again, since the next checkpoint follows.
+is told, and tried again with what comes next.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,14 +16,17 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.nodes import only_on
-from orchestrator.console.errors import StorageError
+from orchestrator.console.errors import FleetError, StorageError
 from orchestrator.results.in_flight import FOLDER, MAX_BYTES, InFlight, file_of
 from orchestrator.run.checkpoint_writer import Renewed, renew
 from orchestrator.run.part_writer import Folder
 from orchestrator.work.item import Kept
 
-LAST_S = 20.0
-"""For which the last task is waited for when a run ends."""
+CLEARING_S = 5.0
+"""For which a task is waited for whose work is worth nothing any more, before it is ended. Assumption."""
+
+ENDING_S = 10.0
+"""For its process to be gone. Assumption."""
 
 
 class Keeping:
@@ -44,7 +48,8 @@ class Keeping:
         self._there = set(in_flight.left)
         self._gathered: dict[str, Kept] = {}
         self._dropped: set[str] = set()
-        self._dropping: set[str] = set()
+        self._sent: tuple[dict[str, Kept], set[str]] = {}, set()
+        self._is_due = False
         self._ref: Any = None
 
     @property
@@ -57,6 +62,7 @@ class Keeping:
         kept = {file_of(row): state for row, state in checkpoints.items() if len(state) <= MAX_BYTES}
         self._gathered |= kept
         self._dropped -= kept.keys()
+        self._is_due |= bool(kept)
         self.turn()
 
     def forget(self, rows: Iterable[int]) -> None:
@@ -65,26 +71,31 @@ class Keeping:
             self._gathered.pop(name, None)
             if name in self._there:
                 self._dropped.add(name)
+                self._is_due = True
         self.turn()
 
     def turn(self) -> None:
         """Take in what a task has done; have done what has come since."""
         if self._ref is not None and ray.wait([self._ref], timeout=0)[0]:
             self._take_in()
-        if self._ref is None and (self._gathered or self._dropped):
+        if self._ref is None and self._is_due:
             self._send()
 
-    def settle(self, seconds: float = LAST_S) -> None:
+    def settle(self, seconds: float) -> None:
         """Wait for all that was asked, so long at most."""
-        for _ in range(2):  # the task at work, and one with what was gathered meanwhile
-            if self._ref is not None:
-                ray.wait([self._ref], timeout=seconds / 2)
+        ends = time.monotonic() + seconds
+        self._is_due = bool(self._gathered or self._dropped)
+        self.turn()
+        while self._ref is not None and (left := ends - time.monotonic()) > 0:
+            ray.wait([self._ref], timeout=left)
             self.turn()
 
     def clear(self) -> None:
         """Drop everything: the run is finished."""
-        self._gathered.clear()
-        self.settle()
+        if self._ref is not None and not ray.wait([self._ref], timeout=CLEARING_S)[0]:
+            ray.cancel(self._ref, force=True)
+            ray.wait([self._ref], timeout=ENDING_S)
+        self._gathered, self._dropped, self._is_due, self._ref = {}, set(), False, None
         try:
             self.in_flight.storage.clear(FOLDER)
         except (OSError, StorageError) as error:
@@ -94,20 +105,25 @@ class Keeping:
         node = ray.get_runtime_context().get_node_id()
         task = renew.options(scheduling_strategy=only_on(node), name="renew")
         kept = {f"{FOLDER}/{name}": state for name, state in self._gathered.items()}
+        dropped = [f"{FOLDER}/{name}" for name in self._dropped]
+        self._ref = task.remote(Folder.of(self.in_flight.storage), kept, dropped)
         self._there |= self._gathered.keys()  # some may be there even where not all could be written
-        self._ref = task.remote(Folder.of(self.in_flight.storage), kept, [f"{FOLDER}/{name}" for name in self._dropped])
-        self._gathered, self._dropping, self._dropped = {}, self._dropped, set()
+        self._sent = self._gathered, self._dropped
+        self._gathered, self._dropped, self._is_due = {}, set(), False
 
     def _take_in(self) -> None:
         ref, self._ref = self._ref, None
-        dropping, self._dropping = self._dropping, set()
+        (kept, dropped), self._sent = self._sent, ({}, set())
         try:
             renewed: Renewed = ray.get(ref)
         except RayError as death:
-            self.on_failure(death)
-            return
+            renewed = Renewed(refusal=death)
         if renewed.refusal is not None:
+            self._gathered = {name: state for name, state in kept.items() if name not in self._dropped} | self._gathered
+            self._dropped |= dropped - self._gathered.keys()
             self.on_failure(renewed.refusal)
             return
-        self._there -= dropping
+        self._there -= dropped
         self.on_written(renewed.seconds, renewed.num_bytes)
+        if renewed.num_lost:
+            self.on_failure(FleetError(f"{renewed.num_lost} of them were lost with their node"))

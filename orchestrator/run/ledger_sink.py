@@ -108,6 +108,13 @@ class LedgerSink:
             StorageError: it was not patient, and some are not committed.
         """
         ends = math.inf if is_patient else time.monotonic() + LAST_S
+        try:
+            self._settle_parts(dispatcher, ends, is_patient=is_patient)
+        finally:
+            if not is_patient:
+                self.keeping.settle(ends - time.monotonic())
+
+    def _settle_parts(self, dispatcher: Dispatcher, ends: float, *, is_patient: bool) -> None:
         self._gather(dispatcher, is_last=True)
         while self._writing.is_busy:
             if time.monotonic() > ends:
@@ -117,8 +124,6 @@ class LedgerSink:
             else:
                 time.sleep(REFUSED_PAUSE_S)
             self._commit(dispatcher, is_patient=is_patient)
-        if not is_patient:
-            self.keeping.settle(LAST_S)
 
     @interrupts.held()
     def _gather(self, dispatcher: Dispatcher, *, is_last: bool) -> None:

@@ -77,8 +77,10 @@ class LocalFolder:
             with pa.OSFile(str(temporary), "wb") as file:
                 write(file)
             _sync(temporary)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)  # half a part would keep a full disk full
+            if isinstance(error, OSError) and error.errno is not None:  # in Arrow's words, without the place
+                raise OSError(error.errno, os.strerror(error.errno), str(temporary)) from error
             raise
         fail_point("ledger.after_write")
         temporary.replace(temporary.with_name(name))

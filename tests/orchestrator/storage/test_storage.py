@@ -1,5 +1,7 @@
 """Where a run's folder lies makes no difference: the same promises on a disk and in an object store."""
 
+import errno
+import resource
 import threading
 import time
 from collections import Counter
@@ -76,6 +78,18 @@ def test_a_part_that_no_line_names_is_as_if_never_written(place):
     assert ids(place) == ["a"]
     Ledger(place).commit([made_up_row("b")])
     assert ids(place) == ["a", "b"]
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_part_is_told_with_the_place_and_leaves_nothing(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refusal:
+            open_storage(tmp_path).write_part(0, lambda file: file.write(bytes(2000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refusal.value.errno == errno.EFBIG and str(tmp_path) in refusal.value.filename
+    assert list((tmp_path / "results").iterdir()) == []
 
 
 def test_one_row_is_read_from_its_own_part_alone_and_a_missing_part_is_named(place):
