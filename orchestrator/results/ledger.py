@@ -10,6 +10,7 @@ A part is written first; its line commits it. What both are in an object store: 
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -167,9 +168,11 @@ def read_batches(storage: Storage, part: str, columns: list[str] | None = None) 
         OSError, ValueError: it is damaged.
     """
     has_prompts = columns is None or PROMPT in columns
+    # What is read ahead stays until the file is closed: with prompts the whole part.
+    how: dict[str, Any] = {"buffer_size": BUFFER_BYTES, "pre_buffer": not has_prompts}
     with (
         storage.open(f"{RESULTS}/{part}") as source,
-        pq.ParquetFile(source, page_checksum_verification=True, buffer_size=BUFFER_BYTES) as file,
+        pq.ParquetFile(source, page_checksum_verification=True, **how) as file,
     ):
         _require_ours(file.schema_arrow)
         asked = None if columns is None else [*columns, *(EARLIER[name] for name in columns if name in EARLIER)]

@@ -41,6 +41,15 @@ def ids(ledger):
     return [row["id"] for row in Ledger(ledger.folder).read()]
 
 
+def test_a_part_is_never_in_memory_as_a_whole_while_its_prompts_are_read(tmp_path):
+    prompt = np.random.default_rng(0).standard_normal(1 << 16, dtype=np.float32)
+    Ledger(tmp_path).commit([row(f"row {n}", prompt=prompt) for n in range(256)])
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in Ledger(tmp_path).read(["id", "prompt"]):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 256 * prompt.nbytes * 3 / 4
+
+
 def test_the_schema_holds_every_promised_column():
     assert set(PROMISED) <= set(SCHEMA.names)
     assert set(row("a")) == set(SCHEMA.names)
