@@ -56,6 +56,7 @@ class Loop:
                 self.queue.add(item.row, item.job)
             else:
                 self.queue.add_invalid(item.row, item.id, item.text, item.why)
+        self.solver.empty()
         self._budget = self.solver.advance([], 0.0).table_positions
         self._before = self.solver.num_positions
         try:

@@ -31,7 +31,7 @@ from orchestrator.fleet.answers import Advance, Shortage, SolverInfo
 from orchestrator.fleet.followed import Followed
 from orchestrator.fleet.under_way import longest
 from orchestrator.measured import adaptation_cache
-from orchestrator.measured.plan_cache import load_plan, save_plan
+from orchestrator.measured.plan_cache import cache_key, load_plan, save_plan
 from orchestrator.process.fail_points import fail_point
 from orchestrator.process.failures import told_at_start
 from orchestrator.process.memory import (
@@ -82,7 +82,7 @@ class ResidentSolver:
             self._lm.keeps_up_to = self._table.kept
             self._weights_bytes = held_by_this_process(device)
             device_name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
-            self._finding: Bounded[Any] | None = None
+            self._finding: tuple[str, Bounded[Any]] | None = None
             end_id = self._lm.token_rule.end_id
             self._info = SolverInfo(
                 self._lm.fingerprint, self._lm.hidden_size, device_name, dtype, self._num_threads,
@@ -103,29 +103,43 @@ class ResidentSolver:
 
         While that goes on, what is left of them: to be asked again, which takes it further.
         """
-        return load_plan(self._lm.fingerprint, recipe, seconds) or self._taken_further(
-            lambda: Calibration(self._solver, recipe, seconds), partial(save_plan, self._lm.fingerprint, recipe)
+        fingerprint = self._lm.fingerprint
+        return load_plan(fingerprint, recipe, seconds) or self._taken_further(
+            f"plan {cache_key(fingerprint, recipe)}",
+            lambda: Calibration(self._solver, recipe, seconds),
+            partial(save_plan, fingerprint, recipe),
         )
 
     def adaptation(self, recipe: Recipe, plan: VectorPlan | None, seconds: float) -> Adaptation | float:
         """What of the recipe suits the model, likewise."""
         key = adaptation_cache.cache_key(self._lm.fingerprint, recipe, plan)
         return adaptation_cache.load_adaptation(key, seconds) or self._taken_further(
-            lambda: Adapting(self._solver, recipe, plan, seconds), partial(adaptation_cache.save_adaptation, key)
+            f"adaptation {key}",
+            lambda: Adapting(self._solver, recipe, plan, seconds),
+            partial(adaptation_cache.save_adaptation, key),
         )
 
-    def _taken_further(self, begin: Callable[[], Bounded[Any]], keep: Callable[[Any], None]) -> Any:
+    def _taken_further(self, key: str, begin: Callable[[], Bounded[Any]], keep: Callable[[Any], None]) -> Any:
         """What is being found out, kept once it is known, or the most seconds it still takes."""
-        self._finding = self._finding or begin()
-        found = self._finding.advance(CALIBRATION_SLICE_S)
+        if self._finding is None or self._finding[0] != key:
+            self.empty()
+            self._finding = key, begin()
+        (_, finding), self._finding = self._finding, None  # nothing to go on with, where this is interrupted
+        found = finding.advance(CALIBRATION_SLICE_S)
         if found is None:
-            return self._finding.seconds_left
-        self._finding = None
+            self._finding = key, finding
+            return finding.seconds_left
         keep(found)
         return found
 
+    def empty(self) -> None:
+        """Leave off whatever a call that was interrupted had begun."""
+        self._finding = None
+        self._solver.withdraw(self._solver.keys)
+
     def probes(self, recipe: Recipe, plan: VectorPlan | None) -> list[Probe]:
         """Solved samples with their margins, to compare another engine with."""
+        self.empty()
         return make_probes(self._solver, recipe, plan)
 
     def difficulty(self, name: str, targets: list[Target]) -> list[float]:
@@ -151,6 +165,8 @@ class ResidentSolver:
             on_step: told after every step, where both are in one process.
         """
         self._compile_where_it_pays()
+        if self._finding is not None:
+            self.empty()
         let_go = self._solver.withdraw(give_back)
         self._followed.forget(checkpoint.job.key for checkpoint in let_go)
         for job in jobs:

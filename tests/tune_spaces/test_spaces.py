@@ -1,8 +1,5 @@
 """Search spaces: every draw is a recipe, parameters appear where they apply, the base is one of the draws."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -16,8 +13,8 @@ from engine.recipe import Recipe, load_recipe, to_toml, valid_keys
 from engine.recipe.sections import LIKELIHOODS
 from engine.settings import SettingsError
 from tests.tune_spaces.draws import ALMOST_ONE, Shares, drawn
-from tune_spaces.spaces import SPACES, Space, space
-from tune_spaces.spaces.draw import DEFAULTS, Draw
+from tune_spaces.spaces import SPACES, space
+from tune_spaces.spaces.draw import DEFAULTS
 from tune_spaces.spaces.space import DiceTrial
 from tune_spaces.study import SAMPLERS
 
@@ -248,44 +245,6 @@ def test_a_stage_drawn_to_end_before_the_one_before_it_hardly_lasts():
     assert all(end == sorted(set(end)) and end[-1] == 1 for end in ends)
     steps = [after - before for end in ends for before, after in zip(end, end[1:], strict=False)]
     assert min(steps) == pytest.approx(0.01)
-
-
-def test_a_fingerprint_is_the_same_in_another_process_which_loads_no_model_code():
-    code = (
-        "import sys; from tune_spaces.spaces import SPACES; "
-        "print([space.fingerprint for space in SPACES.values()], {'torch', 'ray'} & set(sys.modules))"
-    )
-    environment = os.environ | {"PYTHONHASHSEED": "7"}
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
-    ).stdout
-    fingerprints = [space.fingerprint for space in SPACES.values()]
-    assert said.strip() == f"{fingerprints} set()"
-    assert len(set(fingerprints)) == len(SPACES) and all(len(value) == 16 for value in fingerprints)
-
-
-def test_the_fingerprint_of_a_function_follows_ranges_conditions_and_what_is_made_of_values():
-    def plain(draw: Draw) -> None:
-        if draw.choice("optim.name", ("adam", "sgd")) == "adam":
-            draw.number("optim.beta2", 0.5, 0.9)
-
-    def wider(draw: Draw) -> None:
-        if draw.choice("optim.name", ("adam", "sgd")) == "adam":
-            draw.number("optim.beta2", 0.5, 0.99)
-
-    def elsewhere(draw: Draw) -> None:
-        if draw.choice("optim.name", ("adam", "sgd")) == "sgd":
-            draw.number("optim.beta2", 0.5, 0.9)
-
-    def otherwise(draw: Draw) -> None:
-        plain(draw)
-        draw.set("optim.beta1", 0.5)
-
-    def copied(draw: Draw) -> None:
-        plain(draw)
-
-    prints = {space.__name__: Space("one", space).fingerprint for space in (plain, wider, elsewhere, otherwise, copied)}
-    assert prints["plain"] == prints["copied"] and len(set(prints.values())) == 4
 
 
 def test_a_space_is_found_by_name_or_path_and_a_wrong_name_is_told_the_nearest(tmp_path):
