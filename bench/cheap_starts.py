@@ -35,7 +35,7 @@ Start = Callable[[Target, int], Tensor]
 
 
 def plain_start(lm: FrozenLM, target: Target, num_vectors: int) -> Tensor:
-    """(K, D): the default's own."""
+    """(K, D): the target's own tokens, evenly spaced."""
     target_T = torch.tensor(target.token_ids, device=lm.device)
     return target_start(lm, Origin(num_vectors, torch.Generator(), target_T))
 

@@ -6,7 +6,8 @@ Owns: the candidates, what is counted. Must not know: verification.
 
 All recipes run side by side as slots of one solver, on the same texts with the same K, so that the comparison is
 paired and the machine's noise does not enter: steps and positions are counted, not seconds. An attempt that does not
-reach `stop_margin` counts with all its work. Prints the table and adds it to bench/results/recipes.json.
+reach `stop_margin` counts with all its work; `work` is a recipe's positions over the first one's, with 95 % from
+2,000 resamplings of the texts. Prints the table and adds it to bench/results/recipes.json.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -30,12 +32,14 @@ from engine.target import Target, make_target
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "recipes.json"
 
+RESAMPLINGS = 2000
 ADAM = ["optim.name=adam", "optim.beta2=0.9"]
 
 CANDIDATES: dict[str, tuple[str | None, list[str]]] = {
     "default": (None, []),
     "default without violations": (None, ["loss.patience=0"]),
     "default at temperature 1": (None, ["loss.temperature=1"]),
+    "starts from single tokens": (None, ["start.name=target"]),
     "polyak, violation_norm": (None, ["loss.name=violation_norm"]),
     "adam, violation_mix": (None, ["loss.name=violation_mix", "loss.p=3", *ADAM, "optim.lr=0.7"]),
     "adam, cross_entropy": (None, [*ADAM, "optim.lr=0.7", "optim.beta1=0.5", "loss.patience=0"]),
@@ -64,10 +68,15 @@ def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
             yield name if rate is None else f"{name}, rate {rate:g}", load_recipe(path, given)
 
 
-def row_of(name: str, attempts: list[Attempt]) -> dict:
-    """Figures of one recipe."""
+def row_of(name: str, attempts: list[Attempt], firsts: list[Attempt]) -> dict:
+    """Figures of one recipe, beside those of the first one's attempts at the same texts in the same order."""
+    own_N, first_N = (np.array([a.positions for a in each]) for each in (attempts, firsts))
+    chosen_RN = np.random.default_rng(0).integers(0, len(own_N), (RESAMPLINGS, len(own_N)))
+    ratio_R = own_N[chosen_RN].sum(1) / first_N[chosen_RN].sum(1)
     return {
         "recipe": name,
+        "work": round(own_N.sum() / first_N.sum(), 3),
+        "work_interval": [round(float(q), 3) for q in np.percentile(ratio_R, (2.5, 97.5))],
         "texts": len(attempts),
         "exact": sum(a.is_greedy for a in attempts),
         "with_margin": sum(a.has_margin for a in attempts),
@@ -83,10 +92,11 @@ def compare(lm: FrozenLM, targets: list[Target], recipes: dict[str, Recipe], tok
         for target in targets
         for name, recipe in recipes.items()
     ]
-    by_name: dict[str, list[Attempt]] = {name: [] for name in recipes}
-    for attempt in Solver(lm, table_positions=2048).solve(jobs):
-        by_name[attempt.job.owner].append(attempt)
-    rows = [row_of(name, attempts) for name, attempts in by_name.items()]
+    ended = Solver(lm, table_positions=2048).solve(jobs)
+    by_place = {(attempt.job.owner, attempt.job.target.id): attempt for attempt in ended}
+    by_name = {name: [by_place[name, target.id] for target in targets] for name in recipes}
+    firsts = next(iter(by_name.values()))
+    rows = [row_of(name, attempts, firsts) for name, attempts in by_name.items()]
     return sorted(rows, key=lambda row: (-row["with_margin"], row["mean_positions"]))
 
 
@@ -113,7 +123,8 @@ def main() -> None:
         print(f"{args.model}, {len(targets)} texts of {args.corpus}, a vector for {ratio:g} tokens")
         for row in rows:
             print(f"  {row['recipe']:<34} margin {row['with_margin']:>3}  exact {row['exact']:>3}  "
-                  f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}", flush=True)  # fmt: skip
+                  f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}  "
+                  f"x {row['work']:.2f} {row['work_interval']}", flush=True)  # fmt: skip
         told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads")}
         told["model"] = Path(args.model).name
         records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": ratio, **told, "rows": rows})

@@ -40,6 +40,7 @@ from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
+from engine.soft_prompt import STARTS, Origin
 from engine.solver import Solver
 from engine.target import Target
 from orchestrator.verifiers.contract import SLACK_TOKENS, Candidate, Verifier
@@ -119,11 +120,13 @@ def progressive(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps
 
 
 def plain_loop(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
-    """The default recipe in one batch, without the engine: the target's tokens, cross-entropy at a half, Polyak."""
+    """The default recipe in one batch, without the engine: its start, cross-entropy at a half, Polyak."""
     optim, temperature, margin = Recipe().optim, 0.5, Recipe().stop_margin
     found, ids_BT, length_B = Found(), *padded(lm, targets)
-    start_BK = [[t.token_ids[i * len(t.token_ids) // num_vectors] for i in range(num_vectors)] for t in targets]
-    prompts_BKD = lm.embed(torch.tensor(start_BK, device=lm.device)).float().detach().clone()
+    origins = [
+        Origin(num_vectors, torch.Generator(), torch.tensor(t.token_ids, device=lm.device)) for t in targets
+    ]  # fmt: skip
+    prompts_BKD = torch.stack([STARTS[Recipe().start.name](lm, origin) for origin in origins]).detach()
     mean_BKD, square_BKD = torch.zeros_like(prompts_BKD), torch.zeros_like(prompts_BKD)
     inside_BT = torch.arange(ids_BT.shape[1], device=lm.device) < length_B[:, None]
     done_B = torch.full_like(length_B, max_steps)
