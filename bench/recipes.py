@@ -60,7 +60,7 @@ def pick_targets(lm: FrozenLM, corpus: str, num_texts: int, lengths: tuple[int, 
 def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """Each chosen recipe at its own rate, or at each of those asked for."""
     for name, (file, sets) in CANDIDATES.items():
-        if not any(name.startswith(only) for only in args.only):
+        if name not in args.only:
             continue
         path = ROOT / "recipes" / f"{file}.toml" if file else None
         for rate in args.rates or [None]:
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=300)
     parser.add_argument("--tokens-per-vector", type=float, nargs="+", default=[2.0])
     parser.add_argument("--rates", type=float, nargs="*", default=[], help="tried with each recipe")
-    parser.add_argument("--only", nargs="+", default=[""], help="recipes whose name begins so")
+    parser.add_argument("--only", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES), metavar="RECIPE")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="added to every recipe")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
