@@ -100,7 +100,7 @@ def compare(lm: FrozenLM, targets: list[Target], recipes: dict[str, Recipe], tok
     return sorted(rows, key=lambda row: (-row["with_margin"], row["mean_positions"]))
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--corpus", default="demo", help="a file of corpora/")
@@ -112,12 +112,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES), metavar="RECIPE")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="added to every recipe")
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     lm = FrozenLM.load(ModelSource(args.model))
     targets = pick_targets(lm, args.corpus, args.texts, tuple(args.lengths))
     recipes = dict(candidates(args))
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    records = json.loads(args.out.read_text()) if args.out.exists() else []
     for ratio in args.tokens_per_vector:
         rows = compare(lm, targets, recipes, ratio)
         print(f"{args.model}, {len(targets)} texts of {args.corpus}, a vector for {ratio:g} tokens")
@@ -125,10 +126,10 @@ def main() -> None:
             print(f"  {row['recipe']:<34} margin {row['with_margin']:>3}  exact {row['exact']:>3}  "
                   f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}  "
                   f"x {row['work']:.2f} {row['work_interval']}", flush=True)  # fmt: skip
-        told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads")}
+        told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads", "out")}
         told["model"] = Path(args.model).name
         records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": ratio, **told, "rows": rows})
-    RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+    args.out.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from torch.nn import functional
 from bench.recipes import ROOT, pick_targets
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
-from engine.recipe import Recipe
+from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
 from engine.soft_prompt import STARTS, Origin
 from engine.solver import Solver
@@ -62,9 +62,10 @@ class Found:
     positions: int = 0
 
 
-def ours(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) -> Found:
-    """The solver under the default recipe."""
-    recipe = Recipe(max_steps=min(max_steps, Recipe().max_steps))
+def ours(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int, recipe: Recipe | None = None) -> Found:
+    """The solver under a recipe, by default the default one."""
+    recipe = recipe or Recipe()
+    recipe = recipe.model_copy(update={"max_steps": min(max_steps, recipe.max_steps)})
     solver = Solver(lm, table_positions=1536 if lm.device.type == "cpu" else 16384)
     attempts = solver.solve([Job(target, recipe, num_vectors) for target in targets])
     prompts = {a.job.target.id: a.prompt_KD for a in attempts if a.is_candidate}
@@ -123,10 +124,8 @@ def plain_loop(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps:
     """The default recipe in one batch, without the engine: its start, cross-entropy at a half, Polyak."""
     optim, temperature, margin = Recipe().optim, 0.5, Recipe().stop_margin
     found, ids_BT, length_B = Found(), *padded(lm, targets)
-    origins = [
-        Origin(num_vectors, torch.Generator(), torch.tensor(t.token_ids, device=lm.device)) for t in targets
-    ]  # fmt: skip
-    prompts_BKD = torch.stack([STARTS[Recipe().start.name](lm, origin) for origin in origins]).detach()
+    origins = [Origin(num_vectors, torch.Generator(), ids_T[:n]) for ids_T, n in zip(ids_BT, length_B, strict=True)]
+    prompts_BKD = torch.stack([STARTS[Recipe().start.name](lm, origin) for origin in origins])
     mean_BKD, square_BKD = torch.zeros_like(prompts_BKD), torch.zeros_like(prompts_BKD)
     inside_BT = torch.arange(ids_BT.shape[1], device=lm.device) < length_B[:, None]
     done_B = torch.full_like(length_B, max_steps)
@@ -178,7 +177,7 @@ def peft(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int) 
     return found
 
 
-METHODS: dict[str, Callable[[FrozenLM, list[Target], int, int], Found]] = {
+METHODS: dict[str, Callable[..., Found]] = {
     "ours": ours, "per_sample": per_sample, "progressive": progressive, "plain_loop": plain_loop, "peft": peft,
 }  # fmt: skip
 
@@ -219,7 +218,8 @@ def measure(lm: FrozenLM, verifier: Verifier, targets: list[Target], num_vectors
             torch.manual_seed(turn)
             given = targets[:: args.one_in] if method in ONE_BY_ONE else targets
             started = time.perf_counter()
-            found = METHODS[method](lm, given, num_vectors, args.max_steps)
+            own = {"recipe": args.recipe and load_recipe(args.recipe)} if method == "ours" else {}
+            found = METHODS[method](lm, given, num_vectors, args.max_steps, **own)
             solved_s = time.perf_counter() - started
             exact = judge(verifier, given, found)
             seconds = time.perf_counter() - started if method == "ours" else solved_s
@@ -261,6 +261,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lengths", type=int, nargs=2, default=(12, 20), help="fewest and most tokens")
     parser.add_argument("--vectors", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=[m for m in METHODS if m != "peft"])
+    parser.add_argument("--recipe", type=Path, help="of ours, as `verbatim learn` writes one")
     parser.add_argument("--one-in", type=int, default=1, help="methods of one text after the other get every N-th text")
     parser.add_argument("--max-steps", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
@@ -292,6 +293,7 @@ def main(argv: list[str] | None = None) -> None:
         records.append({
             "date": datetime.date.today().isoformat(), "model": args.model, "fingerprint": lm.fingerprint,
             "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device,
+            "recipe": args.recipe.parent.name if args.recipe else "default",
             "engine": verifier.engine, "num_vectors": num_vectors, "threads": args.threads, "corpus": args.corpus,
             "tokens": [len(t.token_ids) for t in targets], "turns": turns, "ratios": told, "torch": torch.__version__,
         })  # fmt: skip
