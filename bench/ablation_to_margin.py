@@ -67,7 +67,6 @@ OWN: dict[str, dict[str, list[str]]] = {
         "longest step 3": ["optim.lr=3"],
         "beta1 0.5": ["optim.beta1=0.5"],
         "starts twice as large": ["start.scale=2"],
-        "starts from single tokens": ["start.name=target"],
     },
     "population": {
         "two siblings": ["siblings=2"],

@@ -39,7 +39,6 @@ CANDIDATES: dict[str, tuple[str | None, list[str]]] = {
     "default": (None, []),
     "default without violations": (None, ["loss.patience=0"]),
     "default at temperature 1": (None, ["loss.temperature=1"]),
-    "starts from single tokens": (None, ["start.name=target"]),
     "polyak, violation_norm": (None, ["loss.name=violation_norm"]),
     "adam, violation_mix": (None, ["loss.name=violation_mix", "loss.p=3", *ADAM, "optim.lr=0.7"]),
     "adam, cross_entropy": (None, [*ADAM, "optim.lr=0.7", "optim.beta1=0.5", "loss.patience=0"]),

@@ -18,9 +18,6 @@ from engine.correction.start import propose_start
 from engine.frozen_lm import FrozenLM
 from engine.recipe.sections import StartRecipe
 
-FADING = 0.3
-"""Weight of a segment's token beside the next one's. Measured: docs/decisions/0023."""
-
 MAX_SOLVED = 256
 """Solved prompts kept for neighbours: nearest is looked for among them at every start. Assumption."""
 
@@ -88,23 +85,6 @@ def target_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
     return start_KD + 0.5 * random_start(lm, origin) if origin.is_repeat else start_KD
 
 
-def segments_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
-    """The target cut into K segments: of each its tokens' embeddings, summed, the last token's in front.
-
-    Weights fall by `FADING` from a token to the one before, and have a sum of squares of 1, so that a vector has about
-    the size of an embedding. Where K is T or more every vector is one token's embedding. Repeats as in `target_start`.
-    """
-    num_tokens, num_vectors = len(origin.target_T), origin.num_vectors
-    place_T, place_K = torch.arange(num_tokens), torch.arange(num_vectors)
-    first_K = place_K * num_tokens // num_vectors
-    last_K = torch.maximum((place_K + 1) * num_tokens // num_vectors - 1, first_K)
-    is_inside_KT = (place_T >= first_K[:, None]) & (place_T <= last_K[:, None])
-    weight_KT = (FADING ** (last_K[:, None] - place_T).clamp_min(0)) * is_inside_KT
-    weight_KT /= weight_KT.norm(dim=1, keepdim=True)
-    start_KD = weight_KT.to(lm.device) @ lm.embed(origin.target_T).float()
-    return start_KD + 0.5 * random_start(lm, origin) if origin.is_repeat else start_KD
-
-
 def neighbour_start(lm: FrozenLM, origin: Origin) -> Float[Tensor, "K D"]:
     """The prompt of the nearest text solved before, cut or filled up with the vocabulary start to K vectors.
 
@@ -131,7 +111,6 @@ STARTS: dict[str, Start] = {
     "random": random_start,
     "mean": mean_start,
     "target": target_start,
-    "segments": segments_start,
     "neighbour": neighbour_start,
     "learned": learned_start,
 }

@@ -193,8 +193,8 @@ class OptimRecipe(Strict):
 class StartRecipe(Strict):
     """Where a soft prompt starts."""
 
-    name: Literal["vocabulary", "random", "mean", "target", "segments", "neighbour", "learned"] = Field(
-        default="segments", description="engine.soft_prompt.STARTS"
+    name: Literal["vocabulary", "random", "mean", "target", "neighbour", "learned"] = Field(
+        default="target", description="engine.soft_prompt.STARTS"
     )
     scale: float = _neutral(1.0, "factor on the vectors that it gives", gt=0, le=100)
     folder: str = _neutral(

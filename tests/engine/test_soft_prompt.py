@@ -1,12 +1,9 @@
 """How a soft prompt starts."""
 
-import math
-
 import pytest
 import torch
 
 from engine.soft_prompt import (
-    FADING,
     MAX_SOLVED,
     STARTS,
     Origin,
@@ -14,7 +11,6 @@ from engine.soft_prompt import (
     mean_start,
     neighbour_start,
     random_start,
-    segments_start,
     target_start,
     vocabulary_start,
 )
@@ -55,7 +51,7 @@ def test_a_start_follows_its_random_stream_alone(name, tiny_llama):
     before = torch.random.get_rng_state()
     first, again, other = (STARTS[name](tiny_llama, origin(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
-    assert torch.equal(first, other) == (name in ("target", "segments")), "they draw nothing"
+    assert torch.equal(first, other) == (name == "target"), "the target start draws nothing"
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -103,27 +99,6 @@ def test_the_target_start_keeps_the_order_of_the_text_and_both_its_ends(num_vect
     assert where_K[0] == 0 and where_K[-1] == T - 1
     assert (where_K.diff() >= 0).all()
     assert where_K.diff().max() - where_K.diff().min() <= 1
-
-
-@pytest.mark.parametrize(
-    ("num_vectors", "segments"),
-    [(1, [[0, 1, 2, 3, 4, 5, 6]]), (2, [[0, 1, 2], [3, 4, 5, 6]]), (3, [[0, 1], [2, 3], [4, 5, 6]]),
-     (7, [[0], [1], [2], [3], [4], [5], [6]]), (9, [[0], [0], [1], [2], [3], [3], [4], [5], [6]])],
-)  # fmt: skip
-def test_the_segments_start_blends_the_tokens_of_each_segment(num_vectors, segments, tiny_lm):
-    lm = tiny_lm("gemma2")
-    apart_T = torch.randperm(lm.vocab_size, generator=seeded(2))[:7]
-    prompt_KD = segments_start(lm, origin(1, num_vectors=num_vectors, target_T=apart_T))
-    for vector_D, segment in zip(prompt_KD, segments, strict=True):
-        weights = [FADING ** (segment[-1] - place) for place in segment]
-        size = math.sqrt(sum(weight**2 for weight in weights))
-        blend_D = sum(w / size * lm.embed(apart_T[place]) for w, place in zip(weights, segment, strict=True))
-        torch.testing.assert_close(vector_D, blend_D)
-
-
-def test_vectors_of_the_segments_start_have_the_size_of_an_embedding(tiny_llama):
-    sizes_K = segments_start(tiny_llama, origin(1, num_vectors=4)).norm(dim=1)
-    torch.testing.assert_close(sizes_K.mean(), tiny_llama.embed(TARGET_T).norm(dim=1).mean(), rtol=0.3, atol=0)
 
 
 def test_the_neighbour_start_is_the_vocabulary_start_where_nothing_is_solved(tiny_llama):
@@ -180,13 +155,12 @@ def test_writing_into_a_start_leaves_the_model_and_the_neighbours_alone(tiny_lla
     assert (solved.nearest([1]) == 1).all()
 
 
-@pytest.mark.parametrize("start", ["target", "segments"])
-def test_repeats_of_a_start_from_the_target_differ_and_the_first_does_not(start, tiny_llama):
+def test_repeats_of_the_target_start_differ_and_the_first_does_not(tiny_llama):
     target_T = torch.arange(7)
 
     def draw(seed, is_repeat):
         origin = Origin(3, torch.Generator().manual_seed(seed), target_T, is_repeat=is_repeat)
-        return STARTS[start](tiny_llama, origin)
+        return STARTS["target"](tiny_llama, origin)
 
     assert torch.equal(draw(0, False), draw(1, False))
     assert not torch.equal(draw(0, True), draw(1, True))

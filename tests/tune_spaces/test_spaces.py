@@ -213,7 +213,7 @@ def test_what_lies_outside_a_space_begins_at_the_nearest_value_in_it():
            "terms.rloo=5", "context.name=two_pass", "context.num_passes=8",
            'loss.margin_factor={kind="exponential",base=0.5}']  # fmt: skip
     centre = SPACES["full"].centre(load_recipe(None, far))
-    expected = {"optim.lr": 20, "optim.beta1": 0.99, "start.name": "segments", "siblings": 4, "num_vectors": 8,
+    expected = {"optim.lr": 20, "optim.beta1": 0.99, "start.name": "target", "siblings": 4, "num_vectors": 8,
                 "terms.rollout": "rloo", "terms.rloo": 1, "context.num_passes": 3,
                 "loss.margin_factor.kind": "constant", "loss.margin_factor": 1}  # fmt: skip
     assert {key: centre[key] for key in expected} == expected

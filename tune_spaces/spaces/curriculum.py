@@ -39,7 +39,7 @@ def trained(draw: Draw) -> None:
         context(draw)
         noise(draw)
     # Not `neighbour`: it starts from what other texts came to, so a trial would depend on its company.
-    draw.choice("start.name", ("segments", "target", "vocabulary", "random", "mean"))
+    draw.choice("start.name", ("target", "vocabulary", "random", "mean"))
 
 
 def growth(draw: Draw) -> None:
