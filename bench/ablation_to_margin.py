@@ -30,6 +30,7 @@ from bench.english import sentences
 from engine.contexts import policy_of
 from engine.decoding.trajectory import greedy_tokens
 from engine.frozen_lm import FrozenLM, TokenRule
+from engine.held import held
 from engine.losses import ROLLOUT_TERMS, SAMPLE_TERMS
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
