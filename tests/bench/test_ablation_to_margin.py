@@ -1,12 +1,13 @@
 """The ablation to the margin: equal budgets for every row, and no row that measures nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from bench import ablation_to_margin
 from bench.ablation_margin_report import refuse_equal, table
-from bench.ablation_to_margin import arguments, cases, figures, is_cheap, job_of, rows, run
+from bench.ablation_to_margin import arguments, cases, figures, is_cheap, job_of, rows, run, said
 from engine.recipe import Recipe, load_recipe
 from tests.engine.jobs import NEVER, PINNED
 
@@ -48,6 +49,18 @@ def test_every_row_gets_the_same_positions_whatever_its_siblings(tiny_llama, mon
     row = figures(tiny_llama, by_case, "two", PASSES)
     assert (row["done"], row["certified"], row["said"]) == (0, row["said"], row["certified"])
     assert [case[2:] for case in row["cases"]] == [[False, PASSES]] * 2
+
+
+def test_what_is_certified_is_decoded_and_another_prompt_is_told_from_it(tiny_llama, monkeypatch):
+    monkeypatch.setattr(ablation_to_margin, "sentences", lambda: ["aaa bc", "bbb cd"])
+    monkeypatch.setattr(ablation_to_margin, "LENGTHS", (4,))
+    args = arguments(["--minutes", "1", "--passes", "150", "--table", "100"])
+    by_case = run(tiny_llama, {"default": load_recipe(None, [*PINNED, "stop_margin=0.1"])}, args)
+    row = figures(tiny_llama, by_case, "default", 150)
+    assert (row["certified"], row["said"]) == (2, 2)
+    ended = [by_name["default"] for by_name in by_case.values()]
+    swapped = [replace(a, prompt_KD=other.prompt_KD) for a, other in zip(ended, ended[::-1], strict=True)]
+    assert said(tiny_llama, ended) == [True, True] and said(tiny_llama, swapped) == [False, False]
 
 
 def test_a_row_that_is_another_one_case_by_case_is_refused():
