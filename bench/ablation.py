@@ -17,12 +17,14 @@ import math
 import random
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from engine.decoding import greedy
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.monitors import monitor
 from engine.recipe import load_recipe
@@ -168,6 +170,7 @@ def figures(lm: FrozenLM, attempts: list[Attempt]) -> dict:
     steps = [a.job.recipe.max_steps if a.exact_steps is None else a.exact_steps for a in attempts]
     shares = [100 * tokens / budget for tokens, budget in zip(spent, budgets, strict=True)]
     seen = [monitor(a.certificate, _said(lm, a), a.job.target) for a in attempts if a.certificate]
+    margins = [a.certificate.min_margin for a in exact if a.certificate]
     missed = [m for m in seen if m.diagnosis != "exact"]
     return {
         "attempts": len(attempts),
@@ -180,7 +183,7 @@ def figures(lm: FrozenLM, attempts: list[Attempt]) -> dict:
         "budget_share": statistics.mean(shares),
         "budget_share_interval": bootstrap(shares),
         "with_margin": sum(a.is_candidate and a.certificate.min_margin >= 0.5 for a in attempts if a.certificate),
-        "margin": statistics.median(a.certificate.min_margin for a in exact) if exact else None,
+        "margin": statistics.median(margins) if margins else None,
         "certified_and_free_running_exact": sum(m.diagnosis == "exact" for m in seen),
         "certified": sum(a.is_candidate for a in attempts),
         "gap": statistics.mean(m.gap for m in seen),
@@ -203,7 +206,7 @@ def wilson(successes: float, trials: int) -> list[float]:
     return [centre - half, centre + half]
 
 
-def bootstrap(values: list[float], draws: int = 2000) -> list[float]:
+def bootstrap(values: Sequence[float], draws: int = 2000) -> list[float]:
     """95 % interval of a mean, by resampling."""
     stream = random.Random(0)
     means = sorted(statistics.fmean(stream.choices(values, k=len(values))) for _ in range(draws))
@@ -211,7 +214,7 @@ def bootstrap(values: list[float], draws: int = 2000) -> list[float]:
 
 
 def _said(lm: FrozenLM, attempt: Attempt) -> list[int]:
-    return greedy(lm, attempt.prompt_KD[None], max_tokens=len(attempt.job.target.token_ids))[0]
+    return greedy(lm, held(attempt.prompt_KD)[None], max_tokens=len(attempt.job.target.token_ids))[0]
 
 
 def main() -> None:

@@ -54,9 +54,7 @@ def work(row: dict, default: dict, seeds: int) -> tuple[float, float, float]:
     logs = [statistics.fmean(cell) for cell in by_cell.values()]
     stream = random.Random(0)
     means = sorted(statistics.fmean(stream.choices(logs, k=len(logs))) for _ in range(DRAWS))
-    return tuple(
-        math.exp(value) for value in (statistics.fmean(logs), means[int(0.025 * DRAWS)], means[int(0.975 * DRAWS)])
-    )
+    return math.exp(statistics.fmean(logs)), math.exp(means[int(0.025 * DRAWS)]), math.exp(means[int(0.975 * DRAWS)])
 
 
 def table(rows: dict[str, dict], seeds: int) -> str:

@@ -31,6 +31,7 @@ from ray import tune
 from rich.console import Console
 
 from engine.frozen_lm import FrozenLM, TokenRule
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
@@ -42,9 +43,10 @@ from orchestrator.verifiers.contract import Candidate
 from tune_spaces.objective import OBJECTIVES
 from tune_spaces.opened import open_pool
 from tune_spaces.options import TuneOptions
+from tune_spaces.running import TUNE_SETTINGS
 from tune_spaces.spaces import preset, space
 from tune_spaces.study import ended_trials, open_study
-from tune_spaces.tuning import TUNE_SETTINGS, prepare, require_sound, run_trials
+from tune_spaces.tuning import prepare, require_sound, run_trials
 
 ROOT = Path(__file__).parent.parent
 BASE = load_recipe(None, ["attempts=1"])
@@ -70,7 +72,9 @@ def ordinary_trial(config: dict[str, Any], *, trials: list[list[Job]], context: 
     loaded = time.monotonic()
     attempts = solver.solve(trials[config["number"]])
     solved = [attempt for attempt in attempts if attempt.is_candidate]
-    verdicts = verifier.judge([Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids) for a in solved])
+    verdicts = verifier.judge(
+        [Candidate(a.job.target.id, held(a.prompt_KD).numpy(), a.job.target.token_ids) for a in solved]
+    )
     tune.report(
         {
             "load_s": loaded - started,
@@ -141,7 +145,7 @@ def modelled(mean_positions: float, num_passes: float, num_trials: int) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--texts", type=int, default=16)
     parser.add_argument("--corpus", default="english_1k", help="one of the shipped ones")

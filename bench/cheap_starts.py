@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.correction.situation import score
 from engine.correction.trainer import num_vectors_for
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.slots import Attempt
 from engine.soft_prompt import Origin, target_start
 from engine.target import Target, make_target
@@ -59,11 +60,11 @@ def solved_arms(lm: FrozenLM, bank: list[Attempt]) -> dict[str, Start]:
     def nearest(target: Target, num_vectors: int) -> Tensor:
         ids = list(target.token_ids)
         best = max(bank, key=lambda a: Levenshtein.normalized_similarity(list(a.job.target.token_ids), ids))
-        return stretched(best.prompt_KD, num_vectors)
+        return stretched(held(best.prompt_KD), num_vectors)
 
-    common_D = torch.cat([a.prompt_KD - _plain(lm, a) for a in bank]).mean(0)
+    common_D = torch.cat([held(a.prompt_KD) - _plain(lm, a) for a in bank]).mean(0)
     weight = ridge(torch.cat([features(lm, a.job.target, len(a.prompt_KD)) for a in bank]),
-                   torch.cat([a.prompt_KD - _plain(lm, a) for a in bank]))  # fmt: skip
+                   torch.cat([held(a.prompt_KD) - _plain(lm, a) for a in bank]))  # fmt: skip
     return {
         "nearest of a bank": nearest,
         "common offset": lambda t, k: plain_start(lm, t, k) + common_D,

@@ -76,14 +76,14 @@ def by_a_task(solver: Any, folder: Path, home: Home | None) -> int:
 
 
 def by_the_driver(solver: Any, folder: Path) -> int:
-    contents = ray.get(solver.whole.remote())
+    contents: dict[str, bytes] = ray.get(solver.whole.remote())
     files = {f"{FOLDER}/{file_of(row)}": content for row, content in enumerate(contents.values())}
     InFlight(folder).storage.replace(files)
     return sum(map(len, contents.values()))
 
 
 def measure(num_vectors: int, hidden_size: int, num_texts: int, rounds: int) -> dict[str, Any]:
-    solver = Solver.remote(num_vectors, hidden_size, num_texts)
+    solver: Any = Solver.remote(num_vectors, hidden_size, num_texts)
     row: dict[str, Any] = {"vectors": num_vectors, "hidden_size": hidden_size, "texts": num_texts}
     here = Home(ray.get_runtime_context().get_node_id(), 0, "")
     ways = {

@@ -80,6 +80,7 @@ def one(name: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
 
 def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     from engine.frozen_lm import FrozenLM
+    from engine.held import held
     from engine.loading import require_whole_files
     from engine.model_source import ModelError, ModelSource
     from engine.probes import measure
@@ -107,8 +108,8 @@ def _invert(name: str, folder: str, vllm_too: bool) -> Iterator[dict[str, Any]]:
     attempts = [a for a in Solver(lm, table_positions=2048).solve(jobs) if a.is_candidate and a.certificate]
     row["certified"] = len(attempts)
     row["margins"] = [round(a.certificate.min_margin, 3) for a in attempts if a.certificate]
-    candidates = [Candidate(a.job.target.id, a.prompt_KD.numpy(), a.job.target.token_ids) for a in attempts]
-    probes = measure(lm, [a.job.target for a in attempts], [a.prompt_KD for a in attempts])
+    candidates = [Candidate(a.job.target.id, held(a.prompt_KD).numpy(), a.job.target.token_ids) for a in attempts]
+    probes = measure(lm, [a.job.target for a in attempts], [held(a.prompt_KD) for a in attempts])
     context = min(lm.token_rule.context, 64)
     for engine in ("hf", "vllm") if vllm_too else ("hf",):
         try:

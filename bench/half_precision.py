@@ -21,6 +21,7 @@ import torch
 
 from bench.recipes import ROOT, pick_targets
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import load_recipe
 from engine.slots import Job
@@ -41,7 +42,7 @@ def solve(args: argparse.Namespace) -> list[Candidate]:
             recipe = load_recipe(None, [f"stop_margin={margin}", "max_steps=300", *args.set])
             jobs.append(Job(target, recipe, math.ceil(len(target.token_ids) / args.tokens_per_vector)))
     return [
-        Candidate(f"{a.job.target.id}/{a.job.recipe.stop_margin}", a.prompt_KD.numpy(), a.job.target.token_ids)
+        Candidate(f"{a.job.target.id}/{a.job.recipe.stop_margin}", held(a.prompt_KD).numpy(), a.job.target.token_ids)
         for a in Solver(lm).solve(jobs)
         if a.is_candidate
     ]

@@ -13,9 +13,10 @@ import argparse
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import ray
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from engine.recipe import Recipe, load_recipe
 from orchestrator.fleet import workers
+from orchestrator.pool.outcome import Outcome
 from tune_spaces.hold_out import compare
 from tune_spaces.objective import OBJECTIVES, figures
 from tune_spaces.opened import Opened, open_pool
@@ -41,6 +43,11 @@ PLANTS = {
 GOOD = Recipe()
 
 
+def cost_of(outcomes: Sequence[Outcome]) -> float:
+    """Passes a text."""
+    return cast(float, figures(outcomes)["cost"])
+
+
 def recover(plant: str, seed: int, options: TuneOptions, opened: Opened, console: Console) -> dict[str, Any]:
     """One search from a spoilt base, and what its winner costs beside the good default."""
     options = replace(options, base=load_recipe(None, PLANTS[plant]), seed=seed)
@@ -55,16 +62,16 @@ def recover(plant: str, seed: int, options: TuneOptions, opened: Opened, console
     assert best is not None, "some trial is complete"
     recipe = Recipe.model_validate_json(best.user_attrs["recipe"])
     sample = opened.sample
-    ours, theirs = (workers.get(opened.solve(each, sample.tune)) for each in (recipe, GOOD))
+    ours, theirs = (cost_of(workers.get(opened.solve(each, sample.tune))) for each in (recipe, GOOD))
     held_out = compare(*(workers.get(opened.solve(each, sample.hold_out)) for each in (recipe, GOOD)))
     planted = figures(workers.get(opened.solve(options.base, sample.tune)))
     return {
         "plant": plant,
         "seed": seed,
         "planted": {key: planted[key] for key in ("cost", "exact_frac")},
-        "winner": figures(ours)["cost"],
-        "good": figures(theirs)["cost"],
-        "ratio": figures(ours)["cost"] / figures(theirs)["cost"],
+        "winner": ours,
+        "good": theirs,
+        "ratio": ours / theirs,
         "held_out": {"ratio": held_out.ratio, "low": held_out.low, "high": held_out.high},
         "trial": best.number,
         "stopped": sum(trial.state is optuna.trial.TrialState.PRUNED for trial in ended),
@@ -74,7 +81,7 @@ def recover(plant: str, seed: int, options: TuneOptions, opened: Opened, console
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--engine", default="vllm")

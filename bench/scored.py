@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.probes import Probe, measure
 from engine.recipe import Recipe
@@ -48,7 +49,7 @@ def solved(source: ModelSource, num_texts: int, vectors_per_token: float) -> lis
         if isinstance(target, Target)
     ]
     attempts = Solver(lm).solve(jobs, seconds=SECONDS)
-    return measure(lm, [attempt.job.target for attempt in attempts], [attempt.prompt_KD for attempt in attempts])
+    return measure(lm, [attempt.job.target for attempt in attempts], [held(attempt.prompt_KD) for attempt in attempts])
 
 
 def compared(source: ModelSource, probes: list[Probe], dtype: str) -> dict:

@@ -37,6 +37,7 @@ from torch.nn import functional
 
 from bench.recipes import ROOT, pick_targets
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
@@ -68,7 +69,7 @@ def ours(lm: FrozenLM, targets: list[Target], num_vectors: int, max_steps: int, 
     recipe = recipe.model_copy(update={"max_steps": min(max_steps, recipe.max_steps)})
     solver = Solver(lm, table_positions=1536 if lm.device.type == "cpu" else 16384)
     attempts = solver.solve([Job(target, recipe, num_vectors) for target in targets])
-    prompts = {a.job.target.id: a.prompt_KD for a in attempts if a.is_candidate}
+    prompts = {a.job.target.id: held(a.prompt_KD) for a in attempts if a.is_candidate}
     return Found(prompts, [a.steps for a in attempts], sum(a.positions for a in attempts))
 
 

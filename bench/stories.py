@@ -14,7 +14,7 @@ import argparse
 import math
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--end", type=int, default=2, choices=(1, 2), help="token that ends a text")
     args = parser.parse_args()
-    model = read_model(args.weights.read_bytes(), args.end)
+    model: Any = read_model(args.weights.read_bytes(), args.end)
     tokenizer = read_tokenizer(args.tokenizer.read_bytes(), args.end, model.config.max_position_embeddings)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)

@@ -28,6 +28,7 @@ from torch import Tensor
 from bench.recipes import ROOT, pick_targets
 from engine.certificate import Certificate
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
 from engine.slots import Job
@@ -53,8 +54,8 @@ def snapshots(solver: Solver, jobs: list[Job], margins: Sequence[float]) -> Iter
     for job in jobs:
         solver.submit(job)
     while not solver.is_idle:
-        measured: list[Measured] = [(a.job, a.prompt_KD, a.certificate) for a in solver.step()]
-        measured += [(s.job, s.best.prompt_KD, s.best.certificate) for s in solver.active if s.best]
+        measured: list[Measured] = [(a.job, held(a.prompt_KD), a.certificate) for a in solver.step()]
+        measured += [(s.job, held(s.best.prompt_KD), s.best.certificate) for s in solver.active if s.best]
         for job, prompt_KD, certificate in measured:
             level = bisect.bisect_right(margins, certificate.min_margin) if certificate else 0
             if certificate and certificate.is_greedy and level > reached[job.target.id]:
@@ -74,7 +75,10 @@ def entry(proof: Proof) -> dict:
     return {
         "engine": proof.engine,
         "margins": [round(margin, 5) for margin in proof.margins],
-        "passed": {name: "".join(str(int(is_exact)) for is_exact in exact) for name, exact in proof.passed.items()},
+        "passed": {
+            name: "".join("-" if is_exact is None else str(int(is_exact)) for is_exact in exact)
+            for name, exact in proof.passed.items()
+        },
         "noise_radius": [radius if radius == radius else None for radius in proof.noise_radius],
     }
 

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from bench.steady_state import NUM_VECTORS, Machine, jobs, parameters, seconds_of, steady_state
 from engine.decoding.trajectory import greedy_tokens
 from engine.frozen_lm import FrozenLM
+from engine.held import held
 from engine.model_source import ModelSource
 from engine.recipe import Recipe
 from engine.slots import Job
@@ -118,20 +119,20 @@ def pocket(machine: Machine, texts: list[str], dtype: str) -> dict[str, Any]:
     attempts = Solver(lm, table_positions=8192).solve(made)
     seconds = time.perf_counter() - began
     reference = FrozenLM.load(ModelSource("pocket"))
-    apart, held = [], 0
+    apart, num_held = [], 0
     for attempt in attempts:
         target_T = torch.tensor(attempt.job.target.token_ids)
-        margin = reference.score_targets([attempt.prompt_KD], [target_T]).margin.min().item()
-        held += attempt.is_candidate and margin > 0
+        margin = reference.score_targets([held(attempt.prompt_KD)], [target_T]).margin.min().item()
+        num_held += attempt.is_candidate and margin > 0
         apart.append(abs(margin - attempt.certificate.min_margin) if attempt.certificate else float("nan"))
-    said = greedy_tokens(lm, [a.prompt_KD.to(lm.device) for a in attempts], max(map(len, ids)))
+    said = greedy_tokens(lm, [held(a.prompt_KD).to(lm.device) for a in attempts], max(map(len, ids)))
     exact = [
         tuple(own_T[: len(a.job.target.token_ids)].tolist()) == a.job.target.token_ids
         for own_T, a in zip(said, attempts, strict=True)
     ]
     return {
         "dtype": dtype, "texts": len(texts), "said": sum(exact),
-        "certified": sum(a.is_candidate for a in attempts), "held_on_cpu": held,
+        "certified": sum(a.is_candidate for a in attempts), "held_on_cpu": num_held,
         "mean_steps": statistics.fmean(a.steps for a in attempts), "seconds": seconds,
         "least_margin": min(a.certificate.min_margin for a in attempts if a.certificate),
         "apart_median": statistics.median(apart), "apart_most": max(apart),
