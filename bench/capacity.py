@@ -19,6 +19,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def measured(lm: FrozenLM, targets: list[Target], method: str, num_vectors: int,
     }  # fmt: skip
 
 
-def ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, float]:
-    """Mean length over theirs on the texts that both have, and a 95 % interval: pairs of texts resampled."""
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Sum over theirs on the texts that both have, and a 95 % interval: pairs of texts resampled."""
     num = min(len(ours), len(theirs))
     pairs_N2 = np.array([ours[:num], theirs[:num]]).T
     drawn_R2 = pairs_N2[np.random.default_rng(0).integers(0, num, (2000, num))].sum(1)

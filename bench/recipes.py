@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from bench.capacity import ratio
 from engine.frozen_lm import FrozenLM
 from engine.model_source import ModelSource
 from engine.recipe import Recipe, load_recipe
@@ -32,7 +32,6 @@ from engine.target import Target, make_target
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "recipes.json"
 
-RESAMPLINGS = 2000
 ADAM = ["optim.name=adam", "optim.beta2=0.9"]
 
 CANDIDATES: dict[str, tuple[str | None, list[str]]] = {
@@ -69,13 +68,11 @@ def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
 
 def row_of(name: str, attempts: list[Attempt], firsts: list[Attempt]) -> dict:
     """Figures of one recipe, beside those of the first one's attempts at the same texts in the same order."""
-    own_N, first_N = (np.array([a.positions for a in each]) for each in (attempts, firsts))
-    chosen_RN = np.random.default_rng(0).integers(0, len(own_N), (RESAMPLINGS, len(own_N)))
-    ratio_R = own_N[chosen_RN].sum(1) / first_N[chosen_RN].sum(1)
+    work, low, high = ratio([a.positions for a in attempts], [a.positions for a in firsts])
     return {
         "recipe": name,
-        "work": round(own_N.sum() / first_N.sum(), 3),
-        "work_interval": [round(float(q), 3) for q in np.percentile(ratio_R, (2.5, 97.5))],
+        "work": round(work, 3),
+        "work_interval": [round(low, 3), round(high, 3)],
         "texts": len(attempts),
         "exact": sum(a.is_greedy for a in attempts),
         "with_margin": sum(a.has_margin for a in attempts),
@@ -118,16 +115,16 @@ def main(argv: list[str] | None = None) -> None:
     targets = pick_targets(lm, args.corpus, args.texts, tuple(args.lengths))
     recipes = dict(candidates(args))
     records = json.loads(args.out.read_text()) if args.out.exists() else []
-    for ratio in args.tokens_per_vector:
-        rows = compare(lm, targets, recipes, ratio)
-        print(f"{args.model}, {len(targets)} texts of {args.corpus}, a vector for {ratio:g} tokens")
+    for tokens in args.tokens_per_vector:
+        rows = compare(lm, targets, recipes, tokens)
+        print(f"{args.model}, {len(targets)} texts of {args.corpus}, a vector for {tokens:g} tokens")
         for row in rows:
             print(f"  {row['recipe']:<34} margin {row['with_margin']:>3}  exact {row['exact']:>3}  "
                   f"steps {row['mean_steps']:>6}  positions {row['mean_positions']:>7}  "
                   f"x {row['work']:.2f} {row['work_interval']}", flush=True)  # fmt: skip
         told = {key: value for key, value in vars(args).items() if key not in ("tokens_per_vector", "threads", "out")}
         told["model"] = Path(args.model).name
-        records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": ratio, **told, "rows": rows})
+        records.append({"fingerprint": lm.fingerprint, "tokens_per_vector": tokens, **told, "rows": rows})
     args.out.write_text(json.dumps(records, indent=1) + "\n")
 
 

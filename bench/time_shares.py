@@ -22,8 +22,9 @@ from unittest import mock
 
 import torch
 
+from bench.peers import Found, noise
 from bench.recipes import ROOT, pick_targets
-from bench.speed import Found, judge, noise, verifier_of
+from bench.speed import judge, verifier_of
 from engine.frozen_lm import FrozenLM
 from engine.head import Head
 from engine.model_source import ModelSource
