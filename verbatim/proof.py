@@ -98,6 +98,7 @@ class Proof:
 
     @property
     def num_exact(self) -> int:
+        """Prompts that said their text this time."""
         return sum(verdict.exact for verdict in self.verdicts)
 
     @property
