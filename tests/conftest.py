@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # so that no test leaves one in the user's home
+os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 starves its workers beside a test that computes in its own process
 
 import pytest
 import torch

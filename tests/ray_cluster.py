@@ -52,6 +52,7 @@ def ray_cluster(**variables: str) -> Iterator[Cluster]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs find `verbatim` there
         "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",  # as in tests/conftest.py
         **variables,
     }
     command = [
