@@ -2,6 +2,7 @@
 
     python -m bench.capacity
     python -m bench.capacity --model smollm2 --vectors 1 4 --texts 3
+    python -m bench.capacity --vectors 1 --methods ours --texts 8 --share 5 --set max_steps=100000
 
 For K = 1, 4, 16 and 64 vectors and the same texts, every method may pass the same number of positions forward and
 backward a text. Its figure is the longest prefix that greedy decoding would repeat exactly (the solver's certificate
@@ -105,21 +106,28 @@ def bisect(lm: FrozenLM, targets: list[Target], recipe: Recipe, num_vectors: int
     return [solved[target.id] for target in targets]
 
 
-def recipe_for(method: str, budget: int) -> Recipe:
+def recipe_for(method: str, budget: int, sets: Sequence[str] = ()) -> Recipe:
     """Of one attempt: per-sample cramming makes one for each length."""
     if method in GROWING:
-        return recipe_of(*GROWING[method], budget)
-    return recipe_of("per_sample_cramming.toml", [], budget // NUM_LENGTHS)
+        file, own = GROWING[method]
+        return recipe_of(file, [*own, *sets], budget)
+    return recipe_of("per_sample_cramming.toml", [*sets], budget // NUM_LENGTHS)
 
 
-def measured(lm: FrozenLM, targets: list[Target], method: str, num_vectors: int, budget: int) -> dict[str, Any]:
+def measured(
+    lm: FrozenLM, targets: list[Target], method: str, num_vectors: int, budget: int, sets: Sequence[str] = ()
+) -> dict[str, Any]:
     """One cell: the length of every text, in the texts' order."""
-    recipe, find = recipe_for(method, budget), grow if method in GROWING else bisect
+    recipe, find = recipe_for(method, budget, sets), grow if method in GROWING else bisect
     lengths = find(lm, targets, recipe, num_vectors)
     return {
         "method": method, "num_vectors": num_vectors, "budget": budget, "recipe": recipe.hash,
         "lengths": lengths, "mean": statistics.fmean(lengths), "least": min(lengths), "most": max(lengths),
     }  # fmt: skip
+
+
+def cell_name(method: str, num_vectors: int, share: float) -> str:
+    return f"{method}, K = {num_vectors}" + ("" if share == 1 else f", {share:g} of the positions")
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
@@ -137,7 +145,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vectors", type=int, nargs="*", default=list(BUDGETS))
-    parser.add_argument("--share", type=float, default=1.0, help="of the positions a text, for a large model")
+    parser.add_argument("--share", type=float, default=1.0, help="of the positions a text, less for a large model")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of every method's recipe")
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(argv)
@@ -155,18 +164,18 @@ def main(argv: list[str] | None = None) -> None:
     record[args.model], cells = mine, mine["cells"]
     for num_vectors in args.vectors:
         for method in args.methods:
-            cell, budget = f"{method}, K = {num_vectors}", round(args.share * BUDGETS[num_vectors])
+            cell, budget = cell_name(method, num_vectors, args.share), round(args.share * BUDGETS[num_vectors])
             kept = cells.get(cell)
-            is_same = kept and kept["recipe"] == recipe_for(method, budget).hash
+            is_same = kept and kept["recipe"] == recipe_for(method, budget, args.set).hash
             if is_same and len(kept["lengths"]) >= len(targets):
                 continue
             started = time.monotonic()
-            cells[cell] = made = measured(lm, targets, method, num_vectors, budget)
+            cells[cell] = made = measured(lm, targets, method, num_vectors, budget, args.set)
             args.out.write_text(json.dumps(record) + "\n")
             print(f"{cell:<32} mean {made['mean']:6.1f} tokens ({made['least']} to {made['most']}), "
                   f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
     for num_vectors in args.vectors:
-        own, *others = (cells.get(f"{method}, K = {num_vectors}") for method in METHODS)
+        own, *others = (cells.get(cell_name(method, num_vectors, args.share)) for method in METHODS)
         for other in filter(None, others if own else []):
             print("K = {}: {:.2f} ({:.2f} to {:.2f}) times {}".format(
                 num_vectors, *ratio(own["lengths"], other["lengths"]), other["method"]))  # fmt: skip
