@@ -2,7 +2,7 @@
 
     python -m bench.capacity
     python -m bench.capacity --model smollm2 --vectors 1 4 --texts 3
-    python -m bench.capacity --vectors 1 --methods ours --texts 8 --share 5 --set max_steps=100000
+    python -m bench.capacity --vectors 1 4 --texts 10 --share 5 --set max_steps=100000
 
 For K = 1, 4, 16 and 64 vectors and the same texts, every method may pass the same number of positions forward and
 backward a text. Its figure is the longest prefix that greedy decoding would repeat exactly (the solver's certificate
@@ -126,8 +126,10 @@ def measured(
     }  # fmt: skip
 
 
-def cell_name(method: str, num_vectors: int, share: float) -> str:
-    return f"{method}, K = {num_vectors}" + ("" if share == 1 else f", {share:g} of the positions")
+def cell_name(method: str, num_vectors: int, args: argparse.Namespace) -> str:
+    """What was measured: another budget or another recipe is another cell."""
+    share = [] if args.share == 1 else [f"{args.share:g} of the positions"]
+    return ", ".join([method, f"K = {num_vectors}", *share, *args.set])
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
@@ -164,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
     record[args.model], cells = mine, mine["cells"]
     for num_vectors in args.vectors:
         for method in args.methods:
-            cell, budget = cell_name(method, num_vectors, args.share), round(args.share * BUDGETS[num_vectors])
+            cell, budget = cell_name(method, num_vectors, args), round(args.share * BUDGETS[num_vectors])
             kept = cells.get(cell)
             is_same = kept and kept["recipe"] == recipe_for(method, budget, args.set).hash
             if is_same and len(kept["lengths"]) >= len(targets):
@@ -175,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{cell:<32} mean {made['mean']:6.1f} tokens ({made['least']} to {made['most']}), "
                   f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
     for num_vectors in args.vectors:
-        own, *others = (cells.get(cell_name(method, num_vectors, args.share)) for method in METHODS)
+        own, *others = (cells.get(cell_name(method, num_vectors, args)) for method in METHODS)
         for other in filter(None, others if own else []):
             print("K = {}: {:.2f} ({:.2f} to {:.2f}) times {}".format(
                 num_vectors, *ratio(own["lengths"], other["lengths"]), other["method"]))  # fmt: skip

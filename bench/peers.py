@@ -3,11 +3,13 @@
 Owns: the loops, what they passed. Must not know: clocks, verification.
 
 - per_sample: one text at a time, AdamW at 0.01, mean cross-entropy, from noise of the embedding's size, until every
-  argmax is right (Kuratov et al. 2025, 2502.13063). - progressive: the prefix of every text grows by a token once it is
-  exact, all texts in one padded batch, AdamW at 0.1 (Tarasov et al. 2026). - plain_loop: the default recipe's loss and
-  steps in one padded batch, full logits, until the slowest text has its margin: what the engine adds to the recipe.
+  argmax is right (Kuratov et al. 2025, 2502.13063).
+- progressive: the prefix of every text grows by a token once it is exact, all texts in one padded batch, AdamW at 0.1
+  (Tarasov et al. 2026).
+- plain_loop: the default recipe's loss and steps in one padded batch, full logits, until the slowest text has its
+  margin: what the engine adds to the recipe.
 - peft: prompt tuning of the library PEFT, one text at a time, its optimiser and rate as in its documentation (AdamW,
-0.03), to the first exact step (https://huggingface.co/docs/peft/task_guides/prompt_based_methods).
+  0.03), to the first exact step (https://huggingface.co/docs/peft/task_guides/prompt_based_methods).
 """
 
 import importlib

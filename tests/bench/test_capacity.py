@@ -34,3 +34,12 @@ def test_a_ratio_is_over_the_texts_that_both_have():
 def test_a_model_may_be_named_and_its_budget_cut():
     args = arguments(["--model", "smollm2", "--share", "0.5", "--methods", "ours"])
     assert (args.model, args.share, args.methods) == ("smollm2", 0.5, ["ours"])
+
+
+def test_another_budget_or_recipe_is_another_cell():
+    asked = arguments(["--share", "5", "--set", "max_steps=9"])
+    assert capacity.cell_name("ours", 4, arguments([])) == "ours, K = 4"
+    assert capacity.cell_name("ours", 4, asked) == "ours, K = 4, 5 of the positions, max_steps=9"
+    assert (
+        recipe_for("ours", 100, asked.set).max_steps == recipe_for("per-sample cramming", 100, asked.set).max_steps == 9
+    )
